@@ -1,0 +1,1 @@
+"""Ground floor: errors, clock, environment, logging, lazy tables. Imports nothing of ours."""
