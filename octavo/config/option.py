@@ -1,0 +1,26 @@
+"""How a field of a config group says what it is: help text, other spellings, allowed values."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    aliases: tuple[str, ...] = (),
+    choices: tuple[str, ...] | None = None,
+    flag: bool = True,
+) -> Any:
+    """A dataclass field that `flags.py` can turn into a command-line option.
+
+    The flag is the field's name with dashes; `aliases` are further field-style names (vLLM's, where
+    ours differ) accepted by LLM(...), the YAML file and the command line alike. flag=False keeps it
+    off the command line.
+    """
+    metadata = {"help": help, "aliases": aliases, "choices": choices, "flag": flag}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)

@@ -1,0 +1,159 @@
+"""From wishes to decisions: user's options + checkpoint facts + machine facts -> complete config.
+
+An ordered list of small pure steps. Each fills or checks some fields and gives a reason for every
+value it chose; `octavo explain` prints them. A wish that cannot be met is refused, never bent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from octavo.base.errors import ConfigError
+from octavo.base.integers import ceil_div
+from octavo.config.root import EngineConfig
+
+DTYPES = {"float": "float32", "half": "float16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointFacts:
+    """What the model's files say; read without torch."""
+
+    name: str
+    """Short name to serve under."""
+    architecture: str
+    model_max_len: int
+    """Positions the model was made for, rope scaling included."""
+    vocab_size: int
+    """Rows of the embedding table."""
+    stored_dtype: str
+    """Main type of the stored weights: float32, bfloat16, float16 or a GGUF type such as Q4_1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceFacts:
+    """What the device is good at; read without torch."""
+
+    kind: str
+    """'cpu' or 'cuda'."""
+    has_fast_bfloat16: bool
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an option has its value."""
+
+    option: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    config: EngineConfig
+    reasons: list[Reason]
+
+
+def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts) -> Resolved:
+    """Fill every None and 'auto' of the model, cache and schedule groups. Raises ConfigError."""
+    reasons: list[Reason] = []
+    config = wishes
+    for step in (_names, _dtype, _lengths, _schedule, _cache):
+        config = step(config, checkpoint, device, reasons)
+    return Resolved(config, reasons)
+
+
+def _set(config: EngineConfig, group: str, reasons: list[Reason], **values: tuple[Any, str]) -> EngineConfig:
+    reasons.extend(Reason(name, value, why) for name, (value, why) in values.items())
+    new = dataclasses.replace(getattr(config, group), **{name: value for name, (value, _) in values.items()})
+    return dataclasses.replace(config, **{group: new})
+
+
+def _names(
+    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
+) -> EngineConfig:
+    if config.model.trust_remote_code:
+        raise ConfigError(
+            "trust_remote_code is not available: Octavo never runs code from a checkpoint. Leave it off; "
+            "`octavo explain MODEL` says whether the model runs without it.",
+            param="trust_remote_code",
+        )
+    if config.model.served_model_name:
+        return config
+    return _set(config, "model", reasons, served_model_name=([checkpoint.name], "the model's own name"))
+
+
+def _dtype(
+    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
+) -> EngineConfig:
+    wish = config.model.dtype
+    if wish in DTYPES:
+        return _set(config, "model", reasons, dtype=(DTYPES[wish], f"another spelling of {wish}"))
+    if wish != "auto":
+        return config
+    if device.kind == "cpu":
+        return _set(config, "model", reasons, dtype=("float32", "exact, and the fastest type of torch on CPUs"))
+    stored = checkpoint.stored_dtype
+    if stored in ("bfloat16", "float16"):
+        return _set(config, "model", reasons, dtype=(stored, "as stored in the checkpoint"))
+    return _set(config, "model", reasons, dtype=("bfloat16", f"checkpoint is {stored}; the device computes bfloat16"))
+
+
+def _lengths(
+    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
+) -> EngineConfig:
+    limit = checkpoint.model_max_len
+    wish = config.model.max_model_len
+    if wish is None:
+        return _set(config, "model", reasons, max_model_len=(limit, "what the model was made for"))
+    if not 1 < wish <= limit:
+        raise ConfigError(
+            f"max_model_len is {wish}; this model allows 2 to {limit}.", param="max_model_len"
+        )
+    return config
+
+
+def _schedule(
+    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
+) -> EngineConfig:
+    schedule = config.schedule
+    if schedule.max_num_seqs < 1:
+        raise ConfigError(f"max_num_seqs is {schedule.max_num_seqs}; at least 1.", param="max_num_seqs")
+    max_len = config.model.max_model_len
+    assert max_len is not None, "lengths are resolved before the schedule"
+    if schedule.max_num_batched_tokens is None:
+        budget = max(512 if device.kind == "cpu" else 8192, schedule.max_num_seqs)
+        why = "keeps a step short on a CPU" if device.kind == "cpu" else "fills the device"
+        if not schedule.enable_chunked_prefill and budget < max_len:
+            budget, why = max_len, "whole prompts, as chunked prefill is off"
+        return _set(config, "schedule", reasons, max_num_batched_tokens=(budget, why))
+    budget = schedule.max_num_batched_tokens
+    if budget < 1:
+        raise ConfigError(f"max_num_batched_tokens is {budget}; at least 1.", param="max_num_batched_tokens")
+    if not schedule.enable_chunked_prefill and budget < max_len:
+        raise ConfigError(
+            f"max_num_batched_tokens is {budget}, less than max_model_len {max_len}, and chunked prefill is "
+            "off. Raise the budget or leave chunked prefill on.",
+            param="max_num_batched_tokens",
+        )
+    return config
+
+
+def _cache(
+    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
+) -> EngineConfig:
+    cache = config.cache
+    size = cache.block_size
+    if size < 1 or size & (size - 1) or size > 1024:
+        raise ConfigError(f"block_size is {size}; a power of two up to 1024.", param="block_size")
+    if not 0.0 < cache.memory_utilization <= 1.0:
+        raise ConfigError("memory_utilization must be over 0 and at most 1.", param="memory_utilization")
+    if cache.num_blocks is not None and cache.num_blocks < 2:
+        raise ConfigError(f"num_blocks is {cache.num_blocks}; at least 2.", param="num_blocks")
+    max_len = config.model.max_model_len
+    assert max_len is not None, "lengths are resolved before the cache"
+    useful = config.schedule.max_num_seqs * ceil_div(max_len, size)
+    reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
+    return config

@@ -1,0 +1,108 @@
+"""EngineConfig: the groups and nothing else, and how flat options become groups."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from octavo.base.errors import ConfigError
+from octavo.config.cache import CacheConfig
+from octavo.config.model import ModelConfig
+from octavo.config.observe import ObserveConfig
+from octavo.config.schedule import ScheduleConfig
+from octavo.config.server import ServerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """All groups. Only `cli/` and `engine/` see it whole; every other class takes its own group."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> EngineConfig:
+        """Build from flat names ({"max_num_seqs": 8, "gpu_memory_utilization": 0.8}).
+
+        Raises ConfigError for unknown names, wrong types and values outside a field's choices.
+        """
+        spellings = {name: spec for spec in iter_options() for name in spec.names}
+        values: dict[str, dict[str, Any]] = {}
+        for name, value in options.items():
+            key = name.replace("-", "_")
+            spec = spellings.get(key)
+            if spec is None:
+                near = get_close_matches(key, spellings, n=3)
+                hint = f" Did you mean {' or '.join(near)}?" if near else ""
+                raise ConfigError(f"There is no option {name!r}.{hint}", param=name)
+            values.setdefault(spec.group, {})[spec.name] = spec.check(value)
+        groups = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        return cls(**{
+            group: dataclasses.replace(make(), **values.get(group, {}))  # type: ignore[misc, operator]
+            for group, make in groups.items()
+        })
+
+    def option_values(self) -> dict[str, Any]:
+        """Flat view: every option's name and value."""
+        return {spec.name: getattr(getattr(self, spec.group), spec.name) for spec in iter_options()}
+
+
+@dataclass(frozen=True)
+class OptionSpec:
+    """One option as the command line, the YAML file and the docs see it."""
+
+    group: str
+    name: str
+    type: str
+    """The annotation: 'int', 'int | None', 'list[str]', 'bool' ..."""
+    default: Any
+    help: str
+    aliases: tuple[str, ...]
+    choices: tuple[str, ...] | None
+    flag: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
+
+    def check(self, value: Any) -> Any:
+        """Return `value` in the field's type or raise ConfigError."""
+        base = self.type.removesuffix(" | None")
+        if value is None and base != self.type:
+            return None
+        if base == "list[str]" and isinstance(value, str):
+            value = [value]
+        if base == "float" and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        wanted: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "list[str]": list}
+        fits = isinstance(value, wanted[base]) and not (base == "int" and isinstance(value, bool))
+        if not fits or (base == "list[str]" and not all(isinstance(item, str) for item in value)):
+            raise ConfigError(f"{self.name} must be of type {self.type}, not {value!r}.", param=self.name)
+        if self.choices is not None and value not in self.choices:
+            raise ConfigError(
+                f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}.", param=self.name
+            )
+        return value
+
+
+def iter_options() -> Iterator[OptionSpec]:
+    """Every option of every group, in order."""
+    for group in dataclasses.fields(EngineConfig):
+        for f in dataclasses.fields(group.default_factory):  # type: ignore[arg-type]
+            default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
+            yield OptionSpec(
+                group=group.name,
+                name=f.name,
+                type=str(f.type),
+                default=default,
+                help=f.metadata["help"],
+                aliases=f.metadata["aliases"],
+                choices=f.metadata["choices"],
+                flag=f.metadata["flag"],
+            )

@@ -1,0 +1,23 @@
+"""ScheduleConfig: how much work a step takes, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.config.option import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """How much work a step takes, and in which order."""
+
+    max_num_seqs: int = option(64, "Most requests that run at the same time.")
+    max_num_batched_tokens: int | None = option(None, "Token budget of one step.")
+    enable_chunked_prefill: bool = option(True, "Spread long prompts over several steps.")
+    long_prefill_token_threshold: int = option(
+        0, "Most prompt tokens of one request in one step; 0 means up to the token budget."
+    )
+    scheduling_policy: str = option("fcfs", "Order of waiting requests.", choices=("fcfs", "priority"))
+    max_num_queued_reqs: int = option(
+        4096, "Most requests that wait; one more gets 503 with Retry-After. 0 means no bound."
+    )

@@ -1,0 +1,58 @@
+"""KV cache facts that model, core and worker agree on: specs per layer, groups of layers, the plan.
+
+A block id names one page in every layer of its group. All groups draw from one pool, so a page has
+the same size everywhere: tensor i of the worker holds page b of the i-th layer of whichever group
+owns block b.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class KVKind(StrEnum):
+    FULL = "full"
+    SLIDING_WINDOW = "sliding_window"
+
+
+class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attention layer keeps per token. Layers with equal specs may share block tables."""
+
+    kind: KVKind
+    num_kv_heads: int
+    head_dim: int
+    dtype_bytes: int
+    window: int | None = None
+    """Tokens a query sees, itself included (sliding_window only)."""
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 2 * self.num_kv_heads * self.head_dim * self.dtype_bytes
+
+
+class KVGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Layers that share one block table. `layers` are attention-layer indices in model order."""
+
+    spec: KVSpec
+    layers: list[int]
+
+
+class KVPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the cache is laid out: what core and worker are both built from."""
+
+    block_size: int
+    num_blocks: int
+    groups: list[KVGroup]
+    page_bytes: int
+    """Bytes of one block in one layer."""
+
+    @property
+    def num_tensors(self) -> int:
+        """Physical page arrays: the most layers any group has."""
+        return max(len(group.layers) for group in self.groups)
+
+    @property
+    def block_bytes(self) -> int:
+        return self.num_tensors * self.page_bytes

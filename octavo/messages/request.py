@@ -1,0 +1,37 @@
+"""What the engine sends to the core: requests and aborts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from octavo.messages.params import SamplingParams
+
+
+class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One sample of one validated request. Ids and counts only; the core never sees text.
+
+    request_id is ours: random, unique, never taken from the caller. params.n is ignored here: the
+    engine sends one EngineRequest per sample. params.max_tokens is never None here: the engine has
+    resolved it against the model's length. arrival_time is the sender's monotonic clock in seconds
+    (one machine: comparable with the core's).
+    """
+
+    request_id: str
+    prompt_token_ids: list[int]
+    params: SamplingParams
+    max_tokens: int
+    eos_token_ids: list[int]
+    """Tokens that end the answer unless params.ignore_eos (params.stop_token_ids always do)."""
+    random_key: int
+    """64-bit key of this sample's random numbers: from params.seed and the sample's index, else random."""
+    arrival_time: float
+    priority: int = 0
+    """Lower runs first under the priority policy."""
+    cache_salt: str | None = None
+    """Requests share prefix-cache blocks only under the same salt."""
+
+
+class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):
+    """Stop these requests and give back all they hold. Unknown ids are ignored."""
+
+    request_ids: list[str]

@@ -1,0 +1,33 @@
+"""What is said once, at start: what a worker found, what the core decided."""
+
+from __future__ import annotations
+
+import msgspec
+
+from octavo.messages.kv import KVPlan, KVSpec
+
+
+class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker knows after it loaded the model."""
+
+    kv_layers: list[KVSpec]
+    """One per attention layer, in model order."""
+    vocab_size: int
+    """Width of the logits."""
+    available_bytes: int
+    """Memory that the KV cache may take."""
+    memory_bytes: dict[str, int]
+    """Where memory went: weights, rows, ... ('weights_mapped' lives in the file's page cache)."""
+    seconds: dict[str, float]
+    """Where time went: import, weights, ..."""
+
+
+class CoreReady(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The core serves from now on."""
+
+    plan: KVPlan
+    max_request_tokens: int
+    """Most tokens (prompt + output) that one request can ever hold: model length or cache size."""
+    vocab_size: int
+    memory_bytes: dict[str, int]
+    seconds: dict[str, float]
