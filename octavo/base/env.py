@@ -34,3 +34,8 @@ def is_offline() -> bool:
 def log_level() -> str:
     """Level of our log lines (OCTAVO_LOG_LEVEL, default INFO)."""
     return os.environ.get("OCTAVO_LOG_LEVEL", "INFO").upper()
+
+
+def is_debug() -> bool:
+    """The command line shows tracebacks of expected errors too (OCTAVO_DEBUG set to 1, true, yes or on)."""
+    return os.environ.get("OCTAVO_DEBUG", "").lower() in {"1", "true", "yes", "on"}

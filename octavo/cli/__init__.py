@@ -1,0 +1,1 @@
+"""The `octavo` command. Wires everything; nothing imports this room."""

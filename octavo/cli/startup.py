@@ -1,0 +1,109 @@
+"""What `octavo serve` says when it is ready: where the time went, where memory goes, what to try."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from octavo.base import env
+from octavo.cli.units import show_bytes
+from octavo.config.server import ServerConfig
+from octavo.messages.start import CoreReady
+
+if TYPE_CHECKING:
+    from octavo.engine.async_llm import AsyncLLM
+
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
+_TOO_SHORT_S = 0.005
+
+
+def print_ready(llm: AsyncLLM) -> None:
+    """Print the whole report. Called once, when the server answers."""
+    names = llm.config.model.served_model_name
+    print(
+        "\n".join(
+            [
+                "",
+                time_line(llm.ready.seconds, seconds_since_start()),
+                "",
+                *memory_table(llm.ready),
+                "",
+                *what_to_try(llm.config.server, names[0] if names else llm.checkpoint_name),
+                "",
+            ]
+        ),
+        flush=True,
+    )
+
+
+def seconds_since_start() -> float:
+    """Wall time since this process was started, the interpreter's own start included."""
+    import psutil
+
+    return max(0.0, time.time() - psutil.Process().create_time())
+
+
+def time_line(seconds: Mapping[str, float], total_s: float) -> str:
+    """One line whose parts add up to `total_s`; what nobody measured is shown as such."""
+    parts = [(name.replace("_", " "), value) for name, value in seconds.items() if value >= _TOO_SHORT_S]
+    rest = total_s - sum(value for _, value in parts)
+    if rest >= _TOO_SHORT_S:
+        parts.append(("everything else", rest))
+    shown = " + ".join(f"{name} {value:.2f}" for name, value in parts)
+    return f"Ready in {max(total_s, sum(value for _, value in parts)):.2f} s = {shown or 'nothing measured'}"
+
+
+def memory_table(ready: CoreReady) -> list[str]:
+    """One line per use of memory, largest first, the KV cache with what it holds."""
+    plan = ready.plan
+    cache_bytes = plan.num_blocks * plan.block_bytes
+    rows = {name.replace("_", " "): value for name, value in ready.memory_bytes.items() if name != "kv_cache"}
+    rows["KV cache"] = cache_bytes
+    width = max(len(name) for name in rows)
+    lines = ["Memory:"]
+    for name, value in sorted(rows.items(), key=lambda row: -row[1]):
+        lines.append(f"  {name.ljust(width)}  {show_bytes(value):>10}")
+    tokens = plan.num_blocks // max(1, len(plan.groups)) * plan.block_size
+    lines.append(
+        f"  The cache holds {plan.num_blocks:,} blocks of {plan.block_size} tokens: about {tokens:,} tokens, "
+        f"{tokens / max(1, ready.max_request_tokens):.1f} requests of {ready.max_request_tokens:,} tokens at once."
+    )
+    return lines
+
+
+def base_url(server: ServerConfig) -> str:
+    """Address that a client on this machine uses."""
+    scheme = "https" if server.ssl_certfile else "http"
+    host = _WILDCARDS.get(server.host, server.host)
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return f"{scheme}://{host}:{server.port}{server.root_path.rstrip('/')}"
+
+
+def what_to_try(server: ServerConfig, model: str) -> list[str]:
+    """Three ways to get a first answer. Never shows a key."""
+    has_key = bool(server.api_key) or env.api_key() is not None
+    header = ' -H "Authorization: Bearer $OCTAVO_API_KEY"' if has_key else ""
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    if server.uds:
+        return [
+            f"Listening on {server.uds}. Try:",
+            f"  curl --unix-socket {server.uds} http://localhost/v1/chat/completions{header} \\",
+            f"    -H 'Content-Type: application/json' -d '{body}'",
+        ]
+    url = base_url(server)
+    key = 'os.environ["OCTAVO_API_KEY"]' if has_key else '"none"'
+    lines = [
+        f"Listening on {url}. Try:",
+        f"  octavo chat --url {url}",
+        f"  curl {url}/v1/chat/completions{header} \\",
+        f"    -H 'Content-Type: application/json' -d '{body}'",
+        "  python: " + ("import os; " if has_key else "") + "from openai import OpenAI",
+        f'          client = OpenAI(base_url="{url}/v1", api_key={key})',
+        f'          client.chat.completions.create(model="{model}",',
+        '              messages=[{"role": "user", "content": "Hello!"}])',
+    ]
+    if server.enable_docs:
+        lines.append(f"  {url}/docs describes every route")
+    return lines

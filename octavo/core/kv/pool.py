@@ -1,0 +1,122 @@
+"""BlockPool: all blocks of the cache, who counts on them, and the order in which free ones are taken again.
+
+Knows nothing of requests, tokens or keys. Runs per step: every operation on a block is O(1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Sequence
+
+from octavo.base.errors import EngineError
+
+NULL_BLOCK = 0
+"""Stands in block tables where nothing is kept any more. Never handed out, never counted."""
+
+
+class BlockPool:
+    """Reference counts and a doubly linked free list in eviction order.
+
+    The links live in two lists of block ids, and the null block is both ends of the chain. A free
+    block that still keeps a reusable prefix goes to the back; a worthless one goes to the front.
+    """
+
+    def __init__(self, num_blocks: int, forget: Callable[[int], object]) -> None:
+        """`forget(block)` is called when a block that keeps a prefix is taken for something else."""
+        assert num_blocks >= 2, "a pool needs the null block and one more"
+        self.num_blocks = num_blocks
+        self.num_free = num_blocks - 1
+        self._forget = forget
+        self._ref_counts = [0] * num_blocks
+        self._keeps_prefix = [False] * num_blocks
+        self._next = [*range(1, num_blocks), NULL_BLOCK]
+        self._previous = [num_blocks - 1, *range(num_blocks - 1)]
+
+    def ref_count(self, block: int) -> int:
+        return self._ref_counts[block]
+
+    def allocate(self, count: int) -> list[int]:
+        """Take the `count` least valuable free blocks. The caller has checked `num_free`."""
+        assert count <= self.num_free, "allocate() needs a check of num_free first"
+        blocks = []
+        for _ in range(count):
+            block = self._next[NULL_BLOCK]
+            self._unlink(block)
+            if self._keeps_prefix[block]:
+                self._keeps_prefix[block] = False
+                self._forget(block)
+            self._ref_counts[block] = 1
+            blocks.append(block)
+        self.num_free -= count
+        return blocks
+
+    def share(self, blocks: Iterable[int]) -> None:
+        """Count one more holder of each block; free ones leave the free list with their content."""
+        for block in blocks:
+            if block == NULL_BLOCK:
+                continue
+            if self._ref_counts[block] == 0:
+                self._unlink(block)
+                self.num_free -= 1
+            self._ref_counts[block] += 1
+
+    def release(self, block: int) -> None:
+        """Count one holder less. Release a request's last block first: early ones are worth more."""
+        if block == NULL_BLOCK:
+            return
+        count = self._ref_counts[block] - 1
+        assert count >= 0, f"block {block} was released more often than taken"
+        self._ref_counts[block] = count
+        if count == 0:
+            self.num_free += 1
+            self._link(block, at_front=not self._keeps_prefix[block])
+
+    def mark(self, block: int, *, keeps_prefix: bool) -> None:
+        """Say whether a block's content can be found again. Free worthless blocks are taken first."""
+        if self._keeps_prefix[block] == keeps_prefix:
+            return
+        self._keeps_prefix[block] = keeps_prefix
+        if self._ref_counts[block] == 0:
+            self._unlink(block)
+            self._link(block, at_front=not keeps_prefix)
+
+    def count_free(self, blocks: Iterable[int]) -> int:
+        """How many of these would leave the free list if shared now."""
+        counts = self._ref_counts
+        return sum(1 for block in blocks if block != NULL_BLOCK and counts[block] == 0)
+
+    def free_order(self) -> list[int]:
+        """The free blocks, next to be taken first."""
+        order = []
+        block = self._next[NULL_BLOCK]
+        while block != NULL_BLOCK and len(order) < self.num_blocks:
+            order.append(block)
+            block = self._next[block]
+        return order
+
+    def check(self, held: Sequence[int]) -> None:
+        """Prove the books: held[b] is how many block tables name block b."""
+        if list(held) != self._ref_counts:
+            wrong = [b for b in range(self.num_blocks) if held[b] != self._ref_counts[b]][:8]
+            raise EngineError(f"Blocks {wrong} are counted differently from the tables that name them.")
+        free = self.free_order()
+        if len(free) != self.num_free or set(free) != {
+            block for block in range(1, self.num_blocks) if self._ref_counts[block] == 0
+        }:
+            raise EngineError(f"The free list has {len(free)} blocks; {self.num_free} are free.")
+
+    def check_marks(self, published: Container[int]) -> None:
+        """Prove that exactly the published blocks are marked as keeping a prefix."""
+        for block, keeps in enumerate(self._keeps_prefix):
+            if keeps != (block in published):
+                raise EngineError(f"Block {block} is {'' if keeps else 'not '}marked as keeping a prefix.")
+
+    def _unlink(self, block: int) -> None:
+        before, after = self._previous[block], self._next[block]
+        self._next[before] = after
+        self._previous[after] = before
+
+    def _link(self, block: int, *, at_front: bool) -> None:
+        before = NULL_BLOCK if at_front else self._previous[NULL_BLOCK]
+        after = self._next[before]
+        self._next[before] = self._previous[after] = block
+        self._previous[block], self._next[block] = before, after

@@ -1,0 +1,69 @@
+"""Limits: each may lower the number of tokens that a request computes in a step. About twenty lines each.
+
+The scheduler asks every active limit, then for blocks, and only then lets the limits commit: `cap`
+changes nothing, so nothing has to be taken back. Runs per request and step.
+"""
+
+from __future__ import annotations
+
+from octavo.config.schedule import ScheduleConfig
+from octavo.core.request import Request
+
+
+class Limit:
+    """Contract. Limits of a kind that keeps books (slots, buffers) override `commit`."""
+
+    def cap(self, request: Request, want: int, budget: int) -> int:
+        """How many of `want` tokens may run now; `budget` tokens are left in the step. Changes nothing."""
+        raise NotImplementedError
+
+    def commit(self, request: Request, granted: int) -> None:  # noqa: B027
+        """The request runs `granted` tokens in this step."""
+
+
+class TokenBudget(Limit):
+    """A step computes at most so many tokens; a longer prompt is spread over steps."""
+
+    def cap(self, request: Request, want: int, budget: int) -> int:
+        return want if want <= budget else budget
+
+
+class WholePrompt(Limit):
+    """Chunked prefill is off: all that a request wants, or nothing in this step."""
+
+    def cap(self, request: Request, want: int, budget: int) -> int:
+        return want if want <= budget else 0
+
+
+class ChunkSize(Limit):
+    """No request computes more than `max_tokens` in one step, so that long prompts let others through."""
+
+    def __init__(self, max_tokens: int) -> None:
+        self._max_tokens = max_tokens
+
+    def cap(self, request: Request, want: int, budget: int) -> int:
+        return min(want, self._max_tokens)
+
+
+class LengthLimit(Limit):
+    """Nothing past the last token that a request may have is computed.
+
+    Its last token needs no computing, and prompt + max_tokens is within the model's length since
+    admission. Only when steps overlap can a request with all its tokens on the way still be running.
+    """
+
+    def cap(self, request: Request, want: int, budget: int) -> int:
+        return min(want, request.max_total - 1 - request.num_computed)
+
+
+def make_limits(schedule: ScheduleConfig, *, depth: int) -> list[Limit]:
+    """The limits that can ever say no under this configuration, in the order they are asked."""
+    limits: list[Limit] = []
+    if depth > 1:
+        limits.append(LengthLimit())
+    if not schedule.enable_chunked_prefill:
+        limits.append(WholePrompt())
+    elif schedule.long_prefill_token_threshold > 0:
+        limits.append(ChunkSize(schedule.long_prefill_token_threshold))
+    limits.append(TokenBudget())
+    return limits

@@ -1,0 +1,75 @@
+"""Entry of a core process: `python -m octavo.engine.core_main ADDRESS`, started by ProcessCore only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import msgspec
+import zmq
+
+from octavo.engine.core_serve import describe_failure, serve_core
+from octavo.engine.core_start import start_core
+from octavo.messages.start import StartCore
+from octavo.messages.wire import FromCore, ToCore
+
+
+class SocketChannel:
+    """The core's end of a PAIR socket."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[ToCore] = msgspec.msgpack.Decoder(ToCore)
+
+    def receive(self, wait: bool) -> list[ToCore]:
+        messages: list[ToCore] = []
+        if wait:
+            messages.append(self._decoder.decode(self._socket.recv()))
+        while True:
+            try:
+                messages.append(self._decoder.decode(self._socket.recv(zmq.NOBLOCK)))
+            except zmq.Again:
+                return messages
+
+    def send(self, message: FromCore) -> None:
+        self._socket.send(self._encoder.encode(message))
+
+
+def main(address: str) -> None:
+    # The parent decides when we end: Ctrl-C and a group-wide SIGTERM reach it too, and it drains first.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    context = zmq.Context()
+    socket = context.socket(zmq.PAIR)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.LINGER, 2000)
+    socket.connect(address)
+    channel = SocketChannel(socket)
+    try:
+        start = msgspec.msgpack.decode(socket.recv(), type=StartCore)
+        core, ready = start_core(start)
+        channel.send(ready)
+        try:
+            serve_core(core, channel)
+        finally:
+            core.shutdown()
+    except Exception as error:
+        channel.send(describe_failure(error))
+        socket.close()
+        context.term()
+        sys.exit(1)
+
+
+def _die_with_parent() -> None:
+    """Our standard input is a pipe that only the parent holds: its end means that the parent is gone."""
+    os.read(0, 1)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

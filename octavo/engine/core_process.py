@@ -1,0 +1,107 @@
+"""ProcessCore: the core in a process of its own, reached over a private Unix socket.
+
+The child holds the read end of a pipe that only we keep open: when we die, however it happens, it
+sees the end of the pipe and exits. The socket lives in a folder that only this user can enter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from octavo.base.errors import EngineError
+from octavo.engine.core_client import raised
+from octavo.messages.start import CoreReady, StartCore
+from octavo.messages.wire import CoreFailed, FromCore, Shutdown, ToCore
+
+GRACE_S = 5.0
+"""What a core gets to free its memory before it is killed."""
+
+LAST_WORDS_S = 0.5
+
+
+class ProcessCore:
+    """A CoreClient whose core is a child process."""
+
+    is_same_process = False
+
+    def __init__(self, start: StartCore) -> None:
+        self._start = start
+        self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.PAIR)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._process: asyncio.subprocess.Process | None = None
+        self._exit: asyncio.Task[int] | None = None
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder: msgspec.msgpack.Decoder[FromCore] = msgspec.msgpack.Decoder(FromCore)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> CoreReady:
+        address = f"ipc://{self._folder}/core"
+        self._socket.bind(address)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "octavo.engine.core_main", address, stdin=asyncio.subprocess.PIPE
+        )
+        self._exit = asyncio.create_task(self._process.wait())
+        await self._socket.send(self._encoder.encode(self._start))
+        try:
+            message = await self.receive()
+        except BaseException:
+            await self.close()
+            raise
+        assert isinstance(message, CoreReady), "a core first says that it is ready"
+        return message
+
+    def send(self, message: ToCore) -> None:
+        # Never blocks: the queue has no high-water mark, so the future is already done.
+        self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+
+    async def receive(self) -> FromCore:
+        assert self._exit is not None, "started"
+        frame: asyncio.Future[bytes] = asyncio.ensure_future(self._socket.recv())
+        await asyncio.wait((frame, self._exit), return_when=asyncio.FIRST_COMPLETED)
+        if not frame.done():
+            # The last message of a core that has just ended may still be on its way.
+            await asyncio.wait((frame,), timeout=LAST_WORDS_S)
+        if not frame.done():
+            frame.cancel()
+            status = self._exit.result()
+            raise EngineError(
+                f"The engine core ended unexpectedly ({_how(status)}). Its last words are in the log."
+            )
+        message = self._decoder.decode(frame.result())
+        if isinstance(message, CoreFailed):
+            raise raised(message)
+        return message
+
+    async def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            assert self._exit is not None, "started"
+            self.send(Shutdown())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._exit), GRACE_S)
+            if self._process.returncode is None:
+                self._process.kill()
+                await self._exit
+        if not self._socket.closed:
+            self._socket.close()
+            self._context.term()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -1,0 +1,77 @@
+"""The core's loop: take messages, step, report. The same for a thread and for a process of its own."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+from octavo.base.errors import OctavoError, RequestError
+from octavo.core.loop import EngineCore
+from octavo.messages.request import AbortRequest, EngineRequest
+from octavo.messages.result import FinishReason, RequestDelta
+from octavo.messages.wire import (
+    CoreFailed,
+    CoreUpdate,
+    FromCore,
+    PrefixCacheReset,
+    ResetPrefixCache,
+    Shutdown,
+    ToCore,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class CoreChannel(Protocol):
+    """The core's end of the line to the engine."""
+
+    def receive(self, wait: bool) -> list[ToCore]:
+        """All messages that are there; with `wait`, at least one."""
+
+    def send(self, message: FromCore) -> None: ...
+
+
+def serve_core(core: EngineCore, channel: CoreChannel) -> None:
+    """Run until told to shut down. Raises what the executor raises when it cannot go on."""
+    while True:
+        deltas: list[RequestDelta] = []
+        for message in channel.receive(wait=not core.has_work()):
+            if isinstance(message, Shutdown):
+                return
+            deltas.extend(_handle(core, channel, message))
+        if core.has_work():
+            deltas.extend(core.step())
+        channel.send(CoreUpdate(deltas=deltas, stats=core.stats()))
+
+
+def _handle(core: EngineCore, channel: CoreChannel, message: ToCore) -> list[RequestDelta]:
+    if isinstance(message, EngineRequest):
+        try:
+            core.add(message)
+        except RequestError as error:
+            return [_refused(message, error)]
+        return []
+    if isinstance(message, AbortRequest):
+        return core.abort(message.request_ids)
+    if isinstance(message, ResetPrefixCache):
+        channel.send(PrefixCacheReset(core.reset_prefix_cache()))
+    return []
+
+
+def _refused(request: EngineRequest, error: RequestError) -> RequestDelta:
+    return RequestDelta(
+        request_id=request.request_id, token_ids=[], finish_reason=FinishReason.ERROR, error=error.message
+    )
+
+
+def describe_failure(error: Exception) -> CoreFailed:
+    """An error as it crosses to the engine: typed where we know it, closed where we do not."""
+    if isinstance(error, OctavoError):
+        return CoreFailed(
+            error=type(error).__name__, code=error.code.name, message=error.message, param=error.param
+        )
+    logger.error("The engine core failed", exc_info=error)
+    detail = f"{type(error).__name__}: {error}"
+    return CoreFailed(
+        error="EngineError", code="ENGINE_FAILED", message=f"The engine core failed ({detail[:500]})."
+    )

@@ -1,0 +1,65 @@
+"""Builds an EngineCore on a loaded model: what every way of running the core begins with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from octavo.base.clock import Clock, monotonic
+from octavo.base.integers import ceil_div
+from octavo.config.root import EngineConfig
+from octavo.core.kv.plan import plan_kv
+from octavo.core.loop import EngineCore
+from octavo.core.ports import Executor
+from octavo.messages.start import CoreReady, StartCore
+
+
+def start_core(start: StartCore) -> tuple[EngineCore, CoreReady]:
+    """Load the model in this process and give it a core."""
+    began = time.monotonic()
+    from octavo.executor.inline import InlineExecutor
+    from octavo.weights.checkpoint import open_checkpoint
+    from octavo.worker.worker import Worker
+
+    config = start.config
+    import_s = time.monotonic() - began
+    checkpoint = open_checkpoint(Path(start.path), config.model.load_format)
+    worker = Worker(model=config.model, cache=config.cache, schedule=config.schedule, checkpoint=checkpoint)
+    core, ready = core_on(InlineExecutor(worker), config)
+    ready.seconds["import torch"] = import_s
+    return core, ready
+
+
+def core_on(
+    executor: Executor, config: EngineConfig, clock: Clock = monotonic
+) -> tuple[EngineCore, CoreReady]:
+    """A core over any executor. `config` is resolved."""
+    max_model_len = config.model.max_model_len
+    assert max_model_len is not None, "the config is resolved before the core starts"
+    facts = executor.start()
+    began = time.monotonic()
+    useful_blocks = config.schedule.max_num_seqs * ceil_div(max_model_len, config.cache.block_size)
+    plan = plan_kv(
+        facts.kv_layers,
+        block_size=config.cache.block_size,
+        num_blocks=config.cache.num_blocks,
+        available_bytes=facts.available_bytes,
+        useful_tokens=useful_blocks * config.cache.block_size,
+    )
+    executor.allocate(plan)
+    core = EngineCore(
+        schedule=config.schedule,
+        cache=config.cache,
+        max_model_len=max_model_len,
+        plan=plan,
+        executor=executor,
+        clock=clock,
+    )
+    ready = CoreReady(
+        plan=plan,
+        max_request_tokens=core.max_request_tokens,
+        vocab_size=facts.vocab_size,
+        memory_bytes={**facts.memory_bytes, "KV cache (reserved)": plan.num_blocks * plan.block_bytes},
+        seconds={**facts.seconds, "KV cache": time.monotonic() - began},
+    )
+    return core, ready

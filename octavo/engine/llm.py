@@ -1,0 +1,266 @@
+"""LLM: offline inference. The whole engine in the caller's process; a vLLM script runs on it unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypedDict
+
+from tqdm.auto import tqdm
+
+from octavo.base.errors import ConfigError, EngineError, RequestError
+from octavo.config.root import EngineConfig
+from octavo.engine.core_start import start_core
+from octavo.engine.load import load_front
+from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.outputs import RequestOutput
+from octavo.engine.prepare import RequestPreparer, repeatable_keys
+from octavo.engine.request_state import PreparedRequest, RequestState
+from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.result import CoreStats
+from octavo.messages.start import StartCore
+from octavo.tokens.tokenizer import Tokenizer
+
+
+class TextPrompt(TypedDict):
+    prompt: str
+
+
+class TokensPrompt(TypedDict):
+    prompt_token_ids: list[int]
+
+
+Prompt = str | list[int] | TextPrompt | TokensPrompt | Mapping[str, Any]
+Message = Mapping[str, Any]
+
+
+class LLM:
+    """A model ready to generate.
+
+    `options` are the engine's options by name: dtype, max_model_len, max_num_seqs,
+    max_num_batched_tokens, num_gpu_blocks_override, enable_prefix_caching, seed, ... An unknown or
+    impossible one raises ConfigError. `disable_log_stats` and `enforce_eager` of vLLM scripts are
+    accepted; they change nothing here.
+    """
+
+    def __init__(self, model: str | None = None, **options: Any) -> None:
+        for harmless in ("disable_log_stats", "enforce_eager"):
+            options.pop(harmless, None)
+        if options.pop("tensor_parallel_size", 1) != 1:
+            raise ConfigError(
+                "tensor_parallel_size must be 1: one device is supported.", param="tensor_parallel_size"
+            )
+        if model is not None:
+            options["model"] = model
+        loaded = load_front(EngineConfig.from_options(options))
+        self.config = loaded.config
+        self._tokenizer = loaded.tokenizer
+        self._default_sampling = loaded.default_sampling
+        self._core, self.ready = start_core(StartCore(config=loaded.config, path=str(loaded.path)))
+        max_model_len = loaded.config.model.max_model_len
+        assert max_model_len is not None, "the config is resolved"
+        self._processor = OutputProcessor(loaded.tokenizer)
+        self._preparer = RequestPreparer(
+            tokenizer=loaded.tokenizer,
+            eos_token_ids=loaded.eos_token_ids,
+            vocab_size=self.ready.vocab_size,
+            max_model_len=max_model_len,
+            max_request_tokens=self.ready.max_request_tokens,
+            max_logprobs=max(loaded.config.model.max_logprobs, self.ready.vocab_size),
+            random_keys=repeatable_keys(loaded.config.model.seed),
+            is_same_process=True,
+        )
+        self._num_requests = 0
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def get_tokenizer(self) -> Tokenizer:
+        return self._tokenizer
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """What requests get that bring no SamplingParams: the checkpoint's own recommendation."""
+        return SamplingParams(**self._default_sampling)
+
+    def stats(self) -> CoreStats:
+        return self._core.stats()
+
+    def reset_prefix_cache(self) -> bool:
+        return self._core.reset_prefix_cache()
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        use_tqdm: bool = True,
+        *,
+        priority: Sequence[int] | None = None,
+        cache_salt: str | None = None,
+    ) -> list[RequestOutput]:
+        """Answer all prompts; the outputs come in the order of the prompts.
+
+        A prompt is a text, a list of token ids, {"prompt": ...} or {"prompt_token_ids": ...}. All
+        requests are checked before the first one runs: RequestError means that nothing was computed.
+        """
+        many = _as_list(prompts)
+        params = self._params_for(len(many), sampling_params)
+        if priority is not None and len(priority) != len(many):
+            raise RequestError(f"{len(many)} prompts but {len(priority)} priorities.", param="priority")
+        prepared = [
+            self._prepare(prompt, params[index], priority[index] if priority else 0, cache_salt)
+            for index, prompt in enumerate(many)
+        ]
+        return self._run(prepared, use_tqdm)
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        use_tqdm: bool = True,
+        *,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: list[dict[str, Any]] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """Answer one conversation, or several, through the model's chat template."""
+        conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        prompts: list[Prompt] = [
+            {
+                "prompt_token_ids": self._tokenizer.encode_chat(
+                    [dict(message) for message in conversation],  # type: ignore[arg-type]
+                    tools=tools,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=continue_final_message,
+                    chat_template=chat_template,
+                    template_kwargs=chat_template_kwargs,
+                )
+            }
+            for conversation in conversations
+        ]
+        return self.generate(prompts, sampling_params, use_tqdm)
+
+    def shutdown(self) -> None:
+        """Free the model and the cache. The object cannot be used afterwards."""
+        self._core.shutdown()
+
+    def _params_for(
+        self, count: int, given: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[SamplingParams]:
+        if given is None:
+            return [self.get_default_sampling_params()] * count
+        if isinstance(given, SamplingParams):
+            return [given] * count
+        if len(given) != count:
+            raise RequestError(f"{count} prompts but {len(given)} sampling_params.", param="sampling_params")
+        return list(given)
+
+    def _prepare(
+        self, prompt: Prompt, params: SamplingParams, priority: int, cache_salt: str | None
+    ) -> PreparedRequest:
+        # Streaming kinds make no sense here: the caller gets finished outputs.
+        params = params.clone()
+        params.output_kind = RequestOutputKind.FINAL_ONLY
+        text_or_ids = _text_or_ids(prompt)
+        request_id = str(self._num_requests)
+        self._num_requests += 1
+        return self._preparer.prepare(
+            text_or_ids, params, request_id=request_id, priority=priority, cache_salt=cache_salt
+        )
+
+    def _run(self, prepared: list[PreparedRequest], use_tqdm: bool) -> list[RequestOutput]:
+        states = [self._processor.open(request) for request in prepared]
+        try:
+            for request in prepared:
+                for sample in request.samples:
+                    self._core.add(sample)
+            with _Progress(len(prepared), use_tqdm) as progress:
+                outputs = {id(output.state): output.output for output in self._finished(progress)}
+            return [outputs[id(state)] for state in states]
+        finally:
+            # After an error or Ctrl-C nothing of this call may stay behind.
+            left = [sample_id for state in states for sample_id in self._processor.close(state)]
+            if left:
+                self._core.abort(left)
+
+    def _finished(self, progress: _Progress) -> Iterator[_Finished]:
+        while len(self._processor):
+            changed, to_abort = self._processor.process(self._core.step())
+            if to_abort:
+                self._core.abort(to_abort)
+            progress.add_tokens(self._core.stats())
+            for state in changed:
+                if state.error is not None:
+                    raise EngineError(state.error)
+                output = state.take_output()
+                if output is not None:
+                    progress.add_request()
+                    yield _Finished(state, output)
+
+
+class _Finished:
+    """A request and its final output."""
+
+    __slots__ = ("output", "state")
+
+    def __init__(self, state: RequestState, output: RequestOutput) -> None:
+        self.state = state
+        self.output = output
+
+
+class _Progress:
+    """A bar of finished requests with tokens per second, or nothing."""
+
+    def __init__(self, total: int, is_shown: bool) -> None:
+        self._bar = tqdm(
+            total=total, desc="Processed prompts", unit="req", disable=not is_shown, dynamic_ncols=True
+        )
+        self._start: CoreStats | None = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add_tokens(self, stats: CoreStats) -> None:
+        if self._bar.disable:
+            return
+        if self._start is None:
+            self._start = stats
+        elapsed = self._bar.format_dict["elapsed"] or 1e-9
+        read = (stats.prompt_tokens - self._start.prompt_tokens) / elapsed
+        written = (stats.generation_tokens - self._start.generation_tokens) / elapsed
+        self._bar.set_postfix_str(f"in {read:.0f} tok/s, out {written:.0f} tok/s", refresh=False)
+        self._bar.update(0)
+
+    def add_request(self) -> None:
+        self._bar.update(1)
+
+
+def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    if isinstance(prompts, str | Mapping):
+        return [prompts]
+    if isinstance(prompts, list) and prompts and all(isinstance(item, int) for item in prompts):
+        return [prompts]  # type: ignore[list-item]
+    return list(prompts)  # type: ignore[arg-type]
+
+
+def _text_or_ids(prompt: Prompt) -> str | list[int]:
+    if isinstance(prompt, str | list):
+        return prompt
+    if isinstance(prompt, Mapping):
+        for key, kind in (("prompt_token_ids", list), ("prompt", str)):
+            value = prompt.get(key)
+            if isinstance(value, kind):
+                return value  # type: ignore[no-any-return]
+    raise RequestError(
+        'A prompt is a text, a list of token ids, {"prompt": text} or {"prompt_token_ids": ids}.',
+        param="prompts",
+    )

@@ -1,0 +1,54 @@
+"""OutputProcessor: routes the core's deltas to their requests and says which samples to abort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from octavo.base.clock import Clock, monotonic
+from octavo.engine.request_state import PreparedRequest, RequestState
+from octavo.messages.result import RequestDelta
+from octavo.tokens.tokenizer import Tokenizer
+
+
+class OutputProcessor:
+    """Requests in flight, found by the ids of their samples."""
+
+    def __init__(self, tokenizer: Tokenizer, clock: Clock = monotonic) -> None:
+        self._tokenizer = tokenizer
+        self._clock = clock
+        self._samples: dict[str, tuple[RequestState, int]] = {}
+
+    def __len__(self) -> int:
+        """Samples that have not ended."""
+        return len(self._samples)
+
+    def open(self, prepared: PreparedRequest) -> RequestState:
+        state = RequestState(prepared, self._tokenizer)
+        for index, sample in enumerate(prepared.samples):
+            self._samples[sample.request_id] = (state, index)
+        return state
+
+    def close(self, state: RequestState) -> list[str]:
+        """Forget a request. Returns the ids of its samples that the core may still be running."""
+        ids = [sample.request_id for sample in state.prepared.samples]
+        return [sample_id for sample_id in ids if self._samples.pop(sample_id, None) is not None]
+
+    def process(self, deltas: Iterable[RequestDelta]) -> tuple[list[RequestState], list[str]]:
+        """Apply deltas. Returns the requests that changed and the sample ids to abort."""
+        now = self._clock()
+        changed: dict[int, RequestState] = {}
+        to_abort: list[str] = []
+        for delta in deltas:
+            entry = self._samples.get(delta.request_id)
+            if entry is None:
+                continue
+            state, index = entry
+            if state.add(index, delta, now):
+                to_abort.append(delta.request_id)
+            if state.samples[index].is_finished:
+                del self._samples[delta.request_id]
+            changed[id(state)] = state
+        return list(changed.values()), to_abort
+
+    def all_states(self) -> list[RequestState]:
+        return list({id(state): state for state, _ in self._samples.values()}.values())

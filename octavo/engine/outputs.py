@@ -1,0 +1,64 @@
+"""What callers get: RequestOutput and its parts, shaped like vLLM's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Logprob:
+    """Log-probability of one token at one position; rank 1 is the most likely."""
+
+    logprob: float
+    rank: int | None = None
+    decoded_token: str | None = None
+
+
+LogprobsOnePosition = dict[int, Logprob]
+"""Token id -> Logprob: the sampled (or prompt) token first, then the best ones in order."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CompletionOutput:
+    """One sample of a request."""
+
+    index: int
+    text: str
+    token_ids: list[int]
+    cumulative_logprob: float | None = None
+    logprobs: list[LogprobsOnePosition] | None = None
+    finish_reason: str | None = None
+    """None while running, then stop, length or abort."""
+    stop_reason: int | str | None = None
+    """The stop string or stop token that ended it; None for the model's own end of text."""
+
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestMetrics:
+    """When things happened, in monotonic seconds, and how much there was."""
+
+    arrival_time: float
+    first_scheduled_time: float | None = None
+    first_token_time: float | None = None
+    last_token_time: float | None = None
+    finished_time: float | None = None
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+    num_preemptions: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class RequestOutput:
+    """One request's answer, or (streaming) a part of it."""
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: list[int]
+    prompt_logprobs: list[LogprobsOnePosition | None] | None = None
+    outputs: list[CompletionOutput] = field(default_factory=list)
+    finished: bool = False
+    metrics: RequestMetrics | None = None
+    num_cached_tokens: int = 0

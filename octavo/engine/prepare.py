@@ -1,0 +1,187 @@
+"""From what a caller says to requests the core accepts. Everything is checked here, before any is sent."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+from collections.abc import Callable, Sequence
+
+from octavo.base.clock import Clock, monotonic
+from octavo.base.errors import ErrorCode, RequestError
+from octavo.engine.request_state import PreparedRequest
+from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.request import EngineRequest
+from octavo.tokens.tokenizer import Tokenizer
+
+MAX_SALT_LENGTH = 256
+PRIORITY_RANGE = 2**31
+
+RandomKeys = Callable[[], int]
+"""Gives a fresh 64-bit key for each request without a seed."""
+
+
+def fresh_keys() -> int:
+    return secrets.randbits(64)
+
+
+def repeatable_keys(seed: int) -> RandomKeys:
+    """The same series of keys for the same engine seed: offline runs can be repeated."""
+    source = random.Random(seed)
+    return lambda: source.getrandbits(64)
+
+
+class RequestPreparer:
+    """Tokenizes, applies defaults and limits, splits n samples. Raises RequestError naming the parameter."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        eos_token_ids: Sequence[int],
+        vocab_size: int,
+        max_model_len: int,
+        max_request_tokens: int,
+        max_logprobs: int,
+        random_keys: RandomKeys,
+        is_same_process: bool,
+        clock: Clock = monotonic,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._eos_token_ids = list(eos_token_ids)
+        self._vocab_size = vocab_size
+        self._max_model_len = max_model_len
+        self._max_request_tokens = max_request_tokens
+        self._max_logprobs = max_logprobs
+        self._random_keys = random_keys
+        self._is_same_process = is_same_process
+        self._clock = clock
+
+    def prepare(
+        self,
+        prompt: str | list[int],
+        params: SamplingParams,
+        *,
+        request_id: str | None = None,
+        priority: int = 0,
+        cache_salt: str | None = None,
+    ) -> PreparedRequest:
+        """Check and complete one request. `params` is not changed."""
+        arrival_time = self._clock()
+        params.check(self._vocab_size, self._max_logprobs)
+        if params.logits_processors and not self._is_same_process:
+            raise RequestError(
+                "logits_processors are Python functions and work only with LLM or an in-process AsyncLLM.",
+                param="logits_processors",
+            )
+        _check_extras(priority, cache_salt)
+        prompt_token_ids = self._tokenize(prompt, params)
+        max_tokens = self._max_tokens(len(prompt_token_ids), params)
+        core_params = self._for_core(params)
+        own_id = secrets.token_hex(16)
+        samples = [
+            EngineRequest(
+                request_id=f"{own_id}-{index}",
+                prompt_token_ids=prompt_token_ids,
+                params=core_params,
+                max_tokens=max_tokens,
+                eos_token_ids=self._eos_token_ids,
+                random_key=key,
+                arrival_time=arrival_time,
+                priority=priority,
+                cache_salt=cache_salt,
+            )
+            for index, key in enumerate(self._keys(params))
+        ]
+        return PreparedRequest(
+            request_id=request_id or own_id,
+            prompt=prompt if isinstance(prompt, str) else None,
+            prompt_token_ids=prompt_token_ids,
+            params=params,
+            samples=samples,
+        )
+
+    def _tokenize(self, prompt: str | list[int], params: SamplingParams) -> list[int]:
+        if isinstance(prompt, str):
+            token_ids = self._tokenizer.encode(prompt)
+        else:
+            token_ids = list(prompt)
+            for token in token_ids:
+                if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < self._vocab_size:
+                    raise RequestError(
+                        f"The prompt holds a token id outside 0..{self._vocab_size - 1}.", param="prompt"
+                    )
+        keep = params.truncate_prompt_tokens
+        if keep is not None:
+            keep = self._max_model_len - 1 if keep == -1 else keep
+            token_ids = token_ids[-keep:]
+        if not token_ids:
+            raise RequestError("The prompt is empty; give at least one token.", param="prompt")
+        return token_ids
+
+    def _max_tokens(self, num_prompt_tokens: int, params: SamplingParams) -> int:
+        room = self._max_request_tokens - num_prompt_tokens
+        wanted = params.max_tokens
+        if room < 1 or (wanted is not None and wanted > room):
+            asked = f"{num_prompt_tokens} prompt tokens" + (f" and max_tokens {wanted}" if wanted else "")
+            what = (
+                "this model's context"
+                if self._max_request_tokens == self._max_model_len
+                else "what the KV cache holds for one request"
+            )
+            raise RequestError(
+                f"{asked} are more than {what}: {self._max_request_tokens} tokens, at least one of them for "
+                "the answer. Shorten the prompt or lower max_tokens.",
+                code=ErrorCode.CONTEXT_LENGTH,
+                param="prompt" if room < 1 else "max_tokens",
+            )
+        if params.min_tokens > room:
+            raise RequestError(
+                f"min_tokens is {params.min_tokens}, but only {room} tokens are left after the prompt.",
+                param="min_tokens",
+            )
+        return wanted if wanted is not None else room
+
+    def _for_core(self, params: SamplingParams) -> SamplingParams:
+        """A private copy with words turned into ids; what only text needs is left out."""
+        core_params = params.clone()
+        core_params.n = 1
+        core_params.stop = None
+        core_params.output_kind = RequestOutputKind.CUMULATIVE
+        if params.bad_words:
+            core_params.bad_words_token_ids = [
+                ids for word in params.bad_words for ids in self._spellings(word)
+            ]
+            core_params.bad_words = None
+        return core_params
+
+    def _spellings(self, word: str) -> list[list[int]]:
+        """Token sequences of a word at the start of a text and after a space."""
+        bare = self._tokenizer.encode(word.lstrip(), add_special_tokens=False)
+        spaced = self._tokenizer.encode(" " + word.lstrip(), add_special_tokens=False)
+        starts_differ = bool(bare) and bool(spaced) and spaced[0] != bare[0] and len(spaced) == len(bare)
+        return [bare, spaced] if starts_differ else [bare]
+
+    def _keys(self, params: SamplingParams) -> list[int]:
+        """One key per sample: the same seed and index always give the same key."""
+        seed = self._random_keys() if params.seed is None else params.seed
+        return [derive_key(seed, index) for index in range(params.n)]
+
+
+def derive_key(seed: int, index: int) -> int:
+    """64-bit key of sample `index` of a request with this seed."""
+    material = f"{seed % 2**64}/{index}".encode()
+    return int.from_bytes(hashlib.sha256(material).digest()[:8], "little")
+
+
+def _check_extras(priority: int, cache_salt: str | None) -> None:
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) >= PRIORITY_RANGE:
+        raise RequestError(f"priority must be an integer within ±{PRIORITY_RANGE - 1}.", param="priority")
+    if cache_salt is None:
+        return
+    if not isinstance(cache_salt, str) or not cache_salt or len(cache_salt) > MAX_SALT_LENGTH:
+        raise RequestError(
+            f"cache_salt must be a string of 1 to {MAX_SALT_LENGTH} characters.", param="cache_salt"
+        )
+    if any("\ud800" <= char <= "\udfff" for char in cache_salt):
+        raise RequestError("cache_salt holds half a surrogate pair; use plain Unicode.", param="cache_salt")

@@ -1,0 +1,35 @@
+"""InlineExecutor: one worker in the caller's process and thread. The default on one device."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from octavo.messages.kv import KVPlan
+from octavo.messages.result import StepOutput
+from octavo.messages.start import WorkerFacts
+from octavo.messages.step import SchedulerOutput
+from octavo.worker.worker import Worker
+
+
+class InlineExecutor:
+    """Runs each step when it is collected, so that an error reaches the core where it expects one."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._submitted: deque[SchedulerOutput] = deque()
+
+    def start(self) -> WorkerFacts:
+        return self._worker.load()
+
+    def allocate(self, plan: KVPlan) -> None:
+        self._worker.allocate(plan)
+
+    def submit(self, step: SchedulerOutput) -> None:
+        self._submitted.append(step)
+
+    def collect(self) -> StepOutput:
+        return self._worker.run(self._submitted.popleft())
+
+    def shutdown(self) -> None:
+        self._submitted.clear()
+        self._worker.shutdown()

@@ -1,0 +1,1 @@
+"""What we measure and say: latency definitions, metrics, logs. Never imports torch, numpy or fastapi."""

@@ -1,0 +1,1 @@
+"""Model files: finding them, opening them, turning them into tensors and configuration."""

@@ -1,0 +1,1 @@
+"""The GGUF file format: reading it safely, turning blocks into numbers and metadata into a config."""
