@@ -46,6 +46,7 @@ class ErrorCode(Enum):
     NOT_FOUND = ErrorKind("not_found", 404, "not_found_error", Retry.NEVER)
     MODEL_NOT_FOUND = ErrorKind("model_not_found", 404, "not_found_error", Retry.NEVER)
     METHOD_NOT_ALLOWED = ErrorKind("method_not_allowed", 405, "invalid_request_error", Retry.NEVER)
+    REQUEST_TIMEOUT = ErrorKind("request_timeout", 408, "timeout_error", Retry.SAFE)
     BODY_TOO_LARGE = ErrorKind("body_too_large", 413, "invalid_request_error", Retry.NEVER)
     MEDIA_TYPE = ErrorKind("unsupported_media_type", 415, "invalid_request_error", Retry.NEVER)
     OVERLOADED = ErrorKind("overloaded", 503, "overloaded_error", Retry.LATER)

@@ -44,8 +44,8 @@ def served_model(url: str, api_key: str | None) -> str:
             response = client.get(f"{url}/v1/models", headers=headers(api_key))
     except httpx.HTTPError as error:
         raise EngineError(
-            f"No server answers at {url} ({type(error).__name__}). Start one with `octavo serve`, or give the "
-            "right address."
+            f"No server answers at {url} ({type(error).__name__}). Start one with `octavo serve`, "
+            "or give the right address."
         ) from None
     if response.status_code != 200:
         raise EngineError(error_message(response.status_code, response.content))

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from octavo.base import env
 from octavo.cli.units import show_bytes
+from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.messages.start import CoreReady
-
-if TYPE_CHECKING:
-    from octavo.engine.async_llm import AsyncLLM
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
 _TOO_SHORT_S = 0.005
 
 
-def print_ready(llm: AsyncLLM) -> None:
+class ReadyEngine(Protocol):
+    """The part of AsyncLLM that the report reads."""
+
+    @property
+    def config(self) -> EngineConfig: ...
+
+    @property
+    def ready(self) -> CoreReady: ...
+
+
+def print_ready(engine: ReadyEngine) -> None:
     """Print the whole report. Called once, when the server answers."""
-    names = llm.config.model.served_model_name
-    print(
-        "\n".join(
-            [
-                "",
-                time_line(llm.ready.seconds, seconds_since_start()),
-                "",
-                *memory_table(llm.ready),
-                "",
-                *what_to_try(llm.config.server, names[0] if names else llm.checkpoint_name),
-                "",
-            ]
-        ),
-        flush=True,
-    )
+    lines = [
+        "",
+        time_line(engine.ready.seconds, seconds_since_start()),
+        "",
+        *memory_table(engine.ready),
+        "",
+        *what_to_try(engine.config.server, engine.config.model.served_model_name[0]),
+        "",
+    ]
+    print("\n".join(lines), flush=True)
 
 
 def seconds_since_start() -> float:
@@ -49,7 +52,7 @@ def time_line(seconds: Mapping[str, float], total_s: float) -> str:
     parts = [(name.replace("_", " "), value) for name, value in seconds.items() if value >= _TOO_SHORT_S]
     rest = total_s - sum(value for _, value in parts)
     if rest >= _TOO_SHORT_S:
-        parts.append(("everything else", rest))
+        parts.append(("interpreter and server", rest))
     shown = " + ".join(f"{name} {value:.2f}" for name, value in parts)
     return f"Ready in {max(total_s, sum(value for _, value in parts)):.2f} s = {shown or 'nothing measured'}"
 
@@ -57,17 +60,16 @@ def time_line(seconds: Mapping[str, float], total_s: float) -> str:
 def memory_table(ready: CoreReady) -> list[str]:
     """One line per use of memory, largest first, the KV cache with what it holds."""
     plan = ready.plan
-    cache_bytes = plan.num_blocks * plan.block_bytes
-    rows = {name.replace("_", " "): value for name, value in ready.memory_bytes.items() if name != "kv_cache"}
-    rows["KV cache"] = cache_bytes
+    rows = ready.memory_bytes
     width = max(len(name) for name in rows)
     lines = ["Memory:"]
     for name, value in sorted(rows.items(), key=lambda row: -row[1]):
-        lines.append(f"  {name.ljust(width)}  {show_bytes(value):>10}")
-    tokens = plan.num_blocks // max(1, len(plan.groups)) * plan.block_size
+        lines.append(f"  {name.replace('_', ' ').ljust(width)}  {show_bytes(value):>10}")
+    tokens = plan.num_blocks // len(plan.groups) * plan.block_size
+    longest = ready.max_request_tokens
     lines.append(
-        f"  The cache holds {plan.num_blocks:,} blocks of {plan.block_size} tokens: about {tokens:,} tokens, "
-        f"{tokens / max(1, ready.max_request_tokens):.1f} requests of {ready.max_request_tokens:,} tokens at once."
+        f"  The KV cache: {plan.num_blocks:,} blocks of {plan.block_size} tokens, about {tokens:,} tokens "
+        f"({tokens / longest:.1f} requests of {longest:,})."
     )
     return lines
 

@@ -1,1 +1,1 @@
-"""The engine's mind: requests, scheduling, KV bookkeeping. Pure Python; ids and counts, never text or tensors."""
+"""The engine's mind: requests, scheduling, KV bookkeeping. Ids and counts, never text or tensors."""

@@ -4,18 +4,22 @@ The scheduler asks every active limit, then for blocks, and only then lets the l
 changes nothing, so nothing has to be taken back. Runs per request and step.
 """
 
+# ruff: noqa: ARG002  (a limit looks only at what concerns it)
+
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
 
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.request import Request
 
 
-class Limit:
+class Limit(ABC):
     """Contract. Limits of a kind that keeps books (slots, buffers) override `commit`."""
 
+    @abstractmethod
     def cap(self, request: Request, want: int, budget: int) -> int:
         """How many of `want` tokens may run now; `budget` tokens are left in the step. Changes nothing."""
-        raise NotImplementedError
 
     def commit(self, request: Request, granted: int) -> None:  # noqa: B027
         """The request runs `granted` tokens in this step."""

@@ -56,7 +56,7 @@ class FCFSQueue:
 
 
 class PriorityQueue:
-    """Lowest priority number first, then first come. A rank never changes, so front needs no special place."""
+    """Lowest priority number first, then first come. A rank never changes: its front comes by itself."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[tuple[int, int], Request]] = []

@@ -248,7 +248,7 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str | Mapping):
         return [prompts]
     if isinstance(prompts, list) and prompts and all(isinstance(item, int) for item in prompts):
-        return [prompts]  # type: ignore[list-item]
+        return [prompts]
     return list(prompts)  # type: ignore[arg-type]
 
 
@@ -259,7 +259,7 @@ def _text_or_ids(prompt: Prompt) -> str | list[int]:
         for key, kind in (("prompt_token_ids", list), ("prompt", str)):
             value = prompt.get(key)
             if isinstance(value, kind):
-                return value  # type: ignore[no-any-return]
+                return value
     raise RequestError(
         'A prompt is a text, a list of token ids, {"prompt": text} or {"prompt_token_ids": ids}.',
         param="prompts",

@@ -36,14 +36,11 @@ class StepStats(Protocol):
 class Metrics:
     """One per server. `prefix` goes before every name but http_requests_total."""
 
-    def __init__(
-        self, *, model_name: str, prefix: str = "vllm:", engine: str = "0", handlers: Iterable[str] = ()
-    ) -> None:
-        """handlers: route templates that may appear as a label; anything else is counted as 'other'."""
+    def __init__(self, *, model_name: str, prefix: str = "vllm:", engine: str = "0") -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self._labels = dict(zip(BASE_LABELS, (model_name, engine), strict=True))
         self._prefix = prefix
-        self._handlers = tuple(handlers)
+        self._handlers: tuple[str, ...] = ()
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._gauges: dict[str, Gauge] = {}
@@ -61,6 +58,10 @@ class Metrics:
     def read_stats(self, stats: Callable[[], StepStats]) -> None:
         """From now on each scrape also shows the core's gauges and counters. Called once."""
         self.registry.register(_StatsCollector(stats, self._prefix, self._labels))
+
+    def know_handlers(self, handlers: Iterable[str]) -> None:
+        """Route templates that may appear as a label; anything else is counted as 'other'."""
+        self._handlers = tuple(handlers)
 
     def cache_config(self, facts: Mapping[str, object]) -> None:
         """Publish how the cache is laid out (block_size, num_gpu_blocks, ...)."""

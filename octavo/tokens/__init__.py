@@ -1,1 +1,1 @@
-"""Text to ids and back: tokenizers, chat templates, incremental decoding, stop strings. Never imports torch."""
+"""Text to ids and back: tokenizers, chat templates, incremental decoding, stop strings. No torch here."""

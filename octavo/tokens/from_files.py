@@ -63,7 +63,9 @@ def _open_tokenizer(folder: Path) -> Tokenizer:
     if not path.is_file():
         return _convert_with_transformers(folder)
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise ModelFileError(f"tokenizer.json is larger than {MAX_JSON_BYTES >> 20} MiB; no tokenizer file is.")
+        raise ModelFileError(
+            f"tokenizer.json is larger than {MAX_JSON_BYTES >> 20} MiB; no tokenizer file is."
+        )
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
@@ -118,24 +120,30 @@ def _added_token(entry: Mapping[str, Any], special: bool) -> AddedToken:
     )
 
 
-def _add_missing_tokens(tokenizer: Tokenizer, config: Mapping[str, Any], named: Mapping[str, AddedToken]) -> None:
+def _add_missing_tokens(
+    tokenizer: Tokenizer, config: Mapping[str, Any], named: Mapping[str, AddedToken]
+) -> None:
     """Tokens the config lists and tokenizer.json forgot. Names without a place in the vocabulary stay out."""
     present = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     listed = config.get("added_tokens_decoder")
     entries = listed.items() if isinstance(listed, dict) else ()
-    numbered = sorted(
-        (int(key), entry)
-        for key, entry in entries
-        if key.isdigit() and isinstance(entry, dict) and isinstance(entry.get("content"), str)
-    ) if entries else []
+    numbered = (
+        sorted(
+            (int(key), entry)
+            for key, entry in entries
+            if key.isdigit() and isinstance(entry, dict) and isinstance(entry.get("content"), str)
+        )
+        if entries
+        else []
+    )
     for token_id, entry in numbered:
         if entry["content"] in present:
             continue
         known = tokenizer.token_to_id(entry["content"])
         if known is None and token_id != tokenizer.get_vocab_size(with_added_tokens=True):
             raise ModelFileError(
-                f"tokenizer_config.json puts the token {entry['content']!r} at id {token_id}, where tokenizer.json "
-                "has no room for it. The two files do not belong together; download the model again."
+                f"tokenizer_config.json puts the token {entry['content']!r} at id {token_id}, where "
+                "tokenizer.json has no room for it. The two files do not belong together."
             )
         tokenizer.add_tokens([_added_token(entry, special=bool(entry.get("special", False)))])
         present.add(entry["content"])
@@ -146,8 +154,8 @@ def _add_missing_tokens(tokenizer: Tokenizer, config: Mapping[str, Any], named: 
 
 def _apply_bos_and_eos(tokenizer: Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]) -> None:
     """An explicit add_bos_token or add_eos_token replaces what tokenizer.json puts around text."""
-    wishes = {name: config.get(f"add_{name}") for name in ("bos_token", "eos_token")}
-    if all(wish is None for wish in wishes.values()):
+    wishes = {name: config[f"add_{name}"] for name in ("bos_token", "eos_token") if f"add_{name}" in config}
+    if not wishes:
         return
     marks = {}
     for name, wish in wishes.items():

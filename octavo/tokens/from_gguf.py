@@ -1,4 +1,4 @@
-"""Builds a tokenizer from GGUF metadata, so that its ids equal those of the tokenizer the model was trained with.
+"""Builds a tokenizer from GGUF metadata, with the ids of the tokenizer the model was trained with.
 
 Knows GGUF's key names and token types; knows nothing of files or tensors. The vocabulary kinds are
 byte-level BPE ("gpt2"), SentencePiece-style BPE ("llama", "gemma4") and WordPiece ("bert").
@@ -101,7 +101,11 @@ class _Vocabulary:
         """The default template and named ones (tokenizer.chat_template and tokenizer.chat_template.NAME)."""
         prefix = "tokenizer.chat_template"
         texts = {key: value for key, value in self._metadata.items() if isinstance(value, str)}
-        named = {key.removeprefix(prefix + "."): text for key, text in texts.items() if key.startswith(prefix + ".")}
+        named = {
+            key.removeprefix(prefix + "."): text
+            for key, text in texts.items()
+            if key.startswith(prefix + ".")
+        }
         return {**named, "default": texts[prefix]} if prefix in texts else named
 
 
@@ -118,7 +122,9 @@ def build_from_gguf(metadata: Mapping[str, Any]) -> TokenizerParts:
         tokenizer, add_bos = build(vocabulary)
     except ModelFileError:
         raise
-    except Exception as error:  # the library raises bare Exception for vocabularies that contradict themselves
+    except (
+        Exception
+    ) as error:  # the library raises bare Exception for vocabularies that contradict themselves
         raise ModelFileError(f"The tokenizer in the GGUF file is broken: {error}") from error
     if vocabulary.model != "bert":
         _add_special_tokens(tokenizer, vocabulary)
@@ -228,22 +234,22 @@ def _merges_from_scores(
     """
     if not by_position and len(vocabulary.scores) != len(vocabulary.tokens):
         raise ModelFileError(
-            f"The GGUF file lists {len(vocabulary.tokens)} tokens, {len(vocabulary.scores)} scores and no merges; "
-            "a SentencePiece tokenizer needs a score for every token."
+            f"The GGUF file lists {len(vocabulary.tokens)} tokens, {len(vocabulary.scores)} scores and no "
+            "merges; a SentencePiece tokenizer needs a score for every token."
         )
     # Control and byte tokens never come out of text, or a user could write one.
     outside = {_TokenType.CONTROL, _TokenType.BYTE, _TokenType.UNKNOWN, _TokenType.UNUSED}
-    usable = {token for index, token in enumerate(vocabulary.tokens) if vocabulary.type_of(index) not in outside}
-    ranked: list[tuple[float, int, int, str, str]] = []
-    for token in usable:
-        index = vocab[token]
-        rank = float(index) if by_position else -vocabulary.scores[index]
-        for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in usable and right in usable:
-                ranked.append((rank, -len(left), index, left, right))
-    ranked.sort()
-    return [(left, right) for _, _, _, left, right in ranked]
+    usable = {
+        token for index, token in enumerate(vocabulary.tokens) if vocabulary.type_of(index) not in outside
+    }
+    scores = range(len(vocab), 0, -1) if by_position else vocabulary.scores
+    best_first = sorted(usable, key=lambda token: (-scores[vocab[token]], vocab[token]))
+    return [
+        (token[:cut], token[cut:])
+        for token in best_first
+        for cut in range(len(token) - 1, 0, -1)
+        if token[:cut] in usable and token[cut:] in usable
+    ]
 
 
 def _word_piece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
@@ -280,8 +286,7 @@ def _word_piece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
 def _add_special_tokens(tokenizer: Tokenizer, vocabulary: _Vocabulary) -> None:
     """Control tokens become special ones, user-defined tokens are kept whole but are ordinary text."""
     named = {
-        vocabulary.token_id(f"{name}_token_id")
-        for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
+        vocabulary.token_id(f"{name}_token_id") for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
     }
     added = []
     for index, token in enumerate(vocabulary.tokens):

@@ -1,4 +1,4 @@
-"""Facts about byte-level BPE vocabularies: GGUF's `tokenizer.ggml.pre` name -> how text is split before merging.
+"""Facts about byte-level BPE: GGUF's `tokenizer.ggml.pre` name -> how text is split before merging.
 
 A table only. `from_gguf` turns an entry into a pre-tokenizer; a new vocabulary is one more line.
 """
@@ -69,7 +69,9 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     **_same(DEFAULT, ("default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4")),
     **_same(DEFAULT, ("granite-docling", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "roberta-bpe")),
     **_same(_DIGITS, ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")),
-    **_same(_LLAMA, ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2")),
+    **_same(
+        _LLAMA, ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2")
+    ),
     **_same(_THOUSANDS, ("dbrx", "smaug-bpe", "chatglm-bpe", "glm4")),
     **_same(_QWEN, ("qwen2", "deepseek-r1-qwen", "kormo", "megrez")),
     **_same(PreTokenizer(splits=(_QWEN2,)), ("stablelm2", "hunyuan", "solar-open")),

@@ -37,9 +37,7 @@ def test_equals_the_reference_bit_for_bit(type_id: int, kind: BlockType) -> None
 
 
 @pytest.mark.parametrize(("type_id", "kind"), TYPES, ids=IDS)
-def test_chunks_join_without_seams(
-    type_id: int, kind: BlockType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chunks_join_without_seams(type_id: int, kind: BlockType, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = random_blocks(kind, 37, seed=1)
     whole = np.empty(37 * kind.block_size, dtype=np.float32)
     dequant.dequantize(blocks, kind, whole)

@@ -93,7 +93,7 @@ class _TimedStream:
         self._rest = b""
         self._last = 0.0
         self._is_done = False
-        self.outcome = Outcome(sent=time.monotonic(), gaps=[])
+        self.outcome = Outcome(arrival_time=time.monotonic(), gaps=[])
 
     def feed(self, data: bytes) -> None:
         now = time.monotonic()
@@ -113,28 +113,28 @@ class _TimedStream:
         if chunk.error is not None:
             outcome.error = error_message(200, msgspec.json.encode({"error": chunk.error}))
         if chunk.usage is not None:
-            outcome.prompt_tokens = chunk.usage.prompt_tokens
-            outcome.output_tokens = chunk.usage.completion_tokens or 0
+            outcome.num_prompt_tokens = chunk.usage.prompt_tokens
+            outcome.num_output_tokens = chunk.usage.completion_tokens or 0
             details = chunk.usage.prompt_tokens_details
-            outcome.cached_tokens = (details.cached_tokens or 0) if details else 0
+            outcome.num_cached_tokens = (details.cached_tokens or 0) if details else 0
         if not any(choice.has_text for choice in chunk.choices):
             return
-        if outcome.first_token is None:
-            outcome.first_token = now
+        if outcome.first_token_time is None:
+            outcome.first_token_time = now
         else:
             outcome.gaps.append(now - self._last)
-        self._last = outcome.last_token = now
+        self._last = outcome.last_token_time = now
 
     def failed(self, message: str) -> Outcome:
-        self.outcome.finished = time.monotonic()
+        self.outcome.finished_time = time.monotonic()
         self.outcome.error = message
         return self.outcome
 
     def ended(self) -> Outcome:
         outcome = self.outcome
-        outcome.finished = time.monotonic()
+        outcome.finished_time = time.monotonic()
         if outcome.error is None and not self._is_done:
             outcome.error = "The stream ended early: the server sent no [DONE]."
-        elif outcome.error is None and not outcome.prompt_tokens:
+        elif outcome.error is None and not outcome.num_prompt_tokens:
             outcome.error = "The server sent no usage; tokens cannot be counted."
         return outcome

@@ -14,18 +14,31 @@ from typing import Any
 import msgspec
 
 from octavo.base.errors import ConfigError
-from octavo.config.flags import FlagParser, parse_int
+from octavo.config.flags import FlagParser, parse_float, parse_int
 
 DATASETS = ("random", "custom", "prefix_repetition")
 _WORDS = (
-    "time year people way day man thing woman life child world school state family student group country "
-    "problem hand part place case week company system program question work night point home water room "
-    "mother area money story fact month lot right study book eye job word business issue side kind head "
-    "house service friend father power hour game line end member law car city name team minute idea body"
-).split()
+    "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child",
+    "world", "school", "state", "family", "student", "group", "country", "problem", "hand", "part",
+    "place", "case", "week", "company", "system", "program", "question", "work", "night", "point",
+    "home", "water", "room", "mother", "area", "money", "story", "fact", "month", "lot",
+    "right", "study", "book", "eye", "job", "word", "business", "issue", "side", "kind",
+    "head", "house", "service", "friend", "father", "power", "hour", "game", "line", "end",
+    "member", "law", "car", "city", "name", "team", "minute", "idea", "body",
+)  # fmt: skip
 _FIRST_ID = 100
 """Smaller ids are special or single-byte tokens in many vocabularies."""
 
+_LENGTHS = (
+    "num_prompts",
+    "random_input_len",
+    "random_output_len",
+    "custom_output_len",
+    "prefix_repetition_prefix_len",
+    "prefix_repetition_suffix_len",
+    "prefix_repetition_num_prefixes",
+    "prefix_repetition_output_len",
+)
 Prompt = str | list[int] | list[dict[str, Any]]
 """Text, token ids or chat messages."""
 
@@ -37,54 +50,11 @@ class BenchRequest(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int
 
 
-def add_dataset_arguments(parser: FlagParser, num_prompts: int) -> None:
-    """Flags under vLLM's names."""
+def add_dataset_arguments(parser: FlagParser, num_prompts: int, seed_flag: str = "--seed") -> None:
+    """Flags under vLLM's names. seed_flag: another name where --seed means the engine's."""
     data = parser.add_argument_group("data")
     data.add_argument(
         "--dataset-name", choices=DATASETS, default="random", help="What to send (default: random)."
-    )
-    data.add_argument(
-        "--num-prompts",
-        type=parse_int,
-        default=num_prompts,
-        metavar="N",
-        help=f"Requests to send (default: {num_prompts}).",
-    )
-    data.add_argument(
-        "--seed",
-        dest="data_seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="Seed of lengths, prompts and arrivals (default: 0).",
-    )
-    data.add_argument(
-        "--random-input-len",
-        type=parse_int,
-        default=128,
-        metavar="N",
-        help="random: prompt tokens (default: 128).",
-    )
-    data.add_argument(
-        "--random-output-len",
-        type=parse_int,
-        default=128,
-        metavar="N",
-        help="random: output tokens (default: 128).",
-    )
-    data.add_argument(
-        "--random-range-ratio",
-        type=float,
-        default=0.0,
-        metavar="R",
-        help="random: lengths vary by this share both ways, 0 to 1 (default: 0).",
-    )
-    data.add_argument(
-        "--random-vocab-size",
-        type=parse_int,
-        default=8000,
-        metavar="N",
-        help="Token ids of made-up prompts stay below this (default: 8000).",
     )
     data.add_argument(
         "--dataset-path",
@@ -92,41 +62,35 @@ def add_dataset_arguments(parser: FlagParser, num_prompts: int) -> None:
         help='custom: JSONL with {"prompt": ...} or {"messages": [...]} and perhaps "output_len".',
     )
     data.add_argument(
-        "--custom-output-len",
-        type=parse_int,
-        default=256,
-        metavar="N",
-        help="custom: output tokens where a line has no output_len (default: 256).",
+        "--random-range-ratio",
+        type=parse_float,
+        default=0.0,
+        metavar="R",
+        help="random: lengths vary by this share both ways, 0 to 1 (default: 0).",
     )
     data.add_argument(
-        "--prefix-repetition-prefix-len",
-        "--prefix-len",
-        dest="prefix_len",
+        seed_flag,
+        dest="data_seed",
         type=parse_int,
-        default=256,
+        default=0,
         metavar="N",
-        help="prefix_repetition: tokens of a shared prefix (default: 256).",
+        help="Seed of lengths, prompts and arrivals (default: 0).",
     )
-    data.add_argument(
-        "--prefix-repetition-suffix-len",
-        "--suffix-len",
-        dest="suffix_len",
-        type=parse_int,
-        default=64,
-        metavar="N",
-        help="prefix_repetition: tokens after it (default: 64).",
+    counts = (
+        (("--num-prompts",), num_prompts, "Requests to send"),
+        (("--random-input-len",), 128, "random: prompt tokens"),
+        (("--random-output-len",), 128, "random: output tokens"),
+        (("--random-vocab-size",), 8000, "Token ids of made-up prompts stay below this"),
+        (("--custom-output-len",), 256, "custom: output tokens where a line has no output_len"),
+        (("--prefix-repetition-prefix-len", "--prefix-len"), 256, "prefix_repetition: tokens of a prefix"),
+        (("--prefix-repetition-suffix-len", "--suffix-len"), 64, "prefix_repetition: tokens after it"),
+        (("--prefix-repetition-num-prefixes", "--num-prefixes"), 10, "prefix_repetition: different prefixes"),
+        (("--prefix-repetition-output-len",), 128, "prefix_repetition: output tokens"),
     )
-    data.add_argument(
-        "--prefix-repetition-num-prefixes",
-        "--num-prefixes",
-        dest="num_prefixes",
-        type=parse_int,
-        default=10,
-        metavar="N",
-        help="prefix_repetition: different prefixes (default: 10).",
-    )
-    data.add_argument("--prefix-repetition-output-len", dest="prefix_output_len", type=parse_int,
-                      default=128, metavar="N", help="prefix_repetition: output tokens (default: 128).")  # fmt: skip
+    for flags, default, text in counts:
+        data.add_argument(
+            *flags, type=parse_int, default=default, metavar="N", help=f"{text} (default: {default})."
+        )
 
 
 def make_requests(parsed: argparse.Namespace, *, as_words: bool) -> list[BenchRequest]:
@@ -137,11 +101,16 @@ def make_requests(parsed: argparse.Namespace, *, as_words: bool) -> list[BenchRe
     if parsed.dataset_name == "custom":
         return _read_custom(parsed)
     if parsed.dataset_name == "prefix_repetition":
-        prefixes = [maker.items(parsed.prefix_len) for _ in range(parsed.num_prefixes)]
+        prefixes = [
+            maker.items(parsed.prefix_repetition_prefix_len)
+            for _ in range(parsed.prefix_repetition_num_prefixes)
+        ]
         requests = [
             BenchRequest(
-                prompt=maker.prompt(prefixes[index % len(prefixes)] + maker.items(parsed.suffix_len)),
-                max_tokens=parsed.prefix_output_len,
+                prompt=maker.prompt(
+                    prefixes[index % len(prefixes)] + maker.items(parsed.prefix_repetition_suffix_len)
+                ),
+                max_tokens=parsed.prefix_repetition_output_len,
             )
             for index in range(parsed.num_prompts)
         ]
@@ -158,8 +127,7 @@ def make_requests(parsed: argparse.Namespace, *, as_words: bool) -> list[BenchRe
 
 
 def _check(parsed: argparse.Namespace) -> None:
-    for name in ("num_prompts", "random_input_len", "random_output_len", "custom_output_len", "prefix_len",
-                 "suffix_len", "num_prefixes", "prefix_output_len"):  # fmt: skip
+    for name in _LENGTHS:
         if getattr(parsed, name) < 1:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} is {getattr(parsed, name)}; it must be at least 1.", param=flag)

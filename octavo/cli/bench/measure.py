@@ -1,8 +1,8 @@
-"""The one definition of every latency and throughput a benchmark prints. Pure arithmetic.
+"""From single requests to the percentiles and rates a benchmark prints. Pure arithmetic.
 
-TTFT: request sent to first token. TPOT: mean time per output token after the first. ITL: each gap
-between two received pieces of text. E2E: request sent to last byte. Tokens are what the engine's
-`usage` counted, never a guess. Goodput: finished requests per second that met every objective.
+Latencies are those of `observe/latency.py`; here a request arrives when the client sends it. ITL is
+the gap between two received pieces of text. Tokens are what the engine's `usage` counted, never a
+guess. Goodput: finished requests per second that met every objective.
 """
 
 from __future__ import annotations
@@ -12,37 +12,27 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from octavo.base.errors import ConfigError
+from octavo.observe.latency import end_to_end, time_per_output_token, time_to_first_token
 
-OBJECTIVES = ("ttft", "tpot", "e2el")
+OBJECTIVES = {"ttft": time_to_first_token, "tpot": time_per_output_token, "e2el": end_to_end}
+"""Latencies that --goodput can limit, under vLLM's names."""
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What happened to one request. Times are seconds on one monotonic clock."""
+    """What happened to one request; has the shape of `observe.latency.RequestTimes`."""
 
-    sent: float
-    first_token: float | None = None
-    last_token: float | None = None
-    finished: float = 0.0
+    arrival_time: float
+    """When it was sent."""
+    first_scheduled_time: float | None = None
+    first_token_time: float | None = None
+    last_token_time: float | None = None
+    finished_time: float | None = None
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+    num_cached_tokens: int = 0
     gaps: list[float] = []
     """Seconds between received pieces of text, in order."""
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    cached_tokens: int = 0
     error: str | None = None
-
-    @property
-    def ttft(self) -> float | None:
-        return None if self.first_token is None else self.first_token - self.sent
-
-    @property
-    def tpot(self) -> float | None:
-        if self.first_token is None or self.last_token is None or self.output_tokens < 2:
-            return None
-        return (self.last_token - self.first_token) / (self.output_tokens - 1)
-
-    @property
-    def e2e(self) -> float:
-        return self.finished - self.sent
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,8 +67,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 def summarise(outcomes: Sequence[Outcome], duration_s: float, objectives_ms: Mapping[str, float]) -> Summary:
     """Failed requests count as failed and nowhere else."""
     good = [outcome for outcome in outcomes if outcome.error is None]
-    prompt_tokens = sum(outcome.prompt_tokens for outcome in good)
-    output_tokens = sum(outcome.output_tokens for outcome in good)
+    prompt_tokens = sum(outcome.num_prompt_tokens for outcome in good)
+    output_tokens = sum(outcome.num_output_tokens for outcome in good)
     seconds = max(duration_s, 1e-9)
     met = sum(meets(outcome, objectives_ms) for outcome in good)
     return Summary(
@@ -86,23 +76,22 @@ def summarise(outcomes: Sequence[Outcome], duration_s: float, objectives_ms: Map
         num_failed=len(outcomes) - len(good),
         duration_s=duration_s,
         prompt_tokens=prompt_tokens,
-        cached_tokens=sum(outcome.cached_tokens for outcome in good),
+        cached_tokens=sum(outcome.num_cached_tokens for outcome in good),
         output_tokens=output_tokens,
         request_throughput=len(good) / seconds,
         output_throughput=output_tokens / seconds,
         total_token_throughput=(prompt_tokens + output_tokens) / seconds,
         goodput=met / seconds if objectives_ms else None,
-        ttft_ms=distribution(outcome.ttft for outcome in good),
-        tpot_ms=distribution(outcome.tpot for outcome in good),
+        ttft_ms=distribution(map(time_to_first_token, good)),
+        tpot_ms=distribution(map(time_per_output_token, good)),
         itl_ms=distribution(gap for outcome in good for gap in outcome.gaps),
-        e2el_ms=distribution(outcome.e2e for outcome in good),
+        e2el_ms=distribution(map(end_to_end, good)),
     )
 
 
 def meets(outcome: Outcome, objectives_ms: Mapping[str, float]) -> bool:
     """Whether a request met every objective. A latency it does not have (one token has no TPOT) is met."""
-    values = {"ttft": outcome.ttft, "tpot": outcome.tpot, "e2el": outcome.e2e}
-    return all((values[name] or 0.0) * 1000 <= limit for name, limit in objectives_ms.items())
+    return all((OBJECTIVES[name](outcome) or 0.0) * 1000 <= limit for name, limit in objectives_ms.items())
 
 
 def distribution(seconds: Iterable[float | None]) -> Distribution | None:

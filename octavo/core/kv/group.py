@@ -14,7 +14,7 @@ from octavo.messages.kv import KVGroup, KVKind
 class FullGroup:
     """Every token sees all tokens before it: all blocks are needed to the end."""
 
-    def first_needed(self, num_computed: int) -> int:
+    def first_needed(self, num_computed: int) -> int:  # noqa: ARG002
         """Index of the first block that the token after `num_computed` ones may still read."""
         return 0
 
@@ -55,7 +55,11 @@ def make_group(group: KVGroup, block_size: int) -> FullGroup | WindowGroup:
 
 
 def hit_table(
-    group: FullGroup | WindowGroup, keys: Sequence[bytes], cached: Mapping[bytes, int], length: int, block_size: int
+    group: FullGroup | WindowGroup,
+    keys: Sequence[bytes],
+    cached: Mapping[bytes, int],
+    length: int,
+    block_size: int,
 ) -> list[int]:
     """The block table that a hit of `length` blocks begins with."""
     first = group.first_needed(length * block_size)

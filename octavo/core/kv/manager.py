@@ -77,7 +77,7 @@ class KVCacheManager:
         return Hit(length * self.block_size, tables)
 
     def admit(self, holding: Holding, hit: Hit, num_tokens: int, reserve: int) -> bool:
-        """Begin a holding with a hit and room for `num_tokens`, leaving `reserve` blocks free; or do nothing."""
+        """Begin with a hit and room for `num_tokens`, leaving `reserve` blocks free; or do nothing."""
         assert not holding.tables, f"{holding.owner} holds blocks already"
         blocks_each = ceil_div(num_tokens, self.block_size) - len(hit.tables[0])
         taken = sum(self._pool.count_free(table) for table in hit.tables)
@@ -147,7 +147,7 @@ class KVCacheManager:
         holding.publish_at = NEVER
 
     def reset(self, holdings: Iterable[Holding]) -> None:
-        """Forget all cached content. `holdings` (all that hold blocks) publish nothing more of their old chain."""
+        """Forget all cached content. `holdings`, all that hold blocks, publish nothing of it any more."""
         self.withdraw(self._index.published_blocks())
         for holding in holdings:
             holding.publish_at = NEVER

@@ -29,8 +29,8 @@ def plan_kv(
         num_blocks = min(available_bytes // block_bytes, max(useful, fewest))
         if num_blocks < fewest:
             raise ConfigError(
-                f"The KV cache may take {available_bytes} bytes, but {fewest} blocks of {block_bytes} bytes are "
-                "the least it needs. Free memory, or raise kv_cache_memory_bytes or memory_utilization.",
+                f"The KV cache may take {available_bytes} bytes; it needs at least {fewest} blocks "
+                f"of {block_bytes} bytes. Free memory, or raise kv_cache_memory_bytes or memory_utilization.",
                 param="kv_cache_memory_bytes",
             )
     elif num_blocks < fewest:
@@ -75,7 +75,7 @@ def _page_bytes(layers: list[KVSpec], block_size: int) -> int:
     sizes = sorted({spec.bytes_per_token for spec in layers})
     if len(sizes) > 1:
         raise ConfigError(
-            f"Attention layers keep {sizes[0]} to {sizes[-1]} bytes per token; all layers of a model must keep "
+            f"Attention layers keep {sizes[0]} to {sizes[-1]} bytes per token; all layers must keep "
             "equally many to share one pool of blocks. This model is not supported yet."
         )
     return sizes[0] * block_size

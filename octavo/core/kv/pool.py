@@ -86,7 +86,7 @@ class BlockPool:
 
     def free_order(self) -> list[int]:
         """The free blocks, next to be taken first."""
-        order = []
+        order: list[int] = []
         block = self._next[NULL_BLOCK]
         while block != NULL_BLOCK and len(order) < self.num_blocks:
             order.append(block)

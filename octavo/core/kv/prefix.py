@@ -25,7 +25,9 @@ def root_key(salt: str | None) -> bytes:
     return sha256(b"salt:" + salt.encode("utf-8", "surrogatepass")).digest()
 
 
-def extend_keys(keys: list[bytes], root: bytes, token_ids: Sequence[int], block_size: int, count: int) -> None:
+def extend_keys(
+    keys: list[bytes], root: bytes, token_ids: Sequence[int], block_size: int, count: int
+) -> None:
     """Append keys until the first `count` full blocks of `token_ids` have one."""
     parent = keys[-1] if keys else root
     for index in range(len(keys), count):
@@ -44,7 +46,7 @@ class PrefixIndex:
     def __len__(self) -> int:
         return len(self._published)
 
-    def __contains__(self, block: int) -> bool:
+    def __contains__(self, block: object) -> bool:
         return block in self._published
 
     def group(self, group: int) -> dict[bytes, int]:
@@ -52,9 +54,12 @@ class PrefixIndex:
         return self._blocks[group]
 
     def publish(self, group: int, key: bytes, block: int) -> bool:
-        """Make a block findable. False: another block keeps that content already, or this one is listed."""
-        if self._blocks[group].setdefault(key, block) != block or block in self._published:
+        """Make a block findable. False: another block keeps that content already."""
+        blocks = self._blocks[group]
+        if key in blocks:
             return False
+        assert block not in self._published, f"block {block} would keep two contents"
+        blocks[key] = block
         self._published[block] = (group, key)
         return True
 

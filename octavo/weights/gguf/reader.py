@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class GGUFTensor:
 class GGUFFile:
     """A checked GGUF file. `metadata` maps keys to plain Python values, `tensors` names to places."""
 
+    # The map is never closed by hand: views may outlive this object, and the last one unmaps it.
+
     def __init__(self, path: Path) -> None:
         """Map and check the whole header. Raises ModelFileError naming the key or tensor at fault."""
         self._data = map_file(path)
@@ -77,7 +80,9 @@ def _read_counts(cursor: Cursor) -> tuple[int, int]:
     if version and version % 2**16 == 0:
         raise ModelFileError("This GGUF file is big-endian; only little-endian files are read. Convert it.")
     if version not in VERSIONS:
-        raise ModelFileError(f"GGUF version {version} is not read; versions 2 and 3 are. Convert the model anew.")
+        raise ModelFileError(
+            f"GGUF version {version} is not read; versions 2 and 3 are. Convert the model anew."
+        )
     num_tensors, num_keys = cursor.u64("the number of tensors"), cursor.u64("the number of keys")
     for what, count, limit, least in (
         ("tensors", num_tensors, MAX_TENSORS, _LEAST_TENSOR_BYTES),
@@ -103,7 +108,8 @@ def _alignment(metadata: dict[str, Any]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if type(alignment) is not int or not 8 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
         raise ModelFileError(
-            f"general.alignment is {str(alignment)[:40]}; it must be a power of two from 8 to {MAX_ALIGNMENT}."
+            f"general.alignment is {str(alignment)[:40]}; "
+            f"powers of two from 8 to {MAX_ALIGNMENT} are allowed."
         )
     return alignment
 
@@ -115,7 +121,9 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, GGUFT
         what = f"tensor {name!r}"
         num_dimensions = cursor.u32(what)
         if not 1 <= num_dimensions <= MAX_DIMENSIONS:
-            raise ModelFileError(f"GGUF {what} has {num_dimensions} dimensions; 1 to {MAX_DIMENSIONS} are possible.")
+            raise ModelFileError(
+                f"GGUF {what} has {num_dimensions} dimensions; 1 to {MAX_DIMENSIONS} are possible."
+            )
         shape = tuple(cursor.u64(what) for _ in range(num_dimensions))[::-1]
         kind = _block_type(cursor.u32(what), what)
         found.append((name, shape, kind, cursor.u64(what)))
@@ -127,7 +135,9 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, GGUFT
         num_bytes = _tensor_bytes(name, shape, kind)
         start = data_start + offset
         if offset % alignment:
-            raise ModelFileError(f"GGUF tensor {name!r} is at offset {offset}, not a multiple of {alignment}.")
+            raise ModelFileError(
+                f"GGUF tensor {name!r} is at offset {offset}, not a multiple of {alignment}."
+            )
         if start + num_bytes > cursor.size:
             raise ModelFileError(
                 f"GGUF tensor {name!r} ends at byte {start + num_bytes}, the file at {cursor.size}. "
@@ -143,14 +153,17 @@ def _block_type(type_id: int, what: str) -> BlockType:
     if kind is None:
         known = ", ".join(kind.name for kind in BLOCK_TYPES.values())
         raise ModelFileError(
-            f"GGUF {what} has the type {OTHER_TYPES.get(type_id, type_id)}, which is not read. Read are: {known}."
+            f"GGUF {what} has the type {OTHER_TYPES.get(type_id, type_id)}, which is not supported. "
+            f"Supported are: {known}."
         )
     return kind
 
 
 def _tensor_bytes(name: str, shape: tuple[int, ...], kind: BlockType) -> int:
     if any(not 0 < size < 2**63 for size in shape):
-        raise ModelFileError(f"GGUF tensor {name!r} has the shape {shape}; every dimension must be at least 1.")
+        raise ModelFileError(
+            f"GGUF tensor {name!r} has the shape {shape}; every dimension must be at least 1."
+        )
     if shape[-1] % kind.block_size:
         raise ModelFileError(
             f"GGUF tensor {name!r} has rows of {shape[-1]}, not a multiple of the {kind.block_size} weights "
@@ -161,6 +174,6 @@ def _tensor_bytes(name: str, shape: tuple[int, ...], kind: BlockType) -> int:
 
 def _refuse_overlap(tensors: dict[str, GGUFTensor]) -> None:
     in_order = sorted(tensors.values(), key=lambda tensor: tensor.start)
-    for first, second in zip(in_order, in_order[1:], strict=False):
+    for first, second in pairwise(in_order):
         if first.start + first.num_bytes > second.start:
             raise ModelFileError(f"GGUF tensors {first.name!r} and {second.name!r} overlap.")

@@ -1,0 +1,1 @@
+"""Attention backends, one per file. They do not know each other."""

@@ -1,0 +1,216 @@
+"""Attention over paged KV in plain torch, planned for CPUs. Hot path: `plan` per step, `run` per layer.
+
+Sequences that compute one token are served in batches of similar length: their keys and values are
+gathered row by row into one padded array, and the query heads that share a KV head ride in the place
+of query positions, so nothing is repeated. Longer chunks are served one by one.
+
+Pages hold garbage until written, and 0 * NaN is NaN, so masking is not enough: padding reads the
+sequence's own last token again, and nothing past its end or before its window is touched.
+
+T tokens, H query heads, K KV heads, G = H / K, D head width, B sequences of a batch, L keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from octavo.attention.contract import Capability, PageLayout
+from octavo.attention.step_view import StepView
+
+SHORT = 64
+"""Sequences up to this long share a batch whatever their lengths."""
+
+
+class CpuAttention:
+    """The backend. Plain torch throughout, so a CUDA device runs it too, if not fast."""
+
+    capabilities = frozenset(Capability)
+
+    def __init__(self, layout: PageLayout) -> None:
+        self.layout = layout
+
+    def plan(self, view: StepView) -> CpuPlan:
+        num_single = _count_single(view)
+        batches = [
+            self._plan_batch(view, start, end)
+            for start, end in similar_lengths(view.sequence_lengths[:num_single])
+        ]
+        chunks = [self._plan_chunk(view, i) for i in range(num_single, len(view.sequence_lengths))]
+        return CpuPlan(
+            layout=self.layout,
+            write_rows_T=self._rows(view.slots_T // self.layout.block_size, view.slots_T),
+            batches=batches,
+            chunks=chunks,
+        )
+
+    def _plan_batch(self, view: StepView, start: int, end: int) -> Batch:
+        window = self.layout.window
+        lengths = view.sequence_lengths[start:end]
+        seen = lengths if window is None else [min(length, window) for length in lengths]
+        last_B1 = view.positions_T[start:end, None]
+        # Sorted by length, so the last sequence sees the most keys.
+        keys_BL = torch.arange(seen[-1], device=self.layout.device).expand(end - start, -1)
+        if window is not None:
+            keys_BL = keys_BL + (last_B1 - window + 1).clamp_(min=0)
+        mask = None
+        if seen[0] != seen[-1]:
+            # Padding comes behind, so that a key's place does not depend on the batch.
+            padding_BL = keys_BL > last_B1
+            keys_BL = torch.where(padding_BL, last_B1, keys_BL)
+            mask = self._bias(padding_BL)[:, None, None, :]
+        blocks_BL = view.block_tables_SN[start:end].gather(1, keys_BL // self.layout.block_size)
+        return Batch(start=start, end=end, rows=self._key_and_value_rows(blocks_BL, keys_BL), mask=mask)
+
+    def _plan_chunk(self, view: StepView, i: int) -> Chunk:
+        window = self.layout.window
+        start, end = view.query_starts[i], view.query_starts[i + 1]
+        length = view.sequence_lengths[i]
+        first = length - (end - start)
+        low = 0 if window is None else max(0, first - window + 1)
+        rows = None
+        if first > 0:
+            keys_1L = torch.arange(low, length, device=self.layout.device)[None]
+            blocks_1L = view.block_tables_SN[i : i + 1].gather(1, keys_1L // self.layout.block_size)
+            rows = self._key_and_value_rows(blocks_1L, keys_1L)
+        is_causal = first == 0 and (window is None or length <= window)
+        mask = None
+        if not is_causal:
+            distance_TL = torch.arange(first, length, device=self.layout.device)[:, None] - torch.arange(
+                low, length, device=self.layout.device
+            )
+            hidden_TL = distance_TL < 0
+            if window is not None:
+                hidden_TL |= distance_TL >= window
+            mask = self._bias(hidden_TL)
+        return Chunk(start=start, end=end, rows=rows, mask=mask, is_causal=is_causal)
+
+    def _rows(self, blocks: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        return blocks * self.layout.rows_per_page + positions % self.layout.block_size
+
+    def _key_and_value_rows(self, blocks_BL: torch.Tensor, positions_BL: torch.Tensor) -> torch.Tensor:
+        keys_BL = self._rows(blocks_BL, positions_BL)
+        return torch.stack((keys_BL, keys_BL + self.layout.rows_per_page // 2))
+
+    def _bias(self, hidden: torch.Tensor) -> torch.Tensor:
+        bias = torch.zeros(hidden.shape, dtype=self.layout.dtype, device=self.layout.device)
+        return bias.masked_fill_(hidden, float("-inf"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Sequences start..end (and tokens start..end) with one query each."""
+
+    start: int
+    end: int
+    rows: torch.Tensor
+    """[2, B, L]: rows of keys, rows of values."""
+    mask: torch.Tensor | None
+    """[B, 1, 1, L] added to the scores; None if all see the same number of keys."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Tokens start..end of one sequence."""
+
+    start: int
+    end: int
+    rows: torch.Tensor | None
+    """[2, 1, L]; None if the sequence begins here, so that its keys are at hand."""
+    mask: torch.Tensor | None
+    is_causal: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuPlan:
+    """Rows to write, rows to read, masks: all tensors ready before the first layer."""
+
+    layout: PageLayout
+    write_rows_T: torch.Tensor
+    batches: list[Batch]
+    chunks: list[Chunk]
+
+    def run(
+        self,
+        q_THD: torch.Tensor,
+        k_TKD: torch.Tensor,
+        v_TKD: torch.Tensor,
+        pages: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        half = self.layout.rows_per_page // 2
+        pages.index_copy_(0, self.write_rows_T, k_TKD.flatten(1))
+        pages[half:].index_copy_(0, self.write_rows_T, v_TKD.flatten(1))
+        if len(self.batches) == 1 and not self.chunks:
+            return self._run_batch(self.batches[0], q_THD, pages, scale).flatten(1)
+        out_THD = torch.empty_like(q_THD, memory_format=torch.contiguous_format)
+        for batch in self.batches:
+            out_THD[batch.start : batch.end] = self._run_batch(batch, q_THD, pages, scale)
+        for chunk in self.chunks:
+            out_THD[chunk.start : chunk.end] = self._run_chunk(chunk, q_THD, k_TKD, v_TKD, pages, scale)
+        return out_THD.flatten(1)
+
+    def _run_batch(
+        self, batch: Batch, q_THD: torch.Tensor, pages: torch.Tensor, scale: float
+    ) -> torch.Tensor:
+        k_BKLD, v_BKLD = self._gather(batch.rows, pages)
+        q_BHD = q_THD[batch.start : batch.end]
+        num_heads, head_dim = q_BHD.shape[1:]
+        q_BKGD = q_BHD.reshape(len(q_BHD), self.layout.num_kv_heads, -1, head_dim)
+        out = scaled_dot_product_attention(q_BKGD, k_BKLD, v_BKLD, attn_mask=batch.mask, scale=scale)
+        return out.reshape(-1, num_heads, head_dim)
+
+    def _run_chunk(
+        self,
+        chunk: Chunk,
+        q_THD: torch.Tensor,
+        k_TKD: torch.Tensor,
+        v_TKD: torch.Tensor,
+        pages: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        if chunk.rows is None:
+            k = k_TKD[chunk.start : chunk.end].transpose(0, 1)[None]
+            v = v_TKD[chunk.start : chunk.end].transpose(0, 1)[None]
+        else:
+            k, v = self._gather(chunk.rows, pages)
+        out = scaled_dot_product_attention(
+            q_THD[chunk.start : chunk.end].transpose(0, 1)[None],
+            k,
+            v,
+            attn_mask=chunk.mask,
+            is_causal=chunk.is_causal,
+            scale=scale,
+            enable_gqa=True,
+        )
+        return out[0].transpose(0, 1)
+
+    def _gather(self, rows_2BL: torch.Tensor, pages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values [B, K, L, D], copied together."""
+        both = pages.index_select(0, rows_2BL.flatten())
+        both = both.view(*rows_2BL.shape, self.layout.num_kv_heads, self.layout.head_dim).transpose(2, 3)
+        return both[0], both[1]
+
+
+def similar_lengths(lengths: list[int]) -> list[tuple[int, int]]:
+    """Cut ascending `lengths` into runs whose longest is less than twice their shortest.
+
+    Padding then never doubles the work, and there are few runs even for very mixed lengths.
+    """
+    runs: list[tuple[int, int]] = []
+    start = 0
+    for i in range(1, len(lengths) + 1):
+        if i == len(lengths) or lengths[i] >= 2 * max(lengths[start], SHORT):
+            runs.append((start, i))
+            start = i
+    return runs
+
+
+def _count_single(view: StepView) -> int:
+    starts = view.query_starts
+    num_single = 0
+    while num_single + 1 < len(starts) and starts[num_single + 1] - starts[num_single] == 1:
+        num_single += 1
+    return num_single

@@ -1,0 +1,203 @@
+"""`octavo explain`: whether a model runs here, what it will take, and every option's value with its reason.
+
+Opens the checkpoint's files and loads no weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from octavo.cli import machine
+from octavo.cli.command import Command
+from octavo.cli.units import show_bytes, show_count
+from octavo.config.flags import FlagParser, add_config_options, given_options
+from octavo.config.resolve import DeviceFacts, Resolved, resolve
+from octavo.config.root import EngineConfig, iter_options
+
+if TYPE_CHECKING:
+    from octavo.weights.checkpoint import Checkpoint
+
+_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_SECRETS = frozenset({"api_key"})
+
+
+class OptionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One option: its value, who chose it and why."""
+
+    option: str
+    value: Any
+    source: str
+    """user, default or derived."""
+    reason: str
+
+
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the files say and what the model will take."""
+
+    name: str
+    path: str
+    format: str
+    architecture: str
+    is_supported: bool
+    num_parameters: int
+    stored_dtype: str
+    file_bytes: int
+    weights_bytes: int
+    kv_bytes_per_token: int
+    cache_bytes: int
+    """What the KV cache may take on this machine now."""
+    cache_tokens: int
+    requests_at_once: float
+    """Of max_model_len tokens each, by memory alone."""
+
+
+def _add_arguments(parser: FlagParser) -> None:
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
+    add_config_options(parser)
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    given = given_options(parsed)
+    wishes = EngineConfig.from_options(given)
+    from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
+    from octavo.weights.sources.find import find_model
+
+    model = wishes.model
+    folder = Path(model.download_dir) if model.download_dir else None
+    path = find_model(model.model, revision=model.revision, download_dir=folder)
+    checkpoint = open_checkpoint(path, model.load_format)
+    try:
+        facts = checkpoint_facts(checkpoint)
+        resolved = resolve(wishes, facts, DeviceFacts(kind="cpu", has_fast_bfloat16=False))
+        report = describe_model(checkpoint, facts.architecture, resolved.config)
+    finally:
+        checkpoint.close()
+    rows = option_rows(given, resolved)
+    if parsed.json:
+        print(msgspec.json.format(msgspec.json.encode({"model": report, "options": rows})).decode())
+    else:
+        _print(report, rows, resolved.config)
+    return 0
+
+
+def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:
+    """Every option in order, then what was derived beside them. Keys are never shown."""
+    spellings = {name: spec.name for spec in iter_options() for name in spec.names}
+    chosen_by_user = {spellings[name.replace("-", "_")] for name in given}
+    reasons = {reason.option: reason for reason in resolved.reasons}
+    values = resolved.config.option_values()
+    rows = []
+    for spec in iter_options():
+        reason = reasons.pop(spec.name, None)
+        source = "user" if spec.name in chosen_by_user else "default" if reason is None else "derived"
+        value = values[spec.name]
+        if spec.name in _SECRETS:
+            value = f"{len(value)} set" if value else "none"
+        rows.append(
+            OptionRow(option=spec.name, value=value, source=source, reason=reason.reason if reason else "")
+        )
+    rows.extend(
+        OptionRow(option=reason.option, value=reason.value, source="derived", reason=reason.reason)
+        for reason in reasons.values()
+    )
+    return rows
+
+
+def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConfig) -> ModelReport:
+    """Sizes by arithmetic on shapes and config."""
+    from octavo.models.table import MODELS
+
+    num_parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.tensor_names())
+    width = _DTYPE_BYTES[config.model.dtype]
+    weights_bytes = num_parameters * width
+    per_token = kv_bytes_per_token(checkpoint.config, width)
+    cache_bytes = _cache_bytes(config, weights_bytes, per_token)
+    max_len = config.model.max_model_len
+    assert max_len is not None, "the config is resolved"
+    tokens = cache_bytes // per_token if per_token else 0
+    return ModelReport(
+        name=checkpoint.name,
+        path=str(checkpoint.path),
+        format=checkpoint.format,
+        architecture=architecture,
+        is_supported=architecture in MODELS,
+        num_parameters=num_parameters,
+        stored_dtype=checkpoint.stored_dtype,
+        file_bytes=stored_bytes(checkpoint.path),
+        weights_bytes=weights_bytes,
+        kv_bytes_per_token=per_token,
+        cache_bytes=cache_bytes,
+        cache_tokens=tokens,
+        requests_at_once=tokens / max_len,
+    )
+
+
+def kv_bytes_per_token(config: dict[str, Any], dtype_bytes: int) -> int:
+    """Keys and values of one token in all layers; 0 where the config does not say."""
+    text = config.get("text_config") or config
+    heads = text.get("num_attention_heads") or 0
+    kv_heads = text.get("num_key_value_heads") or heads
+    head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)
+    return int(2 * (text.get("num_hidden_layers") or 0) * kv_heads * head_dim * dtype_bytes)
+
+
+def _cache_bytes(config: EngineConfig, weights_bytes: int, per_token: int) -> int:
+    cache = config.cache
+    if cache.num_blocks is not None:
+        return cache.num_blocks * cache.block_size * per_token
+    if cache.kv_cache_memory_bytes is not None:
+        return cache.kv_cache_memory_bytes
+    _, available = machine.memory_bytes()
+    return max(0, int((available - weights_bytes) * cache.memory_utilization / 2))
+
+
+def stored_bytes(path: Path) -> int:
+    """Size of a model's file, or of all files in its folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
+
+
+def _print(report: ModelReport, rows: list[OptionRow], config: EngineConfig) -> None:
+    supported = "supported" if report.is_supported else "NOT supported"
+    lines = [
+        ("model", f"{report.name} ({report.format})"),
+        ("files", f"{report.path}, {show_bytes(report.file_bytes)}, mostly {report.stored_dtype}"),
+        ("architecture", f"{report.architecture}, {supported}"),
+        ("parameters", show_count(report.num_parameters)),
+        ("weights", f"{show_bytes(report.weights_bytes)} as {config.model.dtype}"),
+        ("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"),
+        (
+            "fits here",
+            f"{show_bytes(report.cache_bytes)} of cache: about {report.cache_tokens:,} tokens, "
+            f"{report.requests_at_once:.1f} requests of {config.model.max_model_len:,}",
+        ),
+    ]
+    print("\n".join(f"{name.ljust(14)}{value}" for name, value in lines) + "\n")
+    cells = [("option", "value", "source", "reason")]
+    cells += [(row.option, _show(row.value), row.source, row.reason) for row in rows]
+    widths = [max(len(cell[column]) for cell in cells) for column in range(3)]
+    for option, value, source, reason in cells:
+        line = f"{option.ljust(widths[0])}  {value.ljust(widths[1])}  {source.ljust(widths[2])}  {reason}"
+        print(line.rstrip())
+
+
+def _show(value: Any) -> str:
+    if value is None or value in ("", []):
+        return "none"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    text = ", ".join(value) if isinstance(value, list) else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+COMMAND = Command(
+    description="Show whether a model runs here, what it takes, and every option's value with its reason.",
+    add_arguments=_add_arguments,
+    run=_run,
+)

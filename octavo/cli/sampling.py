@@ -1,0 +1,81 @@
+"""Flags and spellings of sampling parameters for commands that generate."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from octavo.base.errors import RequestError
+from octavo.config.flags import FlagParser, parse_float, parse_int
+
+_NUMBERS = {
+    "temperature": (parse_float, "Randomness; 0 always takes the likeliest token"),
+    "top_p": (parse_float, "Keep the likeliest tokens up to this share"),
+    "top_k": (parse_int, "Keep this many of the likeliest tokens; 0 keeps all"),
+    "min_p": (parse_float, "Keep tokens at least this likely, relative to the likeliest"),
+    "max_tokens": (parse_int, "Most tokens of an answer"),
+    "min_tokens": (parse_int, "Fewest tokens of an answer"),
+    "seed": (parse_int, "Same seed, same answer"),
+    "presence_penalty": (parse_float, "Push away from tokens already written"),
+    "frequency_penalty": (parse_float, "Push away from tokens by how often they were written"),
+    "repetition_penalty": (parse_float, "Divide the odds of tokens already seen; 1 is off"),
+}
+
+
+def add_sampling_arguments(parser: FlagParser) -> None:
+    """Only what the user gives ends up in `given_sampling`; the model's own defaults fill the rest."""
+    group = parser.add_argument_group("sampling", "Unset values come from the model.")
+    for name, (convert, text) in _NUMBERS.items():
+        flag = "--sampling-seed" if name == "seed" else "--" + name.replace("_", "-")
+        group.add_argument(
+            flag,
+            dest=f"sampling.{name}",
+            type=convert,
+            default=argparse.SUPPRESS,
+            metavar="N",
+            help=f"{text}.",
+        )
+    group.add_argument(
+        "--stop",
+        dest="sampling.stop",
+        action="append",
+        default=argparse.SUPPRESS,
+        metavar="TEXT",
+        help="End before this text; may be given several times.",
+    )
+
+
+def given_sampling(parsed: argparse.Namespace) -> dict[str, Any]:
+    """The sampling values on the command line."""
+    return {
+        key.removeprefix("sampling."): value
+        for key, value in vars(parsed).items()
+        if key.startswith("sampling.")
+    }
+
+
+def parse_sampling(name: str, text: str) -> tuple[str, Any]:
+    """('temperature', '0.7') -> ('temperature', 0.7). 'default' gives None: forget the value."""
+    name = name.replace("-", "_")
+    if name != "stop" and name not in _NUMBERS:
+        raise RequestError(
+            f"There is nothing called {name!r} to set. Known: {', '.join(sorted(known_names()))}."
+        )
+    if text == "default":
+        return name, None
+    if name == "stop":
+        return name, [text]
+    try:
+        return name, _NUMBERS[name][0](text)
+    except argparse.ArgumentTypeError as error:
+        raise RequestError(f"{name} {error}.", param=name) from None
+
+
+def known_names() -> list[str]:
+    return [*_NUMBERS, "stop"]
+
+
+def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's defaults with the user's values over them."""
+    return {**defaults, **{name: value for name, value in given.items() if value is not None}}

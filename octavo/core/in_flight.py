@@ -1,0 +1,52 @@
+"""StepRecord: what the core has to remember of a step between submitting and collecting it."""
+
+from __future__ import annotations
+
+from octavo.core.kv.manager import Journal
+from octavo.core.request import Request, State
+from octavo.messages.step import NewRow, SchedulerOutput
+
+
+class StepRecord:
+    """Filled by the scheduler. The lists of `output` are parallel to `requests` and `starts`."""
+
+    __slots__ = (
+        "after_hit",
+        "is_void",
+        "num_tokens",
+        "output",
+        "published",
+        "requests",
+        "sampling",
+        "starts",
+    )
+
+    def __init__(self, step: int) -> None:
+        new_rows: list[NewRow] = []
+        self.output = SchedulerOutput(
+            step=step, ended_rows=[], new_rows=new_rows, rows=[], num_tokens=[], new_blocks=[]
+        )
+        self.requests: list[Request | None] = []
+        self.starts: list[int] = []
+        """Tokens that each request had computed before."""
+        self.sampling: dict[int, Request | None] = {}
+        """By row: who gets a token from this step. None: the request wants it no more."""
+        self.after_hit: list[Request] = []
+        """Requests that entered on cached blocks, perhaps computed in this very step."""
+        self.published: Journal = []
+        self.num_tokens = 0
+        self.is_void = False
+        """A step before this one failed: whatever it brings is dropped."""
+
+    def live_requests(self) -> list[Request]:
+        """Whoever still wants something from this step."""
+        return [r for r in self.requests if r is not None and r.state is not State.FINISHED]
+
+    def places(self) -> dict[int, int]:
+        """Row -> index in the parallel lists."""
+        return {row: index for index, row in enumerate(self.output.rows)}
+
+    def forget(self, request: Request) -> None:
+        """The request will compute this again: its result is not wanted any more."""
+        self.sampling = {row: None if owner is request else owner for row, owner in self.sampling.items()}
+        self.requests = [None if other is request else other for other in self.requests]

@@ -1,0 +1,308 @@
+"""EngineCore: the loop of schedule, submit, collect and update, and what happens when a step fails.
+
+A state machine: time comes from a clock, work goes to an executor; nothing else is touched. Not
+thread-safe; one thread calls it. `step()` is the hot path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+
+from octavo.base.clock import Clock, monotonic
+from octavo.base.errors import ConfigError, EngineError, OctavoError
+from octavo.config.cache import CacheConfig
+from octavo.config.schedule import ScheduleConfig
+from octavo.core.admission import check_request
+from octavo.core.finish import finish_reason, stop_token_id
+from octavo.core.in_flight import StepRecord
+from octavo.core.kv.block import Holding
+from octavo.core.kv.manager import KVCacheManager
+from octavo.core.kv.plan import max_request_tokens
+from octavo.core.ledger import check_ledger
+from octavo.core.limits import make_limits
+from octavo.core.ports import Executor
+from octavo.core.queues import make_queue
+from octavo.core.request import Request, State
+from octavo.core.rows import Rows
+from octavo.core.scheduler import Scheduler
+from octavo.messages.kv import KVPlan
+from octavo.messages.request import EngineRequest
+from octavo.messages.result import CoreStats, FinishReason, RequestDelta, StepOutput
+
+log = logging.getLogger(__name__)
+
+MAX_FAILED_STEPS = 3
+"""So many failed steps in a row, and the executor is taken for broken."""
+
+
+class EngineCore:
+    """Requests in, deltas out. `depth` steps may be submitted before the first is collected."""
+
+    def __init__(
+        self,
+        *,
+        schedule: ScheduleConfig,
+        cache: CacheConfig,
+        max_model_len: int,
+        plan: KVPlan,
+        executor: Executor,
+        clock: Clock = monotonic,
+        depth: int = 1,
+    ) -> None:
+        max_step_tokens = schedule.max_num_batched_tokens
+        assert max_step_tokens is not None, "the schedule is resolved before the core is built"
+        assert depth >= 1, "at least one step has to be in flight"
+        if not schedule.enable_chunked_prefill:
+            chunk = None
+        else:
+            chunk = min(max_step_tokens, schedule.long_prefill_token_threshold or max_step_tokens)
+        self.max_request_tokens = max_request_tokens(plan, max_model_len=max_model_len, max_step_tokens=chunk)
+        """Most tokens, prompt and output, that one request can ever hold."""
+        if chunk is None and max_step_tokens < self.max_request_tokens:
+            raise ConfigError(
+                f"max_num_batched_tokens is {max_step_tokens}; without chunked prefill a step has to "
+                f"take the longest request, {self.max_request_tokens} tokens. Raise it or allow chunks.",
+                param="max_num_batched_tokens",
+            )
+        self._kv = KVCacheManager(plan, enable_prefix_caching=cache.enable_prefix_caching)
+        self._rows = Rows(schedule.max_num_seqs)
+        self._scheduler = Scheduler(
+            max_step_tokens=max_step_tokens,
+            limits=make_limits(schedule, depth=depth),
+            waiting=make_queue(schedule.scheduling_policy),
+            rows=self._rows,
+            kv=self._kv,
+        )
+        self._has_priorities = schedule.scheduling_policy == "priority"
+        self._executor = executor
+        self._clock = clock
+        self._depth = depth
+        self._requests: dict[str, Request] = {}
+        self._in_flight: deque[StepRecord] = deque()
+        self._num_added = 0
+        self._num_steps = 0
+        self._step_tokens = 0
+        self._prompt_tokens = 0
+        self._generation_tokens = 0
+        self._failed_in_a_row = 0
+
+    def add(self, message: EngineRequest) -> None:
+        """Take a request. RequestError if it is malformed or can never fit."""
+        assert message.request_id not in self._requests, f"request id {message.request_id} is in use"
+        check_request(message, self.max_request_tokens)
+        rank = (message.priority if self._has_priorities else 0, self._num_added)
+        self._num_added += 1
+        request = Request(message, rank, self._kv.open(message.request_id, message.cache_salt))
+        self._requests[message.request_id] = request
+        self._scheduler.add(request)
+
+    def abort(self, request_ids: Iterable[str]) -> list[RequestDelta]:
+        """End these requests and take back all they hold, now. Unknown ids are ignored."""
+        found = [self._requests[request_id] for request_id in request_ids if request_id in self._requests]
+        deltas = []
+        for request in dict.fromkeys(found):
+            delta = _delta(request)
+            self._finish(request, delta, FinishReason.ABORT)
+            deltas.append(delta)
+        return deltas
+
+    def has_work(self) -> bool:
+        """step() has something to do, if only to tell the workers of ended rows."""
+        return bool(self._requests or self._in_flight) or self._rows.has_ended
+
+    def step(self) -> list[RequestDelta]:
+        """Schedule and submit one step; collect the oldest one when enough are in flight.
+
+        Raises EngineError when the executor failed several times in a row: the process should be
+        started anew, and every request still held be taken as failed.
+        """
+        now = self._clock()
+        record = self._scheduler.schedule(self._num_steps + 1, now)
+        if record is not None:
+            self._num_steps += 1
+            self._in_flight.append(record)
+            try:
+                self._executor.submit(record.output)
+            except Exception as error:
+                self._in_flight.pop()
+                return self._fail_step(record, error, after=[])
+        if not self._in_flight or (record is not None and len(self._in_flight) < self._depth):
+            return []
+        return self._collect()
+
+    def stats(self) -> CoreStats:
+        scheduler = self._scheduler
+        return CoreStats(
+            num_running=len(scheduler.running),
+            num_waiting=len(scheduler.waiting),
+            num_blocks=self._kv.num_blocks,
+            num_free_blocks=self._kv.num_free,
+            num_cached_blocks=self._kv.num_cached,
+            prefix_queries_tokens=scheduler.prefix_queries_tokens,
+            prefix_hits_tokens=scheduler.prefix_hits_tokens,
+            num_preemptions=scheduler.num_preemptions,
+            prompt_tokens=self._prompt_tokens,
+            generation_tokens=self._generation_tokens,
+            steps=self._num_steps,
+            step_tokens=self._step_tokens,
+        )
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget all cached prefixes. Running requests go on; what they hold is not shared any more."""
+        self._kv.reset(request.kv for request in self._scheduler.running)
+        return True
+
+    def check(self) -> None:
+        """Prove that nothing leaks. Costs time for every block; meant for tests and for idle moments."""
+        check_ledger(self._requests, self._scheduler, self._in_flight)
+
+    def shutdown(self) -> None:
+        """Let the executor go. Idempotent; the core is of no use afterwards."""
+        self._executor.shutdown()
+
+    def _collect(self) -> list[RequestDelta]:
+        record = self._in_flight.popleft()
+        try:
+            output = self._executor.collect()
+            if not record.is_void:
+                _check_output(record, output)
+        except Exception as error:
+            return [] if record.is_void else self._fail_step(record, error, after=list(self._in_flight))
+        if record.is_void:
+            return []
+        self._failed_in_a_row = 0
+        self._step_tokens = record.num_tokens
+        return self._update(record, output)
+
+    def _update(self, record: StepRecord, output: StepOutput) -> list[RequestDelta]:
+        """Append what was sampled, apply the stop rules, end what is over."""
+        now = self._clock()
+        deltas = self._fail_rows(record, output.failed) if output.failed else []
+        if output.prompt_logprobs:
+            _gather_prompt_logprobs(record, output)
+        sampling = record.sampling
+        logprobs = output.logprobs
+        for row, token in zip(output.rows, output.token_ids, strict=True):
+            request = sampling[row]
+            if request is None or request.state is State.FINISHED:
+                continue
+            delta = self._accept(request, token, now)
+            if row in logprobs:
+                delta.logprobs = [logprobs[row]]
+            deltas.append(delta)
+        return deltas
+
+    def _accept(self, request: Request, token: int, now: float) -> RequestDelta:
+        request.token_ids.append(token)
+        request.last_token = now
+        self._generation_tokens += 1
+        delta = _delta(request)
+        delta.token_ids.append(token)
+        if request.first_token is None:
+            request.first_token = now
+            self._prompt_tokens += request.num_prompt
+            delta.timing = request.timing
+            delta.prompt_logprobs = request.prompt_logprobs
+        reason = finish_reason(request, token)
+        if reason is not None:
+            if reason is FinishReason.STOP:
+                delta.stop_token_id = stop_token_id(request, token)
+            self._kv.publish(request.kv, request.token_ids, request.num_computed)
+            self._finish(request, delta, reason)
+        return delta
+
+    def _finish(self, request: Request, delta: RequestDelta, reason: FinishReason) -> None:
+        delta.finish_reason = reason
+        delta.timing = request.timing
+        self._scheduler.remove(request)
+        del self._requests[request.request_id]
+
+    def _fail_rows(self, record: StepRecord, failed: dict[int, str]) -> list[RequestDelta]:
+        """End requests whose own result is unusable; start those again that may have read their blocks."""
+        places = record.places()
+        owners: set[Holding] = set()
+        deltas = []
+        for row, message in failed.items():
+            request = record.requests[places[row]]
+            if request is None:
+                continue
+            owners.add(request.kv)
+            if request.state is not State.FINISHED:
+                self._kv.withdraw_own(request.kv)
+                deltas.append(self._error(request, message))
+        since = [record, *self._in_flight]
+        if any(owner in owners for step in since for owner, _ in step.published):
+            # Only who entered on cached blocks since then can have met theirs. Rare: no closer look.
+            readers = [r for step in since for r in step.after_hit if r.state is not State.FINISHED]
+            owners.update(request.kv for request in readers)
+            for step in since:
+                self._kv.withdraw(block for owner, block in step.published if owner in owners)
+            self._restart(readers, since)
+        return deltas
+
+    def _fail_step(self, record: StepRecord, error: Exception, after: list[StepRecord]) -> list[RequestDelta]:
+        """A step brought nothing: end its requests; drop and repeat all that was submitted after it."""
+        log.error("step %d failed", record.output.step, exc_info=error)
+        since = [record, *after]
+        for step in since:
+            step.is_void = True
+            self._kv.withdraw(block for _, block in step.published)
+        reason = error.message if isinstance(error, OctavoError) else "The worker could not compute it."
+        message = f"The step that held this request failed: {reason} Send the request again."
+        deltas = [self._error(request, message) for request in record.live_requests()]
+        self._restart([request for step in after for request in step.live_requests()], since)
+        for step in since:
+            self._rows.tell_again(step.output.ended_rows)
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= MAX_FAILED_STEPS:
+            raise EngineError(
+                f"{self._failed_in_a_row} steps failed in a row; the engine has to be started anew."
+            ) from error
+        return deltas
+
+    def _restart(self, requests: list[Request], since: list[StepRecord]) -> None:
+        unique = list(dict.fromkeys(requests))
+        for step in since:
+            for request in unique:
+                step.forget(request)
+        self._scheduler.restart(unique)
+
+    def _error(self, request: Request, message: str) -> RequestDelta:
+        delta = _delta(request)
+        delta.error = message
+        self._finish(request, delta, FinishReason.ERROR)
+        return delta
+
+
+def _delta(request: Request) -> RequestDelta:
+    return RequestDelta(
+        request_id=request.request_id,
+        token_ids=[],
+        num_cached_tokens=request.num_cached,
+        num_preemptions=request.num_preemptions,
+    )
+
+
+def _check_output(record: StepRecord, output: StepOutput) -> None:
+    """Refuse an answer that does not belong to the step: a silent gap would hang a request for ever."""
+    if output.step != record.output.step:
+        raise EngineError(f"The worker answered step {output.step} instead of {record.output.step}.")
+    answered = set(output.rows)
+    if len(answered) != len(output.rows) or len(output.rows) != len(output.token_ids):
+        raise EngineError("The worker's answer does not have one token for each row.")
+    if answered != record.sampling.keys() - output.failed.keys():
+        raise EngineError("The worker sampled for other rows than the step asked for.")
+    if (output.failed or output.prompt_logprobs) and not (
+        output.failed.keys() | output.prompt_logprobs.keys()
+    ) <= set(record.output.rows):
+        raise EngineError("The worker reports on rows that were not in the step.")
+
+
+def _gather_prompt_logprobs(record: StepRecord, output: StepOutput) -> None:
+    places = record.places()
+    for row, entries in output.prompt_logprobs.items():
+        request = record.requests[places[row]]
+        if request is not None:
+            request.add_prompt_logprobs(record.starts[places[row]], entries)

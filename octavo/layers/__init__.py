@@ -1,0 +1,1 @@
+"""Modules that models are made of. They know tensors and ops, not requests."""

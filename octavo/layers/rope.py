@@ -1,0 +1,196 @@
+"""Rotary angles for every kind of position scaling. T tokens, D head width.
+
+A token's rotation depends on its own position and on nothing else: not on the batch, the chunking or
+the prompt's length. For the kind "dynamic" that means: up to the original length plain rope; after it
+each token turns as if the text ended with it, which is what transformers computes when it decodes token
+by token with a cache (its prefill of a longer prompt turns all tokens by the prompt's length instead).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from octavo.base.errors import ModelFileError
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines of one step, shared by all layers."""
+
+    cos_T1D: torch.Tensor
+    sin_T1D: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeFacts:
+    """What a model's config says about positions."""
+
+    kind: str
+    theta: float
+    head_dim: int
+    max_positions: int
+    """max_position_embeddings"""
+    values: Mapping[str, Any]
+    """The other entries of rope_parameters (or rope_scaling)."""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], head_dim: int) -> RopeFacts:
+        """From a Hugging Face config in the new spelling (rope_parameters) or the old (rope_scaling)."""
+        values = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+        facts = cls(
+            kind=str(values.get("rope_type") or values.get("type") or "default"),
+            theta=float(values.get("rope_theta") or config.get("rope_theta") or 10000.0),
+            head_dim=head_dim,
+            max_positions=int(config.get("max_position_embeddings") or 2048),
+            values=values,
+        )
+        if facts.kind not in _KINDS:
+            raise ModelFileError(
+                f"The model's rope type is {facts.kind!r}; supported are {', '.join(sorted(_KINDS))}."
+            )
+        if not math.isfinite(facts.theta) or facts.theta <= 1.0:
+            raise ModelFileError(f"rope_theta is {facts.theta}; it must be a finite number over 1.")
+        if float(values.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0) != 1.0:
+            raise ModelFileError("partial_rotary_factor other than 1 is not supported.")
+        return facts
+
+    @property
+    def original_max_positions(self) -> int:
+        return int(self.values.get("original_max_position_embeddings") or self.max_positions)
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A positive entry; ModelFileError names it otherwise."""
+        value = self.values.get(name)
+        value = default if value is None else value
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = float(value) if value is not None and is_number else math.nan
+        if not 0.0 < number < math.inf:
+            raise ModelFileError(
+                f"{name} of rope type {self.kind!r} is {value!r}; it must be a number over 0."
+            )
+        return number
+
+
+class Rope:
+    """Positions to rotations."""
+
+    def __init__(self, facts: RopeFacts, *, dtype: torch.dtype, device: torch.device) -> None:
+        self._frequencies = _KINDS[facts.kind](facts)
+        self._attention_factor = _attention_factor(facts)
+        self._dtype = dtype
+        self._device = device
+        self._fixed = None if facts.kind == "dynamic" else self._frequencies(torch.zeros(1)).to(device)
+
+    def rotation(self, positions_T: torch.Tensor) -> Rotation:
+        positions_T1 = positions_T[:, None].float()
+        frequencies = self._frequencies(positions_T1) if self._fixed is None else self._fixed
+        angles = positions_T1 * frequencies
+        angles_T1D = torch.cat((angles, angles), -1)[:, None]
+        cos, sin = angles_T1D.cos(), angles_T1D.sin()
+        if self._attention_factor != 1.0:
+            cos, sin = cos * self._attention_factor, sin * self._attention_factor
+        return Rotation(cos.to(self._dtype), sin.to(self._dtype))
+
+
+Frequencies = Callable[[torch.Tensor], torch.Tensor]
+"""Positions [T, 1] -> angle per position, [1 or T, D / 2], float32."""
+
+
+def _exponents(facts: RopeFacts, device: torch.device | None = None) -> torch.Tensor:
+    return torch.arange(0, facts.head_dim, 2, dtype=torch.float32, device=device) / facts.head_dim
+
+
+def _plain(facts: RopeFacts) -> torch.Tensor:
+    return 1.0 / (facts.theta ** _exponents(facts))
+
+
+def _default(facts: RopeFacts) -> Frequencies:
+    return lambda _: _plain(facts)[None]
+
+
+def _linear(facts: RopeFacts) -> Frequencies:
+    factor = facts.number("factor")
+    return lambda _: _plain(facts)[None] / factor
+
+
+def _llama3(facts: RopeFacts) -> Frequencies:
+    """Long waves are stretched by `factor`, short ones kept, those between blended."""
+    factor = facts.number("factor")
+    low, high = facts.number("low_freq_factor"), facts.number("high_freq_factor")
+    if high <= low:
+        raise ModelFileError(f"high_freq_factor {high} of the rope must be over low_freq_factor {low}.")
+    original = facts.number("original_max_position_embeddings")
+    plain = _plain(facts)
+    turns = original * plain / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    blended = (1 - kept) * plain / factor + kept * plain
+    return lambda _: blended[None]
+
+
+def _dynamic(facts: RopeFacts) -> Frequencies:
+    """The base grows with the length once the original length is passed."""
+    factor = facts.number("factor")
+    power = facts.head_dim / (facts.head_dim - 2)
+
+    def frequencies(positions_T1: torch.Tensor) -> torch.Tensor:
+        lengths_T1 = (positions_T1 + 1).clamp(min=facts.max_positions)
+        stretch_T1 = factor * lengths_T1 / facts.max_positions - (factor - 1)
+        return 1.0 / ((facts.theta * stretch_T1**power) ** _exponents(facts, positions_T1.device))
+
+    return frequencies
+
+
+def _yarn(facts: RopeFacts) -> Frequencies:
+    """Dimensions that turn often over the original length are kept, slow ones stretched."""
+    factor = _yarn_factor(facts)
+
+    def dimension(turns: float) -> float:
+        """Where a dimension makes this many turns over the original length."""
+        wavelengths = facts.original_max_positions / (turns * 2 * math.pi)
+        return facts.head_dim * math.log(wavelengths) / (2 * math.log(facts.theta))
+
+    first, last = dimension(facts.number("beta_fast", 32.0)), dimension(facts.number("beta_slow", 1.0))
+    if facts.values.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, facts.head_dim - 1)
+    if first == last:
+        last += 0.001
+    stretched = ((torch.arange(facts.head_dim // 2, dtype=torch.float32) - first) / (last - first)).clamp(
+        0, 1
+    )
+    plain = _plain(facts)
+    blended = plain / factor * stretched + plain * (1 - stretched)
+    return lambda _: blended[None]
+
+
+def _yarn_factor(facts: RopeFacts) -> float:
+    return facts.number("factor", facts.max_positions / facts.original_max_positions)
+
+
+def _attention_factor(facts: RopeFacts) -> float:
+    """What yarn multiplies cosines and sines with, to keep the scores' spread."""
+    if facts.kind != "yarn":
+        return 1.0
+    if facts.values.get("attention_factor") is not None:
+        return facts.number("attention_factor")
+    factor = _yarn_factor(facts)
+
+    def spread(weight: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    if facts.values.get("mscale") and facts.values.get("mscale_all_dim"):
+        return spread(facts.number("mscale")) / spread(facts.number("mscale_all_dim"))
+    return spread(1.0)
+
+
+_KINDS: dict[str, Callable[[RopeFacts], Frequencies]] = {
+    "default": _default,
+    "linear": _linear,
+    "llama3": _llama3,
+    "dynamic": _dynamic,
+    "yarn": _yarn,
+}

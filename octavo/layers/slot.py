@@ -1,0 +1,21 @@
+"""WeightSlot: one tensor of a checkpoint and the place in the model it goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSlot:
+    """`target` is a view of a parameter in the checkpoint's shape: placing is `target.copy_(tensor)`.
+
+    Where a tensor can be used exactly as it lies in the file, `adopt` takes it instead and nothing is
+    copied.
+    """
+
+    name: str
+    target: torch.Tensor
+    adopt: Callable[[torch.Tensor], None] | None = None

@@ -1,0 +1,45 @@
+"""What every model offers. T tokens, S positions that want logits, E width, V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from octavo.attention.contract import Attend
+from octavo.layers.slot import WeightSlot
+from octavo.messages.kv import KVSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """One step as a model sees it: tokens in a row, whoever they belong to."""
+
+    token_ids_T: torch.Tensor
+    positions_T: torch.Tensor
+    attend: Attend
+
+
+class CausalLM(Protocol):
+    """A decoder that predicts the next token. Built empty; `weight_slots` says what to put in."""
+
+    vocab_size: int
+    num_heads: int
+    hidden_size: int
+
+    def __init__(self, config: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device) -> None:
+        """`config` is in Hugging Face's shape. Raises ModelFileError for values that cannot be."""
+
+    def weight_slots(self) -> list[WeightSlot]:
+        """Every tensor the model needs, by its name in the checkpoint."""
+
+    def kv_layers(self) -> list[KVSpec]:
+        """What each attention layer keeps per token, in order."""
+
+    def forward(self, batch: ModelInput) -> torch.Tensor:
+        """Hidden states [T, E], ready for `logits`."""
+
+    def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
+        """[S, V]"""

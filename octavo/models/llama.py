@@ -1,0 +1,82 @@
+"""Llama 2 and 3, SmolLM2 and all that share their shape; Mistral, which may see only a window.
+
+T tokens, S positions that want logits, E width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from octavo.layers.embedding import Embedding, TiedEmbedding
+from octavo.layers.linear import Linear
+from octavo.layers.norm import RMSNorm
+from octavo.layers.rope import Rope
+from octavo.layers.slot import WeightSlot
+from octavo.messages.kv import KVKind, KVSpec
+from octavo.models.blocks.decoder import DecoderLayer
+from octavo.models.contract import ModelInput
+from octavo.models.decoder_config import DecoderConfig
+
+
+class LlamaForCausalLM(nn.Module):
+    """Decoder layers between an embedding and a head, which may be one matrix."""
+
+    has_window: ClassVar[bool] = False
+    """Whether the config's sliding_window means anything."""
+
+    def __init__(self, config: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        facts = DecoderConfig.from_config(config)
+        width = facts.hidden_size
+        self.vocab_size = facts.vocab_size
+        self.num_heads = facts.num_heads
+        self.hidden_size = width
+        self.window = facts.sliding_window if self.has_window else None
+        self.facts = facts
+        self.rope = Rope(facts.rope, dtype=dtype, device=device)
+        self.head = Linear(width, [facts.vocab_size], dtype=dtype, device=device)
+        self.embedding = (
+            TiedEmbedding(self.head)
+            if facts.tie_word_embeddings
+            else Embedding(facts.vocab_size, width, dtype=dtype, device=device)
+        )
+        self.layers = nn.ModuleList(
+            DecoderLayer(layer, facts, dtype=dtype, device=device) for layer in range(facts.num_layers)
+        )
+        self.norm = RMSNorm(width, epsilon=facts.rms_norm_eps, dtype=dtype, device=device)
+
+    def weight_slots(self) -> list[WeightSlot]:
+        slots = self.embedding.slots("model.embed_tokens")
+        for layer, block in enumerate(self.layers):
+            assert isinstance(block, DecoderLayer), "layers are decoder layers"
+            slots += block.slots(f"model.layers.{layer}")
+        slots += self.norm.slots("model.norm")
+        return slots if self.facts.tie_word_embeddings else slots + self.head.slots("lm_head")
+
+    def kv_layers(self) -> list[KVSpec]:
+        spec = KVSpec(
+            kind=KVKind.FULL if self.window is None else KVKind.SLIDING_WINDOW,
+            num_kv_heads=self.facts.num_kv_heads,
+            head_dim=self.facts.head_dim,
+            dtype_bytes=self.norm.weight_E.element_size(),
+            window=self.window,
+        )
+        return [spec] * self.facts.num_layers
+
+    def forward(self, batch: ModelInput) -> torch.Tensor:
+        rotation = self.rope.rotation(batch.positions_T)
+        x_TE = self.embedding(batch.token_ids_T)
+        for block in self.layers:
+            x_TE = block(x_TE, rotation, batch.attend)
+        return self.norm(x_TE)  # type: ignore[no-any-return]
+
+    def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
+        return self.head(hidden_SE)  # type: ignore[no-any-return]
+
+
+class MistralForCausalLM(LlamaForCausalLM):
+    has_window = True

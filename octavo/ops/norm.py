@@ -1,0 +1,47 @@
+"""Root-mean-square normalisation. T tokens, E width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from octavo.base.table import LazyTable
+from octavo.ops.contract import Op
+
+
+def _plain(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Normalise in float32, scale in the input's type."""
+    x = x_TE.float()
+    x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+    return weight_E * x.to(x_TE.dtype)
+
+
+def rms_norm_cpu(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """One call instead of six: 16 us instead of 23 us for one token of width 576.
+
+    Narrow types keep the plain form, which rounds before the scale as checkpoints expect.
+    """
+    if x_TE.dtype != torch.float32:
+        return _plain(x_TE, weight_E, epsilon)
+    return torch.nn.functional.rms_norm(x_TE, weight_E.shape, weight_E, epsilon)
+
+
+def _examples() -> Iterator[tuple[Any, ...]]:
+    generator = torch.Generator().manual_seed(0)
+    for tokens, width in ((1, 8), (7, 120), (33, 576)):
+        yield (
+            torch.randn(tokens, width, generator=generator) * 3,
+            torch.randn(width, generator=generator),
+            1e-5,
+        )
+
+
+rms_norm = Op(
+    name="rms_norm",
+    plain=_plain,
+    providers=LazyTable("rms_norm provider", {"cpu": "octavo.ops.norm:rms_norm_cpu"}),
+    examples=_examples,
+    tolerance=1e-5,
+)

@@ -1,0 +1,101 @@
+"""The application: routes, and around them a list of middlewares in the order requests meet them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+import octavo
+from octavo.config.observe import ObserveConfig
+from octavo.config.server import ServerConfig
+from octavo.observe.metrics import Metrics
+from octavo.server.auth import Auth, configured_keys
+from octavo.server.engine_port import EnginePort
+from octavo.server.errors import Errors, on_http_exception
+from octavo.server.health import health_routes
+from octavo.server.info_api import info_routes
+from octavo.server.lifecycle import Admission, Lifecycle
+from octavo.server.limits import BodyLimit
+from octavo.server.openai.routes import openai_routes
+from octavo.server.openapi import install_openapi
+from octavo.server.request_id import RequestContext
+from octavo.server.serving import Serving
+from octavo.server.tokens_api import token_routes
+
+DESCRIPTION = "A serving engine for large language models, with the APIs that applications already speak."
+
+
+def create_app(
+    engine: EnginePort, server: ServerConfig, observe: ObserveConfig, lifecycle: Lifecycle | None = None
+) -> FastAPI:
+    """Build the application around a started engine. `lifecycle` is given by who drains it."""
+    serving = Serving(
+        engine=engine,
+        server=server,
+        observe=observe,
+        lifecycle=lifecycle or Lifecycle(),
+        metrics=None if observe.disable_metrics else Metrics(
+            model_name=engine.config.model.served_model_name[0], prefix=observe.metrics_prefix
+        ),
+        created=int(time.time()),
+        version=octavo.__version__,
+    )  # fmt: skip
+    keys = configured_keys(server)
+    app = FastAPI(
+        title="Octavo",
+        description=DESCRIPTION,
+        version=serving.version,
+        docs_url="/docs" if server.enable_docs else None,
+        openapi_url="/openapi.json" if server.enable_docs else None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(RequestContext, serving.metrics, observe.log_requests),
+            *_cors(server),
+            Middleware(Errors),
+            Middleware(Auth, keys),
+            Middleware(Admission, serving.lifecycle),
+            Middleware(BodyLimit, server.max_body_bytes),
+        ],
+        exception_handlers={HTTPException: on_http_exception},
+    )
+    for routes in (openai_routes, token_routes, health_routes, info_routes):
+        app.include_router(routes(serving))
+    install_openapi(app, has_keys=bool(keys))
+    if serving.metrics is not None:
+        _connect_metrics(serving.metrics, engine, app)
+    return app
+
+
+def _cors(server: ServerConfig) -> list[Middleware]:
+    """Browsers of other origins are let in only where the operator says so."""
+    if not server.allowed_origins:
+        return []
+    options: dict[str, Any] = {
+        "allow_origins": server.allowed_origins,
+        "allow_methods": ["GET", "POST"],
+        "allow_headers": ["authorization", "content-type", "x-request-id"],
+        "expose_headers": ["x-request-id"],
+    }
+    return [Middleware(CORSMiddleware, **options)]
+
+
+def _connect_metrics(metrics: Metrics, engine: EnginePort, app: FastAPI) -> None:
+    cache = engine.config.cache
+    metrics.cache_config(
+        {
+            "block_size": engine.ready.plan.block_size,
+            "num_gpu_blocks": engine.ready.plan.num_blocks,
+            "enable_prefix_caching": cache.enable_prefix_caching,
+            "gpu_memory_utilization": cache.memory_utilization,
+        }
+    )
+    metrics.know_handlers(path for route in app.routes if (path := getattr(route, "path", None)))
+    metrics.read_stats(engine.stats)
+    engine.add_stats_listener(metrics.step_done)

@@ -1,0 +1,70 @@
+"""The listening socket, made before the model is loaded: a taken port is found out in milliseconds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+from octavo.base.errors import ConfigError
+from octavo.config.server import ServerConfig
+
+BACKLOG = 2048
+MAX_UDS_BYTES = 107
+"""What fits into a socket address, the closing zero not counted."""
+
+
+def listen(server: ServerConfig) -> socket.socket:
+    """Bind and listen. Raises ConfigError saying what to change."""
+    return _listen_unix(server.uds) if server.uds else _listen_tcp(server.host, server.port)
+
+
+def _listen_tcp(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"port is {port}; it must be 0 to 65535.", param="port")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError):
+        raise ConfigError(f"host {host!r} is not an address of this machine.", param="host") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or "unknown reason").lower()
+        raise ConfigError(
+            f"Cannot listen on {host}:{port}: {reason}. Choose another --port or --host, or stop what listens there.",
+            param="port",
+        ) from None
+    return listener
+
+
+def _listen_unix(path: str) -> socket.socket:
+    if len(os.fsencode(path)) > MAX_UDS_BYTES:
+        raise ConfigError(f"The path of uds is longer than {MAX_UDS_BYTES} bytes; shorten it.", param="uds")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead_socket(Path(path))
+        listener.bind(path)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or "unknown reason").lower()
+        raise ConfigError(
+            f"Cannot listen on the socket of uds: {reason}. Choose another path.", param="uds"
+        ) from None
+    return listener
+
+
+def _remove_dead_socket(path: Path) -> None:
+    """Remove what a server that was killed left behind; never a live socket, never another kind of file."""
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(str(path)) != 0:
+            path.unlink()

@@ -1,0 +1,157 @@
+"""POST /v1/completions: hops 1, 2 and 8 of a request with plain prompts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.engine.outputs import CompletionOutput, RequestOutput
+from octavo.server.body import read
+from octavo.server.disconnect import while_connected
+from octavo.server.openai.logprobs import LogprobFormat
+from octavo.server.openai.schema.completion import (
+    CompletionBody,
+    CompletionChoice,
+    CompletionLogprobs,
+    CompletionReply,
+)
+from octavo.server.openai.usage import UsageCount
+from octavo.server.render.completion import drops_answer, render_completion
+from octavo.server.render.rendered import Rendered
+from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
+from octavo.server.serving import Serving
+from octavo.server.stream import event_stream, frame
+from octavo.server.submit import Submission
+
+
+async def create_completion(serving: Serving, request: Request) -> Response:
+    body, num_bytes = await read(request, CompletionBody)
+    model = serving.check_model(body.model)
+    rendered = await off_loop_if_long(num_bytes, render_completion, serving, body)
+    reply_id = f"cmpl-{request_id_of(request)}"
+    submission = Submission(serving, rendered, reply_id)
+    writer = CompletionWriter(serving, body, rendered, CompletionReply(
+        id=reply_id, created=int(time.time()), model=model, choices=[], system_fingerprint=serving.fingerprint
+    ))  # fmt: skip
+    if body.wants_stream:
+        return await while_connected(request.receive, event_stream(writer.frames(submission)))
+    return json_reply(writer.reply(await while_connected(request.receive, submission.results())))
+
+
+@dataclass(slots=True)
+class _Choice:
+    """How far one choice has been written."""
+
+    offset: int = 0
+    has_begun: bool = False
+
+
+class CompletionWriter:
+    """Outputs -> one reply, or chunks."""
+
+    def __init__(
+        self, serving: Serving, body: CompletionBody, rendered: Rendered, empty: CompletionReply
+    ) -> None:
+        self._serving = serving
+        self._body = body
+        self._rendered = rendered
+        self._empty = empty
+        self._format = LogprobFormat(serving.tokenizer, bool(body.return_tokens_as_token_ids))
+        self._choices: dict[int, _Choice] = {}
+        self._usage = UsageCount()
+        self._drops_answer = drops_answer(body)
+
+    def reply(self, results: Sequence[RequestOutput]) -> CompletionReply:
+        """The whole reply from the last outputs of all prompts."""
+        for index, output in enumerate(results):
+            self._usage.add(index, output)
+        return self._with(
+            [
+                self._choice(index, output, part)
+                for index, output in enumerate(results)
+                for part in sorted(output.outputs, key=lambda part: part.index)
+            ],
+            has_usage=True,
+        )
+
+    async def frames(self, submission: Submission) -> AsyncGenerator[bytes, None]:
+        """Chunks as they come, then usage if wanted."""
+        runs_usage = self._body.wants_running_usage
+        async with aclosing(submission.outputs()) as outputs:
+            async for index, output in outputs:
+                self._usage.add(index, output)
+                for part in output.outputs:
+                    choice = self._choice(index, output, part)
+                    if _says_something(choice):
+                        yield frame(self._with([choice], has_usage=runs_usage))
+        if self._body.wants_usage:
+            yield frame(self._with([], has_usage=True))
+
+    def _with(self, choices: list[CompletionChoice], *, has_usage: bool) -> CompletionReply:
+        empty = self._empty
+        usage = self._usage.usage(is_answer_dropped=self._drops_answer) if has_usage else UNSET
+        return CompletionReply(
+            id=empty.id,
+            created=empty.created,
+            model=empty.model,
+            choices=choices,
+            usage=usage,
+            system_fingerprint=empty.system_fingerprint,
+        )
+
+    def _choice(self, index: int, output: RequestOutput, part: CompletionOutput) -> CompletionChoice:
+        number = index * self._rendered.params.n + part.index
+        state = self._choices.setdefault(number, _Choice())
+        is_first, state.has_begun = not state.has_begun, True
+        echoes = bool(self._body.echo) and is_first
+        text = "" if self._drops_answer else part.text
+        choice = CompletionChoice(
+            number,
+            self._prompt_text(index) + text if echoes else text,
+            self._logprobs(state, output, part, echoes),
+            # The token behind an echoed prompt is nobody's answer: what ended it means nothing.
+            "length" if self._drops_answer and part.finish_reason else part.finish_reason,
+            None if self._drops_answer else part.stop_reason,
+        )
+        if self._body.prompt_logprobs is not None and output.prompt_logprobs is not None:
+            choice.prompt_logprobs = self._format.prompt(output.prompt_logprobs)
+        if self._body.return_token_ids:
+            choice.token_ids = [] if self._drops_answer else part.token_ids
+            if is_first:
+                choice.prompt_token_ids = output.prompt_token_ids
+        return choice
+
+    def _logprobs(
+        self, state: _Choice, output: RequestOutput, part: CompletionOutput, echoes: bool
+    ) -> CompletionLogprobs | None:
+        if self._body.logprobs is None:
+            return None
+        token_ids, positions = [], []
+        if echoes:
+            assert output.prompt_logprobs is not None, "echo with logprobs asks for them"
+            token_ids += output.prompt_token_ids
+            positions += output.prompt_logprobs
+        if part.logprobs is not None and not self._drops_answer:
+            token_ids += part.token_ids
+            positions += part.logprobs
+        lists, state.offset = self._format.legacy(token_ids, positions, state.offset)
+        return lists
+
+    def _prompt_text(self, index: int) -> str:
+        prompt = self._rendered.prompts[index]
+        if prompt.text is not None:
+            return prompt.text
+        return self._serving.tokenizer.decode(prompt.token_ids, self._rendered.params.skip_special_tokens)
+
+
+def _says_something(choice: CompletionChoice) -> bool:
+    """Tokens that are not text yet make no chunk of their own."""
+    if choice.text or choice.finish_reason is not None:
+        return True
+    return bool(choice.logprobs and choice.logprobs.tokens) or bool(choice.token_ids)

@@ -1,0 +1,1 @@
+"""Bodies (pydantic) and replies (msgspec) of the OpenAI routes and their vLLM extras."""

@@ -1,0 +1,1 @@
+"""Bodies become prompts and sampling parameters. Everything is checked here, before the engine is touched."""

@@ -1,0 +1,91 @@
+"""A completions body -> prompts and parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from octavo.base.errors import ErrorCode, RequestError
+from octavo.server.openai.schema.completion import CompletionBody
+from octavo.server.render.rendered import Prompt, Rendered
+from octavo.server.render.sampling import check_fan_out, check_options, check_room, sampling_params
+from octavo.server.render.text import ids_prompt, text_prompt, tokens_to_keep
+from octavo.server.serving import Serving
+
+DEFAULT_MAX_TOKENS = 16
+"""OpenAI's. As nobody asked for it, it is lowered to what the context has room for."""
+
+PROMPT_KINDS = "a string, a list of strings, a list of token ids or a list of lists of token ids"
+
+
+def render_completion(serving: Serving, body: CompletionBody) -> Rendered:
+    """Check everything and tokenize. May be slow on long text: call it in a thread then."""
+    prompts = _split(body.prompt)
+    check_fan_out(serving, len(prompts), body.n, "prompt")
+    _check(serving, body)
+    params = sampling_params(
+        serving,
+        body,
+        max_tokens=(body.max_tokens or 1) if body.max_tokens is not None else DEFAULT_MAX_TOKENS,
+        logprobs=body.logprobs,
+        prompt_logprobs=body.logprobs if body.echo else None,
+    )
+    keep = tokens_to_keep(serving, params.truncate_prompt_tokens, params.max_tokens)
+    is_only = len(prompts) == 1
+    return Rendered(
+        prompts=[
+            _prompt(serving, body, prompt, keep, "prompt" if is_only else f"prompt[{index}]")
+            for index, prompt in enumerate(prompts)
+        ],
+        params=params,
+        max_tokens=body.max_tokens,
+        priority=body.priority or 0,
+        cache_salt=body.cache_salt,
+    )
+
+
+def drops_answer(body: CompletionBody) -> bool:
+    """max_tokens 0 with echo: one token is generated, as the engine must, and not shown."""
+    return body.max_tokens == 0
+
+
+def _check(serving: Serving, body: CompletionBody) -> None:
+    check_options(serving, body)
+    if body.max_tokens == 0 and not body.echo:
+        raise RequestError("max_tokens is 0; it must be at least 1, unless echo is true.", param="max_tokens")
+    if body.max_tokens == 0 and body.min_tokens:
+        raise RequestError("min_tokens is more than max_tokens.", param="min_tokens")
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise RequestError(
+            "best_of is supported only if it equals n.", code=ErrorCode.UNSUPPORTED_VALUE, param="best_of"
+        )
+
+
+def _split(prompt: Any) -> list[str | list[int]]:
+    """One entry per prompt. Kinds are never mixed; ids are checked later."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if not isinstance(prompt, list):
+        raise RequestError(f"prompt must be {PROMPT_KINDS}.", param="prompt")
+    if not prompt:
+        return [[]]
+    if isinstance(prompt[0], list | str):
+        if any(type(entry) is not type(prompt[0]) for entry in prompt):
+            raise RequestError(f"prompt mixes kinds; it must be {PROMPT_KINDS}.", param="prompt")
+        return prompt
+    if any(isinstance(entry, list | str) for entry in prompt):
+        raise RequestError(f"prompt mixes kinds; it must be {PROMPT_KINDS}.", param="prompt")
+    return [prompt]
+
+
+def _prompt(
+    serving: Serving, body: CompletionBody, prompt: str | list[int], keep: int | None, param: str
+) -> Prompt:
+    if isinstance(prompt, str):
+        add_special = body.add_special_tokens is not False
+        made = text_prompt(serving, prompt, add_special_tokens=add_special, keep=keep, param=param)
+    else:
+        made = ids_prompt(serving, prompt, keep=keep, param=param)
+    room = check_room(serving, len(made.token_ids), body.max_tokens, param)
+    if body.max_tokens is None and room < DEFAULT_MAX_TOKENS:
+        return Prompt(token_ids=made.token_ids, text=made.text, max_tokens=room)
+    return made

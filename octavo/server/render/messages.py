@@ -1,0 +1,83 @@
+"""Messages of a conversation -> the plain dictionaries that chat templates read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from octavo.base.errors import ErrorCode, RequestError
+from octavo.server.errors import quoted
+from octavo.server.openai.schema.chat import ChatMessage
+
+MAX_MESSAGES = 4096
+
+
+def template_messages(messages: Sequence[ChatMessage], template: str | None) -> list[dict[str, Any]]:
+    """Checked messages. 'developer' becomes 'system' where the template does not know the newer name."""
+    if not messages:
+        raise RequestError("messages is empty; a chat needs at least one message.", param="messages")
+    if len(messages) > MAX_MESSAGES:
+        raise RequestError(f"messages has {len(messages)} entries; at most {MAX_MESSAGES}.", param="messages")
+    knows_developer = template is not None and "developer" in template
+    return [_message(message, f"messages[{i}]", knows_developer) for i, message in enumerate(messages)]
+
+
+def _message(message: ChatMessage, where: str, knows_developer: bool) -> dict[str, Any]:
+    is_developer = message.role == "developer" and not knows_developer
+    plain: dict[str, Any] = {"role": "system" if is_developer else message.role}
+    content = _text(message.content, f"{where}.content")
+    if content is None and not (message.role == "assistant" and message.tool_calls):
+        raise RequestError(f"{where}.content is missing; it must be text.", param=f"{where}.content")
+    plain["content"] = content
+    for name in ("name", "tool_call_id", "reasoning_content"):
+        value = getattr(message, name)
+        if value is not None:
+            plain[name] = value
+    if message.tool_calls:
+        plain["tool_calls"] = [
+            _tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls)
+        ]
+    return plain
+
+
+def _text(content: Any, where: str) -> str | None:
+    """Text of a string or of text parts, which become paragraphs of their own."""
+    if content is None or isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise RequestError(f"{where} must be a string or a list of parts.", param=where)
+    return "\n".join(_part(part, f"{where}[{index}]") for index, part in enumerate(content))
+
+
+def _part(part: Any, where: str) -> str:
+    if not isinstance(part, dict):
+        raise RequestError(f"{where} must be an object with a type.", param=where)
+    kind = part.get("type")
+    if kind != "text":
+        shown = quoted(kind) if isinstance(kind, str) else "of this kind"
+        raise RequestError(
+            f"Content {shown} is not supported yet; only parts of type 'text' are.",
+            code=ErrorCode.UNSUPPORTED_VALUE,
+            param=f"{where}.type",
+        )
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise RequestError(f"{where}.text must be a string.", param=f"{where}.text")
+    return text
+
+
+def _tool_call(call: dict[str, Any], where: str) -> dict[str, Any]:
+    """Templates want arguments as an object; OpenAI sends them as JSON text."""
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise RequestError(f"{where}.function must be an object with a name.", param=f"{where}.function")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        try:
+            arguments = msgspec.json.decode(arguments or "{}")
+        except (msgspec.MsgspecError, RecursionError, UnicodeError):
+            name = f"{where}.function.arguments"
+            raise RequestError(f"{name} is not valid JSON.", param=name) from None
+    return {**call, "function": {**function, "arguments": arguments}}

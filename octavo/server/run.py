@@ -1,0 +1,181 @@
+"""The life of a server process: listen, load, serve, drain, stop.
+
+SIGTERM or SIGINT drains: /readyz says 503 and new requests are refused at once, running ones may finish
+within shutdown_timeout. A second signal stops now. Exit status 0 either way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from typing import Protocol
+
+import uvicorn
+
+from octavo.config.root import EngineConfig
+from octavo.config.server import ServerConfig
+from octavo.observe.log import set_up_logging
+from octavo.server.app import create_app
+from octavo.server.auth import configured_keys
+from octavo.server.engine_port import EnginePort
+from octavo.server.gate import Gate
+from octavo.server.lifecycle import Lifecycle
+from octavo.server.listen import BACKLOG, listen
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 75
+"""Longer than proxies keep idle connections, so that it is they who close."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Request line and headers together."""
+LAST_WORDS_S = 2
+"""Time for final events once everything was aborted."""
+
+
+class StartedEngine(EnginePort, Protocol):
+    """An engine that a server owns: it also ends it."""
+
+    async def shutdown(self) -> None: ...
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: a drain takes more than closing connections."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+    def stop(self) -> None:
+        """End the main loop at its next tick; give tasks LAST_WORDS_S."""
+        self.should_exit = True
+
+
+def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] | None = None) -> int:
+    """Serve until told to stop. Returns the exit status. Raises ConfigError or ModelFileError at start."""
+    from octavo.engine.async_llm import AsyncLLM
+
+    set_up_logging(config.observe.log_format, config.observe.log_level)
+    configured_keys(config.server)
+    listener = listen(config.server)
+    with contextlib.closing(listener):
+        return asyncio.run(
+            serve(
+                lambda: AsyncLLM.start(config, on_progress=lambda text: logger.info("%s", text)),
+                config,
+                listener,
+                on_ready=on_ready,
+            )
+        )
+
+
+async def serve(
+    start_engine: Callable[[], Awaitable[StartedEngine]],
+    config: EngineConfig,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[EnginePort], None] | None = None,
+) -> int:
+    """Answer on `listener` while the engine starts, then with it, until a signal and a drain."""
+    gate, lifecycle, stop = Gate(), Lifecycle(), _StopSignals()
+    server = _Server(_uvicorn_config(gate, config.server))
+    with stop.installed():
+        answering = asyncio.create_task(server.serve(sockets=[listener]))
+        starting = asyncio.ensure_future(start_engine())
+        engine: StartedEngine | None = None
+        try:
+            engine = await _unless_stopped(starting, stop)
+            if engine is not None:
+                gate.open(create_app(engine, config.server, config.observe, lifecycle))
+                if on_ready is not None:
+                    on_ready(engine)
+                await stop.first.wait()
+                await _drain(engine, lifecycle, stop, config.server.shutdown_timeout)
+        finally:
+            server.stop()
+            if engine is not None:
+                # Streams that are still open end with one last event, which needs the connection.
+                await engine.shutdown()
+            await answering
+    return 0
+
+
+async def _unless_stopped(
+    starting: asyncio.Future[StartedEngine], stop: _StopSignals
+) -> StartedEngine | None:
+    """The engine, or None if a signal came first."""
+    told = asyncio.create_task(stop.first.wait())
+    try:
+        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            return starting.result()
+        starting.cancel()
+        # Cancelling cannot always stop a start in time; what did start must still be ended.
+        started = (await asyncio.gather(starting, return_exceptions=True))[0]
+        if not isinstance(started, BaseException):
+            await started.shutdown()
+        return None
+    finally:
+        told.cancel()
+
+
+async def _drain(engine: StartedEngine, lifecycle: Lifecycle, stop: _StopSignals, timeout_s: float) -> None:
+    """Refuse new requests and wait for running ones, until the time is over or a second signal comes."""
+    lifecycle.begin_drain()
+    logger.info("Draining: %d requests may finish within %.0f s", lifecycle.num_active, timeout_s)
+    idle = asyncio.create_task(lifecycle.idle())
+    now = asyncio.create_task(stop.second.wait())
+    await asyncio.wait({idle, now}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    is_idle, is_forced = idle.done(), now.done()
+    idle.cancel()
+    now.cancel()
+    if not is_idle and not is_forced:
+        logger.warning("Ending %d requests: shutdown_timeout is over", lifecycle.num_active)
+        await engine.drain(0.0)
+
+
+class _StopSignals:
+    """First and second SIGTERM or SIGINT."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+
+    @contextlib.contextmanager
+    def installed(self) -> Generator[None, None, None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        for number in signals:
+            loop.add_signal_handler(number, self._take)
+        try:
+            yield
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    def _take(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+def _uvicorn_config(gate: Gate, server: ServerConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        gate,
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        root_path=server.root_path,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=LAST_WORDS_S,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        ssl_keyfile=server.ssl_keyfile,
+        ssl_certfile=server.ssl_certfile,
+    )

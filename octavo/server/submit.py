@@ -1,0 +1,101 @@
+"""Submission: one body's prompts in the engine, from admission to the last output, with its measures.
+
+Hot path: `outputs` runs once per streamed token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+from octavo.base.clock import monotonic
+from octavo.base.errors import EngineError, ErrorCode, OctavoError
+from octavo.engine.outputs import RequestOutput
+from octavo.observe.latency import inter_token_latency
+from octavo.server.merge import Item, merged
+from octavo.server.render.rendered import Rendered
+from octavo.server.serving import Serving
+
+
+class Submission:
+    """Admits all prompts at once: making one raises what the engine says against any of them."""
+
+    def __init__(self, serving: Serving, rendered: Rendered, request_id: str) -> None:
+        self._serving = serving
+        self._rendered = rendered
+        self._num_open_samples = rendered.params.n * len(rendered.prompts)
+        self._last_output: dict[tuple[int, int], float] = {}
+        self._end_reason = "abort"
+        try:
+            # No stream runs before its first step, so a refusal leaves nothing behind.
+            self._streams = [
+                serving.engine.generate(
+                    prompt.token_ids,
+                    rendered.params_for(prompt),
+                    request_id=f"{request_id}-{index}",
+                    priority=rendered.priority,
+                    cache_salt=rendered.cache_salt,
+                )
+                for index, prompt in enumerate(rendered.prompts)
+            ]
+        except OctavoError as error:
+            if serving.metrics is not None:
+                serving.metrics.rejected(error.code.value.code)
+            raise
+
+    async def outputs(self) -> AsyncGenerator[Item, None]:
+        """(index of the prompt, output) until all have finished. Closing it early aborts the rest."""
+        stream = merged(self._streams)
+        try:
+            async for index, output in stream:
+                self._note(index, output)
+                yield index, output
+        except Exception:
+            self._end_reason = "error"
+            raise
+        finally:
+            await stream.aclose()
+            if self._serving.metrics is not None and self._num_open_samples:
+                self._serving.metrics.samples_ended([self._end_reason] * self._num_open_samples)
+
+    async def results(self) -> list[RequestOutput]:
+        """The last output of each prompt, in the order of the prompts."""
+        last: dict[int, RequestOutput] = {}
+        async for index, output in self.outputs():
+            last[index] = output
+        return [last[index] for index in range(len(self._streams))]
+
+    def _note(self, index: int, output: RequestOutput) -> None:
+        reasons = [part.finish_reason for part in output.outputs if part.finish_reason is not None]
+        if reasons:
+            self._check_not_aborted(reasons)
+        metrics = self._serving.metrics
+        if metrics is None:
+            self._num_open_samples -= len(reasons)
+            return
+        now = monotonic()
+        for part in output.outputs:
+            key = (index, part.index)
+            before = self._last_output.get(key)
+            if before is not None:
+                metrics.token_gap(inter_token_latency(before, now, len(part.token_ids)))
+            self._last_output[key] = now
+        if reasons:
+            self._num_open_samples -= len(reasons)
+            metrics.samples_ended(reasons)
+        if output.finished and output.metrics is not None:
+            metrics.request_finished(
+                output.metrics,
+                n=self._rendered.params.n,
+                max_tokens=self._rendered.max_tokens,
+                num_cached_tokens=output.num_cached_tokens,
+            )
+
+    def _check_not_aborted(self, reasons: list[str]) -> None:
+        """An abort the caller did not ask for is an error, not an answer."""
+        if "abort" not in reasons:
+            return
+        if self._serving.lifecycle.is_draining:
+            raise EngineError(
+                "The server shut down before the answer was complete.", code=ErrorCode.SHUTTING_DOWN
+            )
+        raise EngineError("The engine ended the request before its answer was complete.")

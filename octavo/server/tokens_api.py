@@ -1,0 +1,64 @@
+"""POST /tokenize and /detokenize: what the tokenizer makes of text, messages and ids."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.base.errors import ErrorCode, RequestError
+from octavo.server.body import read
+from octavo.server.openai.schema.tokens import DetokenizeBody, DetokenizeReply, TokenizeBody, TokenizeReply
+from octavo.server.openapi import described
+from octavo.server.render.chat import encode_conversation
+from octavo.server.render.text import check_text_fits, ids_prompt
+from octavo.server.replies import json_reply, off_loop_if_long
+from octavo.server.serving import Serving
+
+
+def token_routes(serving: Serving) -> APIRouter:
+    router = APIRouter(tags=["tokens"])
+
+    @router.post(
+        "/tokenize", summary="Text or messages to ids", **described(TokenizeReply, body=TokenizeBody)
+    )
+    async def tokenize(request: Request) -> Response:
+        body, num_bytes = await read(request, TokenizeBody)
+        serving.check_model(body.model)
+        return json_reply(await off_loop_if_long(num_bytes, _tokenize, serving, body))
+
+    @router.post("/detokenize", summary="Ids to text", **described(DetokenizeReply, body=DetokenizeBody))
+    async def detokenize(request: Request) -> Response:
+        body, num_bytes = await read(request, DetokenizeBody)
+        serving.check_model(body.model)
+        return json_reply(await off_loop_if_long(num_bytes, _detokenize, serving, body))
+
+    return router
+
+
+def _tokenize(serving: Serving, body: TokenizeBody) -> TokenizeReply:
+    if (body.prompt is None) == (not body.messages):
+        raise RequestError("Give either prompt or messages.", param="prompt")
+    if body.prompt is None:
+        token_ids = encode_conversation(serving, body, bool(body.add_special_tokens))
+    else:
+        check_text_fits(serving, len(body.prompt), "prompt")
+        token_ids = serving.tokenizer.encode(body.prompt, body.add_special_tokens is not False)
+    reply = TokenizeReply(len(token_ids), serving.engine.max_request_tokens, token_ids)
+    if body.return_token_strs:
+        reply.token_strs = [serving.tokenizer.token_text(token_id) for token_id in token_ids]
+    return reply
+
+
+def _detokenize(serving: Serving, body: DetokenizeBody) -> DetokenizeReply:
+    limit = serving.engine.max_request_tokens
+    if len(body.tokens) > limit:
+        raise RequestError(
+            f"tokens has {len(body.tokens)} ids; at most {limit}, the model's context.",
+            code=ErrorCode.CONTEXT_LENGTH,
+            param="tokens",
+        )
+    if not body.tokens:
+        return DetokenizeReply("")
+    prompt = ids_prompt(serving, body.tokens, keep=None, param="tokens")
+    return DetokenizeReply(serving.tokenizer.decode(prompt.token_ids, skip_special_tokens=False))

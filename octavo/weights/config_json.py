@@ -1,0 +1,183 @@
+"""config.json and generation_config.json: read safely, numbers checked before anybody computes with them.
+
+The file's dict is kept as it is; both spellings of transformers 4 and 5 are understood. Code that a
+config points to (`auto_map`) is never looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from octavo.base.errors import ModelFileError
+from octavo.weights.files import confined, has_file, read_small
+from octavo.weights.strict_json import parse_object
+
+MAX_CONFIG_BYTES = 8 * 2**20
+MAX_CONTEXT = 2**24
+
+COUNT_LIMITS = {
+    "num_hidden_layers": 1024,
+    "hidden_size": 2**20,
+    "intermediate_size": 2**22,
+    "num_attention_heads": 2**14,
+    "num_key_value_heads": 2**14,
+    "head_dim": 2**14,
+    "vocab_size": 2**24,
+    "max_position_embeddings": MAX_CONTEXT,
+    "sliding_window": MAX_CONTEXT,
+}
+"""Counts that are at least 1, and the most we believe."""
+
+CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
+
+_POSITIVE_ROPE = (
+    "rope_theta",
+    "original_max_position_embeddings",
+    "low_freq_factor",
+    "high_freq_factor",
+    "beta_fast",
+    "beta_slow",
+    "attention_factor",
+)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check config.json of a model folder."""
+    if not has_file(folder, "config.json"):
+        raise ModelFileError(f"The folder {folder.name!r} has no config.json, so it is not a model folder.")
+    config = parse_object(read_small(confined(folder, "config.json"), MAX_CONFIG_BYTES), "config.json")
+    check_config(config)
+    return config
+
+
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """Read generation_config.json; {} where there is none."""
+    if not has_file(folder, "generation_config.json"):
+        return {}
+    path = confined(folder, "generation_config.json")
+    return parse_object(read_small(path, MAX_CONFIG_BYTES), "generation_config.json")
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part that describes the language model: `text_config` of a nested config, else all of it."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise ModelFileError, with both numbers, where the config contradicts itself or all reason."""
+    text = text_config(config)
+    for name, limit in COUNT_LIMITS.items():
+        if text.get(name) is not None:
+            _check_count(name, text[name], limit)
+    _check_heads(text)
+    _check_positive("rms_norm_eps", text.get("rms_norm_eps"), may_be_zero=True)
+    _check_positive("rope_theta", text.get("rope_theta"))
+    for parameters in rope_dicts(text):
+        _check_rope(parameters)
+
+
+def _check_count(name: str, value: object, limit: int) -> None:
+    if type(value) is not int:
+        raise ModelFileError(f"The model's {name} is {_short(value)}; it must be a whole number.")
+    if not 1 <= value <= limit:
+        raise ModelFileError(f"The model's {name} is {_short(value)}; 1 to {limit} is possible.")
+
+
+def _check_heads(text: dict[str, Any]) -> None:
+    heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
+    if heads is None or hidden is None:
+        return
+    if text.get("head_dim") is None and hidden % heads:
+        raise ModelFileError(
+            f"The model's hidden_size {hidden} is not a multiple of its {heads} attention heads."
+        )
+    kv_heads = text.get("num_key_value_heads") or heads
+    if heads % kv_heads:
+        raise ModelFileError(
+            f"The model's {heads} attention heads are not a multiple of its {kv_heads} KV heads."
+        )
+
+
+def rope_dicts(text: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every dict of rope parameters, whichever spelling, also those per layer type."""
+    for name in ("rope_parameters", "rope_scaling"):
+        value = text.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, dict):
+            raise ModelFileError(f"The model's {name} is a {type(value).__name__}; it must be an object.")
+        nested = [item for item in value.values() if isinstance(item, dict)]
+        yield from nested or [value]
+
+
+def rope_type(parameters: dict[str, Any]) -> str:
+    """The kind of scaling: 'default' where there is none."""
+    return str(parameters.get("rope_type") or parameters.get("type") or "default")
+
+
+def _check_rope(parameters: dict[str, Any]) -> None:
+    for name in _POSITIVE_ROPE:
+        _check_positive(f"rope {name}", parameters.get(name))
+    factor = parameters.get("factor")
+    _check_positive("rope scaling factor", factor)
+    if factor is not None and factor < 1:
+        raise ModelFileError(f"The model's rope scaling factor is {_short(factor)}; it must be at least 1.")
+    low, high = parameters.get("low_freq_factor"), parameters.get("high_freq_factor")
+    if low is not None and high is not None and high <= low:
+        raise ModelFileError(
+            f"The model's rope high_freq_factor {high} is not over its low_freq_factor {low}."
+        )
+
+
+def _check_positive(name: str, value: object, *, may_be_zero: bool = False) -> None:
+    if value is None:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not _is_finite(value) or value < 0 or (value == 0 and not may_be_zero):  # type: ignore[arg-type, operator]
+        raise ModelFileError(f"The model's {name} is {_short(value)}; it must be a finite number over 0.")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def context_length(config: dict[str, Any]) -> int:
+    """Positions the model was made for, rope scaling included.
+
+    linear and dynamic scaling stretch the stated length, yarn the original one; llama3 and longrope
+    state the stretched length already, and so does Gemma 3.
+    """
+    text = text_config(config)
+    stated = next((text[name] for name in CONTEXT_NAMES if text.get(name) is not None), None)
+    if stated is None:
+        raise ModelFileError(
+            "The model's config does not say how many positions it has (max_position_embeddings)."
+        )
+    _check_count("max_position_embeddings", stated, MAX_CONTEXT)
+    length = int(stated)
+    if not str(text.get("model_type", "")).startswith("gemma3"):
+        length = max([_scaled(parameters, stated) for parameters in rope_dicts(text)], default=length)
+    if length > MAX_CONTEXT:
+        raise ModelFileError(
+            f"The model's rope scaling gives {length} positions; at most {MAX_CONTEXT} are possible."
+        )
+    return length
+
+
+def _scaled(parameters: dict[str, Any], stated: int) -> int:
+    factor = parameters.get("factor")
+    if factor is None or rope_type(parameters) not in ("linear", "dynamic", "yarn"):
+        return stated
+    return int((parameters.get("original_max_position_embeddings") or stated) * factor)

@@ -1,0 +1,81 @@
+"""DummyCheckpoint: random weights for a real config, to measure speed or test without the weights."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octavo.base.errors import ModelFileError
+from octavo.tokens.source import TokenizerSource
+from octavo.weights.config_json import read_config, read_generation_config, text_config
+from octavo.weights.gguf_checkpoint import GGUFCheckpoint
+from octavo.weights.safetensors_checkpoint import folder_name
+from octavo.weights.shapes import expected_shapes
+
+if TYPE_CHECKING:
+    import torch
+
+INITIAL_DEVIATION = 0.02
+
+
+class DummyCheckpoint:
+    """The config of a folder or GGUF file, with weights made on the fly; the same ones every time."""
+
+    format = "dummy"
+
+    def __init__(self, path: Path) -> None:
+        """Read config and names only; a folder needs no weights. Raises ModelFileError."""
+        self.path = path
+        self.config: dict[str, Any]
+        self.generation_config: dict[str, Any]
+        if path.is_dir():
+            self.name = folder_name(path)
+            self.config = read_config(path)
+            self.generation_config = read_generation_config(path)
+            self._tokenizer = TokenizerSource(folder=path)
+            self._shapes = _shapes(self.config)
+        else:
+            real = GGUFCheckpoint(path)
+            self.name, self.config, self.generation_config = real.name, real.config, real.generation_config
+            self._tokenizer = real.tokenizer_source()
+            self._shapes = {name: real.shape(name) for name in real.tensor_names()}
+        text = text_config(self.config)
+        self.stored_dtype = str(text.get("dtype") or text.get("torch_dtype") or "float32").removeprefix(
+            "torch."
+        )
+
+    def tensor_names(self) -> list[str]:
+        return list(self._shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name not in self._shapes:
+            raise ModelFileError(f"The model has no tensor {name!r}.")
+        return self._shapes[name]
+
+    def load(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Make the tensor: ones for norms, else small normal numbers from a seed of the name."""
+        import torch
+
+        wanted = dtype or torch.float32
+        if name.endswith("norm.weight"):
+            return torch.ones(self.shape(name), dtype=wanted)
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        made = torch.empty(self.shape(name)).normal_(0.0, INITIAL_DEVIATION, generator=generator)
+        return made.to(wanted)
+
+    def tokenizer_source(self) -> TokenizerSource:
+        return self._tokenizer
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    shapes = expected_shapes(config)
+    if shapes is None:
+        raise ModelFileError(
+            f"No random weights can be made for the model type {str(config.get('model_type'))[:80]!r}: "
+            "its tensors are not known here. Load the real weights."
+        )
+    return shapes

@@ -1,0 +1,194 @@
+"""GGUF metadata -> a dict shaped like Hugging Face's config.json, checked against the tensors.
+
+What differs between architectures is in `architectures.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.base.errors import ModelFileError
+from octavo.weights.config_json import COUNT_LIMITS, check_config
+from octavo.weights.gguf.architectures import find_architecture
+from octavo.weights.gguf.dequant import dequantize
+from octavo.weights.gguf.keys import Keys, shortest
+from octavo.weights.gguf.names import ROPE_FACTORS, layer_index
+from octavo.weights.gguf.reader import GGUFFile
+from octavo.weights.gguf.rope import rope_scaling
+
+TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""GGUF types that are plain numbers."""
+
+SAMPLING_KEYS = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
+"""general.sampling.* -> generation_config.json."""
+
+
+def build_config(file: GGUFFile) -> dict[str, Any]:
+    """Translate the metadata. Raises ModelFileError for unknown architectures and for lies."""
+    name, architecture = find_architecture(file.metadata)
+    keys = Keys(file.metadata, name)
+    _refuse_unsupported(file.metadata, keys)
+    vocab_size, hidden = _embedding(file, keys)
+    heads = keys.count("attention.head_count")
+    head_dim = _head_dim(keys, hidden, heads)
+    theta = keys.number("rope.freq_base", 10000.0)
+    assert theta is not None, "the key has a default"
+    config: dict[str, Any] = {
+        "architectures": [architecture.class_name],
+        "model_type": architecture.model_type,
+        "vocab_size": vocab_size,
+        "hidden_size": hidden,
+        "intermediate_size": keys.count("feed_forward_length"),
+        "num_hidden_layers": _num_layers(file, keys),
+        "num_attention_heads": heads,
+        "num_key_value_heads": keys.count("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "max_position_embeddings": keys.count("context_length"),
+        "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon", 1e-6),
+        "hidden_act": "silu",
+        "attention_bias": "blk.0.attn_output.bias" in file.tensors,
+        "mlp_bias": "blk.0.ffn_down.bias" in file.tensors,
+        "rope_theta": theta,
+        "rope_scaling": rope_scaling(keys, _rope_divisors(file), head_dim=head_dim, theta=theta),
+        "tie_word_embeddings": "output.weight" not in file.tensors,
+        "dtype": TORCH_NAMES.get(stored_type(file), "float32"),
+        **special_tokens(file.metadata, vocab_size),
+    }
+    if architecture.extend is not None:
+        architecture.extend(config, keys)
+    check_config(config)
+    return config
+
+
+def build_generation_config(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
+    """Default sampling values and special tokens, as generation_config.json has them."""
+    found = special_tokens(metadata, vocab_size)
+    for theirs, ours in SAMPLING_KEYS.items():
+        value = metadata.get(f"general.sampling.{theirs}")
+        if value is None:
+            continue
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise ModelFileError(
+                f"general.sampling.{theirs} is {str(value)[:40]}; it must be a finite number."
+            )
+        found[ours] = int(value) if ours == "top_k" else shortest(float(value))
+        found["do_sample"] = True
+    return found
+
+
+def special_tokens(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
+    """bos, eos and padding ids that the file names. eos is a list where a turn has an end of its own."""
+    keys = Keys(metadata, "tokenizer.ggml")
+    found: dict[str, Any] = {}
+    for ours, theirs in (("bos_token_id", "bos_token_id"), ("pad_token_id", "padding_token_id")):
+        token = keys.token(theirs, vocab_size)
+        if token is not None:
+            found[ours] = token
+    ends = [keys.token(name, vocab_size) for name in ("eos_token_id", "eot_token_id")]
+    known = list(dict.fromkeys(token for token in ends if token is not None))
+    if known:
+        found["eos_token_id"] = known[0] if len(known) == 1 else known
+    return found
+
+
+def stored_type(file: GGUFFile) -> str:
+    """The GGUF type that holds most weights, embeddings aside (they often have a type of their own)."""
+    weights: dict[str, int] = {}
+    for tensor in file.tensors.values():
+        if tensor.name not in ("token_embd.weight", "output.weight"):
+            size = tensor.num_bytes // tensor.kind.block_bytes * tensor.kind.block_size
+            weights[tensor.kind.name] = weights.get(tensor.kind.name, 0) + size
+    return max(weights, key=lambda name: weights[name], default="F32")
+
+
+def _refuse_unsupported(metadata: Mapping[str, Any], keys: Keys) -> None:
+    parts = metadata.get("split.count", 1)
+    if parts not in (0, 1):
+        raise ModelFileError(
+            f"This is one of {str(parts)[:20]} parts of a split GGUF model. Merge them into one file "
+            "(llama-gguf-split --merge) and give that."
+        )
+    experts = keys.optional_count("expert_count")
+    if experts is not None:
+        raise ModelFileError(
+            f"The GGUF model is a mixture of {experts} experts; such models are not supported yet."
+        )
+
+
+def _embedding(file: GGUFFile, keys: Keys) -> tuple[int, int]:
+    table = file.tensors.get("token_embd.weight")
+    if table is None:
+        raise ModelFileError("The GGUF file has no tensor 'token_embd.weight': it holds no language model.")
+    hidden = keys.count("embedding_length")
+    if len(table.shape) != 2 or table.shape[1] != hidden:
+        raise ModelFileError(
+            f"'token_embd.weight' has the shape {list(table.shape)}, but {keys.prefix}.embedding_length "
+            f"is {hidden}."
+        )
+    rows = table.shape[0]
+    vocab_size = keys.count("vocab_size", rows)
+    if vocab_size != rows:
+        raise ModelFileError(
+            f"{keys.prefix}.vocab_size is {vocab_size}, but 'token_embd.weight' has {rows} rows."
+        )
+    tokens = file.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, list) and len(tokens) > rows:
+        raise ModelFileError(
+            f"The tokenizer has {len(tokens)} tokens, but 'token_embd.weight' has {rows} rows."
+        )
+    return rows, hidden
+
+
+def _head_dim(keys: Keys, hidden: int, heads: int) -> int:
+    head_dim = keys.optional_count("attention.key_length")
+    if head_dim is None:
+        if hidden % heads:
+            raise ModelFileError(
+                f"{keys.prefix}.embedding_length is {hidden}, not a multiple of the {heads} heads in "
+                f"{keys.prefix}.attention.head_count."
+            )
+        head_dim = hidden // heads
+    for key in ("attention.value_length", "rope.dimension_count"):
+        other = keys.count(key, head_dim)
+        if other != head_dim:
+            raise ModelFileError(
+                f"{keys.prefix}.{key} is {other}, but a head has {head_dim}; that is not supported."
+            )
+    return head_dim
+
+
+def _num_layers(file: GGUFFile, keys: Keys) -> int:
+    stated, limit = keys.count("block_count"), COUNT_LIMITS["num_hidden_layers"]
+    if stated > limit:
+        raise ModelFileError(f"{keys.prefix}.block_count is {stated}; at most {limit} layers are possible.")
+    indices = {index for name in file.tensors if (index := layer_index(name)) is not None}
+    present = max(indices, default=-1) + 1
+    if present != stated:
+        raise ModelFileError(
+            f"{keys.prefix}.block_count is {stated}, but there are tensors of {present} layers."
+        )
+    return stated
+
+
+def _rope_divisors(file: GGUFFile) -> npt.NDArray[np.float32] | None:
+    tensor = file.tensors.get(ROPE_FACTORS)
+    if tensor is None:
+        return None
+    if len(tensor.shape) != 1 or tensor.shape[0] > COUNT_LIMITS["head_dim"]:
+        raise ModelFileError(
+            f"{ROPE_FACTORS!r} has the shape {list(tensor.shape)}; one short row is expected."
+        )
+    values = np.empty(tensor.shape, dtype=np.float32)
+    dequantize(file.packed(ROPE_FACTORS), tensor.kind, values)
+    return values

@@ -1,0 +1,81 @@
+"""Typed access to the metadata of one architecture: `keys.count("block_count")` reads "llama.block_count"."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from octavo.base.errors import ModelFileError
+
+NO_TOKEN = 2**32 - 1
+"""How some files say that a special token does not exist."""
+
+
+class Keys:
+    """Metadata with the architecture's prefix. Every failure names the key."""
+
+    def __init__(self, metadata: Mapping[str, Any], prefix: str) -> None:
+        self.metadata = metadata
+        self.prefix = prefix
+
+    def _find(self, key: str) -> tuple[str, Any]:
+        full = f"{self.prefix}.{key}"
+        value = self.metadata.get(full)
+        if isinstance(value, list) and value and all(item == value[0] for item in value):
+            value = value[0]  # one value per layer, all the same
+        return full, value
+
+    def count(self, key: str, default: int | None = None) -> int:
+        """A whole number of at least 1; without a default it must be there."""
+        full, value = self._find(key)
+        if value is None and default is not None:
+            return default
+        if value is None:
+            raise ModelFileError(f"The GGUF file has no {full!r}, which the model cannot do without.")
+        if isinstance(value, list):
+            raise ModelFileError(f"{full!r} differs from layer to layer; such models are not supported.")
+        if type(value) is not int or value < 1:
+            raise ModelFileError(f"{full!r} is {str(value)[:40]}; it must be a whole number of at least 1.")
+        return value
+
+    def optional_count(self, key: str) -> int | None:
+        """Like `count`; None where the key is missing or 0."""
+        return None if self._find(key)[1] in (None, 0) else self.count(key)
+
+    def number(self, key: str, default: float | None = None) -> float | None:
+        """A finite number over 0, or the default where the key is missing."""
+        full, value = self._find(key)
+        if value is None:
+            return default
+        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+            raise ModelFileError(f"{full!r} is {str(value)[:40]}; it must be a finite number over 0.")
+        return shortest(float(value))
+
+    def text(self, key: str) -> str | None:
+        full, value = self._find(key)
+        if value is not None and not isinstance(value, str):
+            raise ModelFileError(f"{full!r} must be a string.")
+        return value
+
+    def token(self, key: str, vocab_size: int) -> int | None:
+        """A token id inside the vocabulary, or None where the file has none."""
+        full, value = self._find(key)
+        if value is None or value in (-1, NO_TOKEN):
+            return None
+        if type(value) is not int or not 0 <= value < vocab_size:
+            raise ModelFileError(f"{full!r} is {str(value)[:40]}; the vocabulary has {vocab_size} tokens.")
+        return value
+
+
+def shortest(value: float) -> float:
+    """Undo the widening of a float32: 9.999999747378752e-06 was written as 1e-05."""
+    for digits in range(1, 10):
+        candidate = float(f"{value:.{digits}g}")
+        try:
+            if struct.pack("<f", candidate) == struct.pack("<f", value):
+                return candidate
+        except OverflowError:
+            return value
+    return value

@@ -1,0 +1,58 @@
+"""Tensor names: GGUF <-> Hugging Face, one small table per kind of layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+OUTSIDE_LAYERS = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+
+ROPE_FACTORS = "rope_freqs.weight"
+"""Not a weight of the model: how llama3 rope scaling is stored."""
+
+LLAMA_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        "attn_norm": "input_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_gate": "mlp.gate_proj",
+        "ffn_up": "mlp.up_proj",
+        "ffn_down": "mlp.down_proj",
+    }
+)
+QK_NORM_LAYER: Mapping[str, str] = MappingProxyType(
+    {**LLAMA_LAYER, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
+)
+GEMMA3_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        **QK_NORM_LAYER,
+        "post_attention_norm": "post_attention_layernorm",
+        "ffn_norm": "pre_feedforward_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    }
+)
+
+_LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.([a-z0-9_]+)\.(weight|bias)", re.ASCII)
+
+
+def layer_index(name: str) -> int | None:
+    """The layer that a GGUF tensor belongs to."""
+    match = _LAYER_TENSOR.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def to_hugging_face(name: str, layer_names: Mapping[str, str]) -> str | None:
+    """The Hugging Face name of a GGUF tensor; None where the architecture has no such tensor."""
+    match = _LAYER_TENSOR.fullmatch(name)
+    if match is None:
+        return OUTSIDE_LAYERS.get(name)
+    inner = layer_names.get(match[2])
+    return f"model.layers.{match[1]}.{inner}.{match[3]}" if inner else None

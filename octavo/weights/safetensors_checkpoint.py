@@ -1,0 +1,170 @@
+"""SafetensorsCheckpoint: a Hugging Face model folder, in one file or in shards."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from octavo.base.errors import ModelFileError
+from octavo.tokens.source import TokenizerSource
+from octavo.weights.config_json import read_config, read_generation_config, text_config
+from octavo.weights.files import confined, has_file, read_small
+from octavo.weights.safetensors import MAX_TENSORS, SafetensorsFile, StoredTensor
+from octavo.weights.shapes import check_shapes
+from octavo.weights.strict_json import parse_object
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_INDEX_BYTES = 64 * 2**20
+MAX_SHARDS = 4096
+
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+CONVERT = (
+    "Such files can run code when read, so Octavo reads none. Convert them once, on a machine where you "
+    "trust them: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) of transformers "
+    "writes safetensors."
+)
+
+_LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]{1,6})\.", re.ASCII)
+
+
+class SafetensorsCheckpoint:
+    """Weights of a model folder as read-only views of the mapped files."""
+
+    format = "safetensors"
+
+    def __init__(self, path: Path) -> None:
+        """Check config and all headers. Raises ModelFileError."""
+        self.path = path
+        self.name = folder_name(path)
+        self._files = _open_files(path)
+        self.config: dict[str, Any] = read_config(path)
+        self.generation_config: dict[str, Any] = read_generation_config(path)
+        _refuse_quantized(self.config)
+        _check_layers(self.config, self._files)
+        check_shapes(self.config, self._files, self.shape)
+        self.stored_dtype = _main_dtype([file.tensors[name] for name, file in self._files.items()])
+
+    def tensor_names(self) -> list[str]:
+        return list(self._files)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._stored(name).shape
+
+    def load(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return a CPU tensor: a read-only view where the file already has `dtype`, else a converted copy."""
+        self._stored(name)
+        tensor = self._files[name].load(name)
+        return tensor if dtype is None else tensor.to(dtype)
+
+    def tokenizer_source(self) -> TokenizerSource:
+        return TokenizerSource(folder=self.path)
+
+    def close(self) -> None:
+        """Let go of the files. Tensors that were loaded stay valid."""
+        self._files = {}
+
+    def _stored(self, name: str) -> StoredTensor:
+        file = self._files.get(name)
+        if file is None:
+            raise ModelFileError(f"The checkpoint has no tensor {name!r}.")
+        return file.tensors[name]
+
+
+def folder_name(path: Path) -> str:
+    """A short name for a model folder; for a snapshot in the Hugging Face cache that of the repository."""
+    full = path.absolute()
+    if full.parent.name == "snapshots" and full.parent.parent.name.startswith("models--"):
+        return full.parent.parent.name.rsplit("--", 1)[-1]
+    return full.name or "model"
+
+
+def has_safetensors(folder: Path) -> bool:
+    """Whether the folder holds weights that `SafetensorsCheckpoint` reads."""
+    return any(entry.name.endswith((".safetensors", ".safetensors.index.json")) for entry in folder.iterdir())
+
+
+def pickle_files(folder: Path) -> list[str]:
+    """Weights in formats that can run code."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(PICKLE_SUFFIXES))
+
+
+def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
+    """Map every tensor's name to the opened file that holds it."""
+    if has_file(folder, SINGLE):
+        return _all_of(SafetensorsFile(confined(folder, SINGLE)))
+    if has_file(folder, INDEX):
+        return _open_shards(folder)
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".safetensors"))
+    if len(found) == 1:
+        return _all_of(SafetensorsFile(confined(folder, found[0])))
+    if found:
+        raise ModelFileError(
+            f"The folder has {len(found)} safetensors files but no {INDEX}. Fetch the model again."
+        )
+    pickles = pickle_files(folder)
+    if pickles:
+        raise ModelFileError(f"The folder {folder.name!r} has its weights only in {pickles[0]!r}. {CONVERT}")
+    raise ModelFileError(f"The folder {folder.name!r} has no weights: neither {SINGLE} nor {INDEX}.")
+
+
+def _all_of(file: SafetensorsFile) -> dict[str, SafetensorsFile]:
+    return dict.fromkeys(file.tensors, file)
+
+
+def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
+    index = parse_object(read_small(confined(folder, INDEX), MAX_INDEX_BYTES), INDEX, unique_keys=True)
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelFileError(f"{INDEX} has no weight_map. Fetch the model again.")
+    if not all(isinstance(name, str) for name in weight_map.values()):
+        raise ModelFileError(f"{INDEX} has a weight_map whose values are not all file names.")
+    shard_names = sorted(set(weight_map.values()))
+    if len(weight_map) > MAX_TENSORS or len(shard_names) > MAX_SHARDS:
+        raise ModelFileError(
+            f"{INDEX} names {len(weight_map)} tensors in {len(shard_names)} files; at most {MAX_TENSORS} in "
+            f"{MAX_SHARDS} are read."
+        )
+    for name in shard_names:
+        if not name.endswith(".safetensors"):
+            raise ModelFileError(
+                f"{INDEX} names the file {name[:200]!r}, which is not safetensors. {CONVERT}"
+            )
+    # All names are checked before the first file is touched.
+    paths = {name: confined(folder, name) for name in shard_names}
+    shards = {name: SafetensorsFile(path) for name, path in paths.items()}
+    for tensor, shard in weight_map.items():
+        if tensor not in shards[shard].tensors:
+            raise ModelFileError(f"{INDEX} says that {shard!r} holds {tensor[:200]!r}, but it does not.")
+    return {tensor: shards[shard] for tensor, shard in weight_map.items()}
+
+
+def _refuse_quantized(config: dict[str, Any]) -> None:
+    quantization = config.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        raise ModelFileError(
+            f"The checkpoint is quantised ({str(method)[:40]}); quantised models are read only from GGUF "
+            "files. Use the unquantised model or its GGUF."
+        )
+
+
+def _check_layers(config: dict[str, Any], names: dict[str, SafetensorsFile]) -> None:
+    """A config may not ask for more layers than there are (files may hold extra ones, for drafting)."""
+    stated = text_config(config).get("num_hidden_layers")
+    present = {int(match[1]) for name in names if (match := _LAYER.match(name))}
+    if stated is not None and present and len(present) < stated:
+        raise ModelFileError(
+            f"The config's num_hidden_layers is {stated}, but the files hold {len(present)} layers."
+        )
+
+
+def _main_dtype(tensors: list[StoredTensor]) -> str:
+    """The type that holds most bytes."""
+    sizes: dict[str, int] = {}
+    for tensor in tensors:
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.num_bytes
+    return max(sizes, key=lambda name: sizes[name], default="float32")

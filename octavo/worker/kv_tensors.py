@@ -1,0 +1,52 @@
+"""KVTensors: the pages of the KV cache and where each layer finds its own."""
+
+from __future__ import annotations
+
+import torch
+
+from octavo.attention.contract import PageLayout
+from octavo.messages.kv import KVPlan
+
+
+class KVTensors:
+    """Tensor i holds page b of the i-th layer of whichever group owns block b.
+
+    Memory is only reserved: the system gives pages as they are written, and what is not written yet
+    holds anything, NaN included.
+    """
+
+    def __init__(self, plan: KVPlan, *, dtype: torch.dtype, device: torch.device) -> None:
+        page_size = plan.page_bytes // dtype.itemsize
+        tensors = [
+            torch.empty(plan.num_blocks * page_size, dtype=dtype, device=device)
+            for _ in range(plan.num_tensors)
+        ]
+        self.layouts: list[PageLayout] = []
+        """One per group."""
+        pages: dict[int, torch.Tensor] = {}
+        groups: dict[int, int] = {}
+        for number, group in enumerate(plan.groups):
+            spec = group.spec
+            row = spec.num_kv_heads * spec.head_dim
+            assert spec.dtype_bytes == dtype.itemsize, "keys and values are kept in the model's type"
+            assert page_size % (2 * row) == 0, "a page holds whole rows of keys and of values"
+            assert page_size // row >= 2 * plan.block_size, "a page holds a block"
+            self.layouts.append(
+                PageLayout(
+                    block_size=plan.block_size,
+                    rows_per_page=page_size // row,
+                    num_kv_heads=spec.num_kv_heads,
+                    head_dim=spec.head_dim,
+                    window=spec.window,
+                    dtype=dtype,
+                    device=device,
+                )
+            )
+            for tensor, layer in zip(tensors, group.layers, strict=False):
+                pages[layer] = tensor.view(-1, row)
+                groups[layer] = number
+        self.pages = [pages[layer] for layer in sorted(pages)]
+        """By attention layer: rows of keys and values, [num_blocks * rows_per_page, K * D]."""
+        self.groups = [groups[layer] for layer in sorted(groups)]
+        """By attention layer: the number of its group."""
+        self.nbytes = sum(tensor.nbytes for tensor in tensors)

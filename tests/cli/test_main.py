@@ -1,0 +1,136 @@
+import subprocess
+import sys
+
+import pytest
+
+import octavo
+from octavo.base.errors import ConfigError, EngineError, ModelFileError, RequestError
+from octavo.cli import main as main_module
+from octavo.cli.command import COMMANDS, SUMMARIES, Command
+from octavo.cli.main import main
+
+HEAVY = ("torch", "transformers", "fastapi", "numpy", "rich", "httpx", "tokenizers", "uvicorn")
+
+
+def _modules_after(code: str) -> set[str]:
+    code = f"import sys\n{code}\nprint('MODULES', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.partition("MODULES")[2].split())
+
+
+def test_help_imports_nothing_heavy():
+    modules = _modules_after("from octavo.cli.main import main\nmain(['--help'])")
+    assert "octavo.cli.main" in modules
+    assert not modules.intersection(HEAVY)
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_help_of_a_command_imports_no_torch(name):
+    modules = _modules_after(
+        f"from octavo.cli.main import main\nassert main({[*name.split(), '--help']}) == 0"
+    )
+    assert not modules.intersection({"torch", "transformers", "fastapi", "numpy"})
+
+
+def test_every_command_has_a_summary_and_is_listed(capsys):
+    assert set(SUMMARIES) == set(COMMANDS)
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, summary in SUMMARIES.items():
+        assert name in text
+        assert summary in text
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_has_help(name, capsys):
+    assert main([*name.split(), "--help"]) == 0
+    assert f"usage: octavo {name}" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"octavo {octavo.__version__}\n"
+
+
+def test_without_a_command_the_overview_and_code_2(capsys):
+    assert main([]) == 2
+    assert "commands:" in capsys.readouterr().out
+    assert main(["bench"]) == 2
+    assert "bench serve" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sevre"], "Did you mean serve"),
+        (["bench", "srve"], "Did you mean bench serve"),
+        (["serve", "--prot", "1"], "Did you mean --port"),
+        (["serve", "--port", "x"], "--port: must be a whole number"),
+    ],
+)
+def test_wrong_command_lines_get_one_message_and_code_2(words, message, capsys):
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("octavo: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def _install(monkeypatch, run):
+    command = Command(description="Fails.", add_arguments=lambda parser: None, run=run)
+    monkeypatch.setattr(main_module.COMMANDS, "load", lambda name: command)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ConfigError, 2), (ModelFileError, 1), (RequestError, 1), (EngineError, 1)]
+)
+def test_our_errors_become_exit_codes(error, code, monkeypatch, capsys):
+    def run(parsed):
+        raise error("It broke. Do this.")
+
+    monkeypatch.delenv("OCTAVO_DEBUG", raising=False)
+    _install(monkeypatch, run)
+    assert main(["env"]) == code
+    assert capsys.readouterr().err == "octavo: error: It broke. Do this.\n"
+    with pytest.raises(error):
+        main(["env", "--debug"])
+    monkeypatch.setenv("OCTAVO_DEBUG", "1")
+    with pytest.raises(error):
+        main(["env"])
+
+
+def test_interrupt_is_130(monkeypatch, capsys):
+    def run(parsed):
+        raise KeyboardInterrupt
+
+    _install(monkeypatch, run)
+    assert main(["env"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_bugs_are_not_hidden(monkeypatch):
+    def run(parsed):
+        raise ZeroDivisionError
+
+    _install(monkeypatch, run)
+    with pytest.raises(ZeroDivisionError):
+        main(["env"])
+
+
+def test_a_closed_pipe_ends_quietly():
+    code = "import sys\nfrom octavo.cli.main import main\nsys.exit(main(['env']))"
+    command = f'"{sys.executable}" -c "{code}" | true'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_environment_report_has_no_secret(monkeypatch, capsys):
+    monkeypatch.setenv("OCTAVO_API_KEY", "very-secret")
+    assert main(["env"]) == 0
+    text = capsys.readouterr().out
+    assert "torch" in text
+    assert "very-secret" not in text
+    assert main(["env", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert '"api key set": true' in text
+    assert "very-secret" not in text

@@ -1,0 +1,98 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from octavo.base.errors import ConfigError
+from octavo.config.resolve import CheckpointFacts, DeviceFacts, resolve
+from octavo.config.root import EngineConfig
+
+CHECKPOINT = CheckpointFacts(
+    name="tiny", architecture="LlamaForCausalLM", model_max_len=2048, vocab_size=100, stored_dtype="bfloat16"
+)
+CPU = DeviceFacts(kind="cpu", has_fast_bfloat16=False)
+CUDA = DeviceFacts(kind="cuda", has_fast_bfloat16=True)
+
+
+def resolved(device=CPU, checkpoint=CHECKPOINT, **options):
+    return resolve(EngineConfig.from_options(options), checkpoint, device)
+
+
+def test_everything_is_filled_with_a_reason():
+    result = resolved()
+    config = result.config
+    assert config.model.served_model_name == ["tiny"]
+    assert config.model.dtype == "float32"
+    assert config.model.max_model_len == 2048
+    assert config.schedule.max_num_batched_tokens == 512
+    reasons = {reason.option: reason for reason in result.reasons}
+    assert {"served_model_name", "dtype", "max_model_len", "max_num_batched_tokens"} <= reasons.keys()
+    for name, value in config.option_values().items():
+        if name in reasons:
+            assert reasons[name].value == value
+            assert reasons[name].reason
+
+
+def test_wishes_are_kept():
+    config = resolved(
+        served_model_name=["a", "b"], dtype="bfloat16", max_model_len=64, max_num_batched_tokens=32
+    ).config
+    assert config.model.served_model_name == ["a", "b"]
+    assert config.model.dtype == "bfloat16"
+    assert config.model.max_model_len == 64
+    assert config.schedule.max_num_batched_tokens == 32
+
+
+@pytest.mark.parametrize(("wish", "means"), [("half", "float16"), ("float", "float32")])
+def test_other_spellings_of_types(wish, means):
+    assert resolved(dtype=wish).config.model.dtype == means
+
+
+def test_a_gpu_computes_as_stored_or_bfloat16():
+    assert resolved(CUDA).config.model.dtype == "bfloat16"
+    half = dataclasses.replace(CHECKPOINT, stored_dtype="float16")
+    assert resolved(CUDA, half).config.model.dtype == "float16"
+    packed = dataclasses.replace(CHECKPOINT, stored_dtype="Q4_1")
+    assert resolved(CUDA, packed).config.model.dtype == "bfloat16"
+
+
+def test_without_chunks_the_budget_holds_a_whole_prompt():
+    assert resolved(enable_chunked_prefill=False).config.schedule.max_num_batched_tokens == 2048
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"trust_remote_code": True},
+        {"max_model_len": 1},
+        {"max_model_len": 2049},
+        {"max_num_seqs": 0},
+        {"max_num_batched_tokens": 0},
+        {"max_num_batched_tokens": 100, "enable_chunked_prefill": False},
+        {"block_size": 12},
+        {"block_size": 0},
+        {"block_size": 2048},
+        {"memory_utilization": 0.0},
+        {"memory_utilization": 1.5},
+        {"num_blocks": 1},
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused_by_name(options):
+    with pytest.raises(ConfigError) as caught:
+        resolved(**options)
+    assert caught.value.param == next(iter(options))
+
+
+@given(
+    max_model_len=st.none() | st.integers(2, 2048),
+    max_num_seqs=st.integers(1, 4096),
+    budget=st.none() | st.integers(1, 10_000),
+    is_cpu=st.booleans(),
+)
+def test_resolving_twice_changes_nothing(max_model_len, max_num_seqs, budget, is_cpu):
+    device = CPU if is_cpu else CUDA
+    options = {"max_model_len": max_model_len, "max_num_seqs": max_num_seqs, "max_num_batched_tokens": budget}
+    once = resolved(device, **options).config
+    assert resolve(once, CHECKPOINT, device).config == once
+    assert once.schedule.max_num_batched_tokens >= 1

@@ -1,0 +1,101 @@
+"""The core in a process of its own: it serves, it dies with its parent, its death is noticed and typed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from octavo import AsyncLLM, ConfigError, EngineError, ModelFileError, RequestError, SamplingParams
+from octavo.config.root import EngineConfig
+
+GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
+
+
+def config(model: Path, **options: object) -> EngineConfig:
+    return EngineConfig.from_options({"model": str(model), "max_model_len": 256, "num_blocks": 200, **options})
+
+
+def core_pids() -> list[int]:
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if "octavo.engine.core_main" in " ".join(child.cmdline())]
+
+
+async def final(engine: AsyncLLM, prompt: str, params: SamplingParams = GREEDY) -> list[int]:
+    tokens: list[int] = []
+    async for output in engine.generate(prompt, params):
+        tokens = output.outputs[0].token_ids
+    return tokens
+
+
+async def test_process_and_thread_give_the_same_tokens(tiny_llama: Path) -> None:
+    prompts = [f"prompt number {i}" for i in range(6)]
+    results = []
+    for in_process in (False, True):
+        engine = await AsyncLLM.start(config(tiny_llama), in_process=in_process)
+        results.append(await asyncio.gather(*(final(engine, prompt) for prompt in prompts)))
+        await engine.shutdown()
+    assert results[0] == results[1]
+    assert not core_pids()
+
+
+async def test_a_killed_core_is_noticed_and_typed(tiny_llama: Path) -> None:
+    engine = await AsyncLLM.start(config(tiny_llama))
+    stream = engine.generate("hello", SamplingParams(temperature=0, max_tokens=200, ignore_eos=True))
+    await anext(stream)
+    (pid,) = core_pids()
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(EngineError):
+        async for _ in stream:
+            pass
+    with pytest.raises(EngineError):
+        await engine.check_health()
+    with pytest.raises(EngineError):
+        engine.generate("hello", GREEDY)
+    await engine.shutdown()
+
+
+async def test_causes_cross_the_process_typed(tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="KV cache"):
+        await AsyncLLM.start(config(tiny_llama, num_blocks=None, kv_cache_memory_bytes=1))
+    assert not core_pids()
+    with pytest.raises(ModelFileError):
+        await AsyncLLM.start(config(tmp_path / "nothing-here"))
+
+
+async def test_functions_cannot_cross(tiny_llama: Path) -> None:
+    engine = await AsyncLLM.start(config(tiny_llama))
+    with pytest.raises(RequestError, match="logits_processors"):
+        engine.generate("x", SamplingParams(logits_processors=[lambda ids, logits: logits]))
+    await engine.shutdown()
+
+
+def test_the_core_dies_with_its_parent(tiny_llama: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from octavo import AsyncLLM\n"
+        "from octavo.config.root import EngineConfig\n"
+        "async def main():\n"
+        f"    await AsyncLLM.start(EngineConfig.from_options({{'model': {str(tiny_llama)!r}, 'num_blocks': 64}}))\n"
+        "    print('ready', flush=True)\n"
+        "    await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline().strip() == "ready"
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert children
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(child.is_running() for child in children):
+        time.sleep(0.05)
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)

@@ -1,0 +1,110 @@
+"""The default model, through every mode of the engine, against Hugging Face transformers in float32.
+
+A greedy continuation equals the reference exactly when each of its tokens is the reference's argmax after the
+tokens before it. So the reference runs once over prompt + continuation instead of generating itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo import LLM, RequestOutput, SamplingParams
+from tests.end_to_end.prompts import comparison_prompts
+
+pytestmark = pytest.mark.real
+
+LOGPROB_TOLERANCE = 1e-3
+
+MODES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no prefix cache": {"enable_prefix_caching": False},
+    "chunked": {"max_num_batched_tokens": 32},
+    "preempting": {"num_gpu_blocks_override": 48, "max_num_seqs": 16},
+    "chunked, preempting, no cache": {
+        "max_num_batched_tokens": 32,
+        "num_gpu_blocks_override": 48,
+        "enable_prefix_caching": False,
+        "max_num_seqs": 16,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def reference(default_model_path: Path) -> Any:
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        str(default_model_path.parent), gguf_file=default_model_path.name, dtype=torch.float32
+    ).eval()
+
+
+def check(reference: Any, outputs: list[RequestOutput]) -> None:
+    import torch
+
+    for output in outputs:
+        sample = output.outputs[0]
+        prompt_length = len(output.prompt_token_ids)
+        ids = torch.tensor([output.prompt_token_ids + sample.token_ids])
+        with torch.inference_mode():
+            logits_TV = reference(ids).logits[0, prompt_length - 1 : -1]
+        assert sample.token_ids == logits_TV.argmax(-1).tolist(), output.prompt
+        expected = logits_TV.log_softmax(-1)
+        assert sample.logprobs is not None
+        for position, token_id in enumerate(sample.token_ids):
+            ours = sample.logprobs[position][token_id].logprob
+            assert abs(ours - expected[position, token_id].item()) < LOGPROB_TOLERANCE
+
+
+def run(path: Path, count: int, num_tokens: int, **options: Any) -> tuple[LLM, list[RequestOutput]]:
+    params = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True, logprobs=1)
+    with LLM(str(path), dtype="float32", max_model_len=1024, **options) as llm:
+        return llm, llm.generate(comparison_prompts(count), params, use_tqdm=False)
+
+
+def test_greedy_equals_transformers(reference: Any, default_model_path: Path) -> None:
+    _, outputs = run(default_model_path, count=8, num_tokens=24)
+    check(reference, outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_equals_transformers(reference: Any, default_model_path: Path, mode: str) -> None:
+    llm, outputs = run(default_model_path, count=32, num_tokens=64, **MODES[mode])
+    check(reference, outputs)
+    if "preempting" in mode:
+        assert llm.stats().num_preemptions > 0, "the pool was too large for this test to say anything"
+
+
+@pytest.mark.slow
+def test_one_by_one_equals_transformers(reference: Any, default_model_path: Path) -> None:
+    params = SamplingParams(temperature=0, max_tokens=64, ignore_eos=True, logprobs=1)
+    with LLM(str(default_model_path), dtype="float32", max_model_len=1024) as llm:
+        outputs = [llm.generate(p, params, use_tqdm=False)[0] for p in comparison_prompts(32)]
+    check(reference, outputs)
+
+
+def test_a_repeated_prompt_is_served_from_the_cache(default_model_path: Path) -> None:
+    params = SamplingParams(temperature=0, max_tokens=8)
+    prompt = comparison_prompts(2)[1]
+    with LLM(str(default_model_path), max_model_len=512) as llm:
+        first = llm.generate(prompt, params, use_tqdm=False)[0]
+        again = llm.generate(prompt, params, use_tqdm=False)[0]
+    assert first.num_cached_tokens == 0
+    assert again.num_cached_tokens >= 16
+    assert again.outputs[0].token_ids == first.outputs[0].token_ids
+
+
+def test_chat_uses_the_template(default_model_path: Path) -> None:
+    with LLM(str(default_model_path), max_model_len=512) as llm:
+        output = llm.chat(
+            [{"role": "user", "content": "What is the capital of France? One word."}],
+            SamplingParams(temperature=0, max_tokens=24),
+            use_tqdm=False,
+        )[0]
+    assert "Paris" in output.outputs[0].text
+    assert output.outputs[0].finish_reason == "stop"
+    assert "<|im_end|>" not in output.outputs[0].text

@@ -1,0 +1,57 @@
+"""An AsyncLLM over the fake executor: the whole engine without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo.config.resolve import CheckpointFacts, DeviceFacts, resolve
+from octavo.config.root import EngineConfig
+from octavo.engine.async_llm import AsyncLLM
+from octavo.engine.core_start import core_on
+from octavo.engine.core_thread import ThreadCore
+from octavo.engine.load import Loaded
+from octavo.executor.fake import FakeExecutor
+from octavo.tokens.source import TokenizerSource
+from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
+from tests.tiny import VOCAB_SIZE, save_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder)
+    return load_tokenizer(TokenizerSource(folder=folder))
+
+
+MakesEngine = Callable[..., Any]
+
+
+@pytest.fixture
+def make_engine(tokenizer: Tokenizer) -> MakesEngine:
+    """make_engine(executor=None, **options): a started AsyncLLM. The test shuts it down."""
+
+    async def make(executor: FakeExecutor | None = None, **options: Any) -> AsyncLLM:
+        wishes = EngineConfig.from_options({"max_model_len": 512, "num_blocks": 257, **options})
+        facts = CheckpointFacts(
+            name="fake", architecture="Fake", model_max_len=512, vocab_size=VOCAB_SIZE, stored_dtype="float32"
+        )
+        resolved = resolve(wishes, facts, DeviceFacts(kind="cpu", has_fast_bfloat16=False))
+        loaded = Loaded(
+            config=resolved.config,
+            reasons=resolved.reasons,
+            path=Path("fake"),
+            checkpoint_name="fake",
+            tokenizer=tokenizer,
+            eos_token_ids=[258],
+            default_sampling={},
+        )
+        used = executor or FakeExecutor(vocab_size=VOCAB_SIZE)
+        core = ThreadCore(lambda: core_on(used, resolved.config))
+        ready = await core.start()
+        return AsyncLLM(loaded, ready, core)
+
+    return make

@@ -1,0 +1,379 @@
+"""A deterministic simulation of the whole core: random load, tiny caches, failing workers, a clock of our own.
+
+`run(seed, requests)` draws a scenario from the seed, checks every invariant after every step and every
+token at the end. A failing seed replays: `python tests/simulation/simulate.py SEED [REQUESTS]`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from octavo.base.errors import EngineError
+from octavo.base.integers import ceil_div
+from octavo.config.cache import CacheConfig
+from octavo.config.schedule import ScheduleConfig
+from octavo.core.kv.plan import plan_kv
+from octavo.core.loop import EngineCore
+from octavo.executor.fake import FULL, FakeExecutor, StepLost, expected_tokens, sliding
+from octavo.messages.kv import KVSpec
+from octavo.messages.params import SamplingParams
+from octavo.messages.request import EngineRequest
+from octavo.messages.result import FinishReason, RequestDelta, StepOutput
+from octavo.messages.step import SchedulerOutput
+
+VOCAB = 50
+EOS = 7
+
+
+@dataclass(kw_only=True)
+class Scenario:
+    """What one seed stands for."""
+
+    layers: list[KVSpec]
+    block_size: int
+    num_blocks: int
+    max_len: int
+    schedule: ScheduleConfig
+    is_caching: bool
+    depth: int
+    eos_probability: float
+    abort_share: float
+    fail_share: float
+    arrivals_per_step: float
+
+
+def draw_scenario(rng: random.Random) -> Scenario:
+    block_size = rng.choice([1, 2, 4, 8, 16])
+    window = rng.randint(1, 24)
+    layers = rng.choice(
+        [
+            [FULL, FULL],
+            [sliding(window)] * 2,
+            [FULL, sliding(window), sliding(window), sliding(window)],
+            [sliding(window), FULL, sliding(window), FULL, sliding(window)],
+            [sliding(window), sliding(window + 5), FULL],
+        ]
+    )
+    max_len = rng.randint(8, 96)
+    budget = rng.choice([1, 3, 8, 16, 33, 64, 256])
+    is_chunked = rng.random() < 0.8
+    probe = plan_kv(layers, block_size=block_size, num_blocks=100, available_bytes=0, useful_tokens=0)
+    whole = len(probe.groups) * ceil_div(max_len, block_size)
+    return Scenario(
+        layers=layers,
+        block_size=block_size,
+        num_blocks=1 + int(whole * rng.choice([1.0, 1.3, 2.0, 4.0, 12.0])) + rng.randint(0, 3),
+        max_len=max_len,
+        schedule=ScheduleConfig(
+            max_num_seqs=rng.choice([1, 2, 5, 16, 40]),
+            max_num_batched_tokens=budget if is_chunked else max(budget, max_len),
+            enable_chunked_prefill=is_chunked,
+            long_prefill_token_threshold=rng.choice([0, 0, 2, 10]),
+            scheduling_policy=rng.choice(["fcfs", "priority"]),
+        ),
+        is_caching=rng.random() < 0.8,
+        depth=rng.choice([1, 1, 1, 2, 2, 3]),
+        eos_probability=rng.choice([0.0, 0.02, 0.2]),
+        abort_share=0.3,
+        fail_share=rng.choice([0.0, 0.0, 0.0, 0.01, 0.05]),
+        arrivals_per_step=rng.choice([0.1, 0.5, 2.0, 20.0]),
+    )
+
+
+class InjectedFailure(RuntimeError):
+    """A worker error that the simulation asked for."""
+
+
+class SimulatedExecutor(FakeExecutor):
+    """Fails as told, and tells an error of ours from one that was asked for."""
+
+    def __init__(self, scenario: Scenario, rng: random.Random) -> None:
+        super().__init__(
+            vocab_size=VOCAB,
+            layers=scenario.layers,
+            eos_probability=scenario.eos_probability,
+            eos_token_id=EOS,
+            fail=self._maybe_fail,
+        )
+        self.surprise: Exception | None = None
+        self.num_failures = 0
+        self.num_tokens = 0
+        self._rng = rng
+        self._fail_share = scenario.fail_share
+        self._depth = scenario.depth
+        self._last_failure = -10
+
+    def submit(self, step: SchedulerOutput) -> None:
+        if self._rng.random() < self._fail_share / 4:
+            self._failed(step)
+            raise InjectedFailure("submit")
+        super().submit(step)
+
+    def collect(self) -> StepOutput:
+        step = self._submitted[0]
+        self.num_tokens += sum(step.num_tokens)
+        try:
+            return super().collect()
+        except (InjectedFailure, StepLost):
+            raise
+        except Exception as error:
+            # Steps submitted before the failure was known may meet a worker that lost its rows.
+            if step.step - self._last_failure >= self._depth:
+                self.surprise = error
+            raise
+
+    def _maybe_fail(self, step: SchedulerOutput) -> dict[int, str]:
+        draw = self._rng.random() / self._fail_share if self._fail_share else 1.0
+        if draw < 0.2:
+            self._failed(step)
+            raise InjectedFailure("out of memory, say")
+        if draw < 0.4:
+            self._failed(step)
+            raise StepLost("gone")
+        if draw < 1.0 and step.rows:
+            self.num_failures += 1
+            return dict.fromkeys(self._rng.sample(step.rows, 1 + self._rng.randrange(len(step.rows))), "injected")
+        return {}
+
+    def _failed(self, step: SchedulerOutput) -> None:
+        self.num_failures += 1
+        self._last_failure = step.step
+
+
+@dataclass
+class Client:
+    """What the outside knows of one request."""
+
+    message: EngineRequest
+    aborts_at: int | None
+    tokens: list[int] = field(default_factory=list)
+    reason: FinishReason | None = None
+
+
+@dataclass
+class Report:
+    """What happened, for whoever reads along."""
+
+    seed: int
+    requests: int = 0
+    steps: int = 0
+    preemptions: int = 0
+    failures: int = 0
+    aborted: int = 0
+    errors: int = 0
+    hit_tokens: int = 0
+    computed_tokens: int = 0
+    ideal_tokens: int = 0
+
+
+class Simulation:
+    """One scenario from the first arrival to the last end."""
+
+    def __init__(self, seed: int, requests: int) -> None:
+        self.rng = random.Random(seed)
+        self.scenario = draw_scenario(self.rng)
+        self.report = Report(seed)
+        self.now = 0
+        self.clients: dict[str, Client] = {}
+        self.live: dict[str, Client] = {}
+        self.to_come = requests
+        self.prefixes = [self._tokens(self.scenario.max_len) for _ in range(3)]
+        self.quiet_steps = 0
+        self._start_core()
+
+    def run(self) -> Report:
+        while self.to_come or self.live or self.core.has_work():
+            self.now += 1
+            self._arrive()
+            self._abort()
+            self._step()
+            self.core.check()
+            assert self.executor.surprise is None, self.executor.surprise
+        self._check_end()
+        return self.report
+
+    def _start_core(self) -> None:
+        scenario = self.scenario
+        self.executor = SimulatedExecutor(scenario, self.rng)
+        facts = self.executor.start()
+        plan = plan_kv(
+            facts.kv_layers,
+            block_size=scenario.block_size,
+            num_blocks=scenario.num_blocks,
+            available_bytes=facts.available_bytes,
+            useful_tokens=0,
+        )
+        self.executor.allocate(plan)
+        self.core = EngineCore(
+            schedule=scenario.schedule,
+            cache=CacheConfig(block_size=scenario.block_size, enable_prefix_caching=scenario.is_caching),
+            max_model_len=scenario.max_len,
+            plan=plan,
+            executor=self.executor,
+            clock=lambda: float(self.now),
+            depth=scenario.depth,
+        )
+
+    def _tokens(self, count: int) -> list[int]:
+        return [self.rng.randrange(VOCAB) for _ in range(count)]
+
+    def _arrive(self) -> None:
+        expected = self.scenario.arrivals_per_step
+        count = int(expected) + (self.rng.random() < expected % 1)
+        for _ in range(min(count, self.to_come)):
+            self.to_come -= 1
+            client = self._make_client(f"r{len(self.clients)}")
+            self.clients[client.message.request_id] = self.live[client.message.request_id] = client
+            self.core.add(client.message)
+
+    def _make_client(self, request_id: str) -> Client:
+        rng = self.rng
+        most = self.core.max_request_tokens
+        total = rng.randint(2, most)
+        num_prompt = rng.randint(1, total - 1)
+        shared = rng.randint(0, num_prompt) if rng.random() < 0.7 else 0
+        max_tokens = total - num_prompt
+        message = EngineRequest(
+            request_id=request_id,
+            prompt_token_ids=rng.choice(self.prefixes)[:shared] + self._tokens(num_prompt - shared),
+            params=SamplingParams(
+                max_tokens=max_tokens,
+                min_tokens=rng.choice([0, 0, rng.randint(0, max_tokens)]),
+                ignore_eos=rng.random() < 0.3,
+                stop_token_ids=rng.choice([None, None, self._tokens(2)]),
+                logprobs=rng.choice([None, None, 2]),
+                prompt_logprobs=rng.choice([None, None, None, 1]),
+            ),
+            max_tokens=max_tokens,
+            eos_token_ids=[EOS],
+            # Few keys, so that equal prompts also give equal answers and these are shared.
+            random_key=rng.randrange(3),
+            arrival_time=float(self.now),
+            priority=rng.randrange(3),
+            cache_salt=rng.choice([None, None, "", "tenant", "\ud800"]),
+        )
+        aborts = rng.random() < self.scenario.abort_share
+        return Client(message, self.now + rng.randrange(40) if aborts else None)
+
+    def _abort(self) -> None:
+        due = [name for name, client in self.live.items() if client.aborts_at == self.now]
+        self._take(self.core.abort([*due, "unknown"]))
+        if self.rng.random() < 0.003:
+            assert self.core.reset_prefix_cache()
+
+    def _step(self) -> None:
+        self.report.steps += 1
+        try:
+            deltas = self.core.step()
+        except EngineError:
+            self._restart_core()
+            return
+        self._take(deltas)
+        self.quiet_steps = 0 if deltas or not self.live else self.quiet_steps + 1
+        # Somebody has to move: at worst one token a step through the longest request, twice over.
+        assert self.quiet_steps < 3 * self.scenario.max_len + 20, "livelock"
+
+    def _restart_core(self) -> None:
+        """What a supervisor does: everything in the old core has failed."""
+        self.core.check()
+        self._account()
+        for client in self.live.values():
+            client.reason = FinishReason.ERROR
+        self.live.clear()
+        self._start_core()
+
+    def _take(self, deltas: list[RequestDelta]) -> None:
+        for delta in deltas:
+            client = self.live[delta.request_id]
+            if delta.token_ids and not client.tokens:
+                self._check_first(client, delta)
+            if delta.token_ids and client.message.params.logprobs is not None:
+                assert delta.logprobs is not None
+                assert [entry.token_ids[0] for entry in delta.logprobs] == delta.token_ids
+            client.tokens.extend(delta.token_ids)
+            if delta.finish_reason is not None:
+                client.reason = delta.finish_reason
+                assert delta.timing is not None
+                assert (delta.error is not None) == (delta.finish_reason is FinishReason.ERROR)
+                del self.live[delta.request_id]
+
+    def _check_first(self, client: Client, delta: RequestDelta) -> None:
+        timing = delta.timing
+        assert timing is not None and timing.first_scheduled is not None and timing.first_token == self.now
+        assert timing.arrival <= timing.first_scheduled <= timing.first_token
+        prompt = client.message.prompt_token_ids
+        if client.message.params.prompt_logprobs is None:
+            assert delta.prompt_logprobs is None
+        else:
+            assert delta.prompt_logprobs is not None
+            assert [e.token_ids[0] for e in delta.prompt_logprobs] == prompt[1:]
+            assert [e.logprobs[0] for e in delta.prompt_logprobs] == [-float(p) for p in range(1, len(prompt))]
+
+    def _account(self) -> None:
+        stats = self.core.stats()
+        self.report.preemptions += stats.num_preemptions
+        self.report.hit_tokens += stats.prefix_hits_tokens
+        self.report.failures += self.executor.num_failures
+        self.report.computed_tokens += self.executor.num_tokens
+
+    def _check_end(self) -> None:
+        self._account()
+        stats = self.core.stats()
+        assert stats.num_free_blocks == stats.num_blocks, "blocks leaked"
+        assert stats.num_running == stats.num_waiting == 0
+        assert self.executor.num_rows == 0, "rows leaked in the worker"
+        for client in self.clients.values():
+            self._check_answer(client)
+
+    def _check_answer(self, client: Client) -> None:
+        self.report.requests += 1
+        message = client.message
+        tokens, reason = self._right_answer(message, max(1, len(client.tokens)))
+        assert client.tokens == tokens[: len(client.tokens)], (message.request_id, client.tokens, tokens)
+        if client.reason is FinishReason.ABORT:
+            assert client.aborts_at is not None
+            self.report.aborted += 1
+        elif client.reason is FinishReason.ERROR:
+            assert self.report.failures > 0, "nobody asked for an error"
+            self.report.errors += 1
+        else:
+            assert (client.tokens, client.reason) == (tokens, reason), (message.request_id, client, reason)
+            self.report.ideal_tokens += len(message.prompt_token_ids) + len(tokens) - 1
+
+    def _right_answer(self, message: EngineRequest, count: int) -> tuple[list[int], FinishReason | None]:
+        """The stop rules, said once more and differently."""
+        params = message.params
+        tokens = expected_tokens(
+            message.prompt_token_ids,
+            count,
+            key=message.random_key,
+            vocab_size=VOCAB,
+            layers=self.scenario.layers,
+            eos_probability=self.scenario.eos_probability,
+            eos_token_id=EOS,
+        )
+        ends = set(params.stop_token_ids or []) | (set() if params.ignore_eos else {EOS})
+        for length in range(1, count + 1):
+            if tokens[length - 1] in ends and length >= params.min_tokens:
+                return tokens[:length], FinishReason.STOP
+        return tokens, FinishReason.LENGTH if count == message.max_tokens else None
+
+
+def run(seed: int, requests: int) -> Report:
+    """Simulate one seed; AssertionError or EngineError when anything is not as it must be."""
+    logging.getLogger("octavo.core").setLevel(logging.CRITICAL)
+    return Simulation(seed, requests).run()
+
+
+def main(arguments: Sequence[str]) -> None:
+    seed, requests = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 50
+    logging.basicConfig()
+    sys.stdout.write(f"{Simulation(seed, requests).scenario}\n{run(seed, requests)}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

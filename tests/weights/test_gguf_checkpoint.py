@@ -1,0 +1,307 @@
+"""GGUF metadata and tensors against Hugging Face's own reading of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from crafted import HIDDEN, LLAMA_KEYS, VOCAB, Info, changed, gguf_bytes, llama_tensors, write_gguf
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from octavo.base.errors import ModelFileError
+from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
+from octavo.weights.gguf.architectures import ARCHITECTURES
+from octavo.weights.gguf.names import to_hugging_face
+from octavo.weights.gguf_checkpoint import GGUFCheckpoint
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "Tiny-Chat.Q4_K_M.gguf"
+
+
+def refused(path: Path, keys: dict[str, Any], tensors: list[Info] | None, *words: str) -> None:
+    write_gguf(path, keys, tensors)
+    with pytest.raises(ModelFileError) as caught:
+        open_checkpoint(path)
+    for word in words:
+        assert word in caught.value.message
+
+
+def test_config_and_facts(path: Path) -> None:
+    checkpoint = open_checkpoint(write_gguf(path))
+    assert isinstance(checkpoint, GGUFCheckpoint)
+    assert checkpoint.config == {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 128,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "rope_theta": 10000.0,
+        "rope_scaling": None,
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    facts = checkpoint_facts(checkpoint)
+    assert (facts.name, facts.architecture) == ("Tiny-Chat", "LlamaForCausalLM")
+    assert (facts.model_max_len, facts.vocab_size, facts.stored_dtype) == (128, VOCAB, "float32")
+    source = checkpoint.tokenizer_source()
+    assert source.folder is None
+    assert source.gguf_metadata is not None
+    assert source.gguf_metadata["tokenizer.ggml.tokens"][:2] == ["t0", "t1"]
+    assert not any(key.startswith("llama.") for key in source.gguf_metadata)
+
+
+def permuted(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """What converters to GGUF do with q and k."""
+    return weight.reshape(heads, 2, weight.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(weight.shape)
+
+
+def test_llama_tensors_come_back_as_they_went_in(path: Path) -> None:
+    config = LlamaConfig(
+        hidden_size=HIDDEN, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=VOCAB, max_position_embeddings=128, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    state = LlamaForCausalLM(config).state_dict()
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+    tensors = []
+    for name, weight in state.items():
+        stem, suffix = name.rsplit(".", 1)
+        stored = (
+            permuted(weight, 4) if "q_proj" in name else permuted(weight, 2) if "k_proj" in name else weight
+        )
+        data = stored.contiguous().numpy().tobytes()
+        tensors.append(Info(f"{names.get_name(stem)}.{suffix}", tuple(weight.shape), 0, data))
+    checkpoint = open_checkpoint(write_gguf(path, LLAMA_KEYS, tensors))
+    assert set(checkpoint.tensor_names()) == set(state)
+    assert checkpoint.config["tie_word_embeddings"] is False
+    for name, weight in state.items():
+        assert torch.equal(checkpoint.load(name), weight), name
+        assert torch.equal(checkpoint.load(name, torch.bfloat16), weight.bfloat16()), name
+
+
+def test_plain_tensors_are_views_of_one_map(path: Path) -> None:
+    checkpoint = open_checkpoint(write_gguf(path))
+    first, second = (checkpoint.load("model.layers.1.mlp.up_proj.weight") for _ in range(2))
+    assert first.data_ptr() == second.data_ptr()
+    gate = checkpoint.load("model.layers.1.mlp.gate_proj.weight")
+    assert gate.dtype == torch.bfloat16
+    query = checkpoint.load("model.layers.1.self_attn.q_proj.weight")
+    assert query.dtype == torch.float16
+    checkpoint.close()
+    assert torch.isfinite(first).all()
+    with pytest.raises(ModelFileError):
+        checkpoint.load("model.norm.weight")
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q8_0"])
+def test_quantised_queries_are_unpermuted(path: Path, kind: str) -> None:
+    type_id = gguf.GGMLQuantizationType[kind]
+    weight = torch.randn(32, HIDDEN, generator=torch.Generator().manual_seed(1))
+    packed = gguf.quants.quantize(permuted(weight, 4).contiguous().numpy(), type_id)
+    tensors = changed(llama_tensors(), "blk.0.attn_q.weight", type_id=int(type_id), data=packed.tobytes())
+    checkpoint = open_checkpoint(write_gguf(path, LLAMA_KEYS, tensors))
+    direct = gguf.quants.dequantize(gguf.quants.quantize(weight.numpy(), type_id), type_id)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert torch.equal(checkpoint.load(name), torch.from_numpy(direct))
+    assert torch.equal(checkpoint.load(name, torch.float16), torch.from_numpy(direct).half())
+
+
+GGUF_ARCHITECTURES = {
+    "llama": gguf.MODEL_ARCH.LLAMA,
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+    "gemma3": gguf.MODEL_ARCH.GEMMA3,
+}
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_names_are_those_of_the_format(name: str) -> None:
+    arch = GGUF_ARCHITECTURES[name]
+    tensor_map = gguf.get_tensor_name_map(arch, 2)
+    stems = [gguf.TENSOR_NAMES[tensor].format(bid=1) for tensor in gguf.MODEL_TENSORS[arch]]
+    layer_names = ARCHITECTURES[name].layer_names
+    translated = {stem: to_hugging_face(f"{stem}.weight", layer_names) for stem in stems}
+    known = {stem: new for stem, new in translated.items() if new is not None}
+    assert len(known) == len(layer_names) + 3 - (0 if "output" in stems else 1)
+    for stem, new in known.items():
+        assert tensor_map.get_name(new.removesuffix(".weight")) == stem
+
+
+def test_gemma3_norms_and_layer_types(path: Path) -> None:
+    keys = {key.replace("llama.", "gemma3."): value for key, value in LLAMA_KEYS.items()}
+    keys |= {"general.architecture": "gemma3", "gemma3.attention.sliding_window": 16}
+    tensors = llama_tensors()
+    for index in range(2):
+        for norm, size in (
+            ("attn_q_norm", 8), ("attn_k_norm", 8), ("post_attention_norm", 32), ("post_ffw_norm", 32),
+        ):  # fmt: skip
+            data = np.full(size, 1.5, np.float32).tobytes()
+            tensors.append(Info(f"blk.{index}.{norm}.weight", (size,), 0, data))
+    checkpoint = open_checkpoint(write_gguf(path, keys, tensors))
+    assert checkpoint.config["layer_types"] == ["sliding_attention"] * 2
+    assert checkpoint.config["sliding_window"] == 16
+    assert checkpoint.load("model.layers.0.self_attn.q_norm.weight").tolist() == [0.5] * 8
+    # No rotation order in this architecture: rows come as they are.
+    raw = next(info for info in tensors if info.name == "blk.0.attn_k.weight")
+    assert raw.shape == checkpoint.shape("model.layers.0.self_attn.k_proj.weight")
+
+
+def test_qwen2_needs_its_biases(path: Path) -> None:
+    keys = {key.replace("llama.", "qwen2."): value for key, value in LLAMA_KEYS.items()}
+    keys["general.architecture"] = "qwen2"
+    refused(path, keys, None, "q_proj.bias")
+
+
+def test_a_sliding_window_makes_it_mistral(path: Path) -> None:
+    config = open_checkpoint(write_gguf(path, LLAMA_KEYS | {"llama.attention.sliding_window": 64})).config
+    assert (config["model_type"], config["sliding_window"]) == ("mistral", 64)
+    assert config["architectures"] == ["MistralForCausalLM"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"general.architecture": "mamba"}, ["mamba", "llama", "qwen2"]),
+        ({"llama.vocab_size": 41}, ["41", "40"]),
+        ({"tokenizer.ggml.tokens": ["x"] * 41}, ["41", "40"]),
+        ({"llama.attention.head_count": 3}, ["32", "3"]),
+        ({"llama.attention.head_count_kv": 3}, ["4", "3"]),
+        ({"llama.block_count": 3}, ["3", "2"]),
+        ({"llama.block_count": 1}, ["1", "2"]),
+        ({"llama.block_count": 10**6}, ["1000000", "1024"]),
+        ({"llama.embedding_length": 64}, ["64", "32"]),
+        ({"llama.feed_forward_length": 96}, ["96", "64"]),
+        ({"llama.attention.key_length": 16}, ["64", "32"]),
+        ({"llama.attention.value_length": 16}, ["16", "8"]),
+        ({"llama.rope.dimension_count": 4}, ["4", "8"]),
+        ({"llama.context_length": 0}, ["context_length"]),
+        ({"llama.context_length": 2**31}, [str(2**31), str(2**24)]),
+        ({"llama.rope.freq_base": float("nan")}, ["freq_base", "nan"]),
+        ({"llama.rope.freq_base": -1.0}, ["freq_base"]),
+        ({"llama.attention.layer_norm_rms_epsilon": float("inf")}, ["epsilon"]),
+        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, ["factor", "0"]),
+        ({"llama.rope.scaling.type": "longrope"}, ["longrope"]),
+        ({"llama.rope.scaling.type": "yarn"}, ["factor"]),
+        ({"llama.expert_count": 8}, ["8 experts"]),
+        ({"llama.block_count": "2"}, ["llama.block_count"]),
+        ({"llama.attention.head_count": [4, 2]}, ["head_count"]),
+        ({"tokenizer.ggml.eos_token_id": 40}, ["eos_token_id", "40"]),
+        ({"split.count": 3}, ["split"]),
+        ({"general.sampling.temp": float("nan")}, ["temp"]),
+    ],
+)
+def test_metadata_lies(path: Path, keys: dict[str, Any], words: list[str]) -> None:
+    refused(path, LLAMA_KEYS | keys, None, *words)
+
+
+def test_missing_and_unknown_tensors(path: Path) -> None:
+    tensors = llama_tensors()
+    without = [info for info in tensors if info.name != "blk.1.ffn_up.weight"]
+    refused(path, LLAMA_KEYS, without, "model.layers.1.mlp.up_proj.weight")
+    refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_sub_norm.weight", (32,))], "attn_sub_norm")
+    refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_q.bias", (16,))], "q_proj.bias")
+    vocabulary_only = gguf_bytes(LLAMA_KEYS, [])
+    path.write_bytes(vocabulary_only)
+    with pytest.raises(ModelFileError, match="token_embd"):
+        open_checkpoint(path)
+
+
+def test_defaults_for_sampling(path: Path) -> None:
+    keys = LLAMA_KEYS | {
+        "general.sampling.temp": 0.7, "general.sampling.top_k": 20, "general.sampling.min_p": 0.0,
+        "tokenizer.ggml.eot_token_id": 5, "tokenizer.ggml.padding_token_id": 2**32 - 1,
+    }  # fmt: skip
+    checkpoint = open_checkpoint(write_gguf(path, keys))
+    assert checkpoint.generation_config == {
+        "temperature": 0.7, "top_k": 20, "min_p": 0.0, "do_sample": True, "bos_token_id": 1, "eos_token_id": [2, 5],
+    }  # fmt: skip
+
+
+def test_yarn_and_linear(path: Path) -> None:
+    linear = LLAMA_KEYS | {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
+    checkpoint = open_checkpoint(write_gguf(path, linear))
+    assert checkpoint.config["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
+    assert checkpoint_facts(checkpoint).model_max_len == 512
+    yarn = LLAMA_KEYS | {
+        "llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0,
+        "llama.rope.scaling.original_context_length": 64,
+    }  # fmt: skip
+    checkpoint = open_checkpoint(write_gguf(path, yarn))
+    assert checkpoint.config["rope_scaling"] == {
+        "rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64,
+    }  # fmt: skip
+    assert checkpoint_facts(checkpoint).model_max_len == 128
+
+
+@pytest.mark.parametrize(("factor", "original", "theta"), [(8.0, 8192, 500000.0), (32.0, 4096, 10000.0)])
+def test_llama3_scaling_is_found_from_its_divisors(
+    path: Path, factor: float, original: int, theta: float
+) -> None:
+    scaling = {
+        "rope_type": "llama3", "factor": factor, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": original,
+    }  # fmt: skip
+    config = LlamaConfig(
+        hidden_size=256, num_attention_heads=2, max_position_embeddings=131072,
+        rope_parameters=scaling | {"rope_theta": theta},
+    )  # fmt: skip
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    plain = 1.0 / theta ** (torch.arange(0, 128, 2) / 128)
+    from octavo.weights.gguf.keys import Keys
+    from octavo.weights.gguf.rope import rope_scaling
+
+    found = rope_scaling(Keys({}, "llama"), (plain / scaled).numpy(), head_dim=128, theta=theta)
+    assert (
+        found == pytest.approx(scaling, rel=1e-5)
+        if found is None
+        else {**found, "factor": round(found["factor"], 4)} == scaling
+    )
+
+
+def test_rope_divisors_that_make_no_sense(path: Path) -> None:
+    keys, tensors = LLAMA_KEYS, llama_tensors()
+    for values in (np.zeros(4), np.full(4, np.nan), np.array([1, 9, 2, 3]), np.ones(3)):
+        data = values.astype(np.float32).tobytes()
+        lie = [*tensors, Info("rope_freqs.weight", (len(values),), 0, data)]
+        if len(values) == 3:
+            continue
+        refused(path, keys, lie, "rope_freqs")
+    ones = [*tensors, Info("rope_freqs.weight", (4,), 0, np.ones(4, np.float32).tobytes())]
+    assert open_checkpoint(write_gguf(path, keys, ones)).config["rope_scaling"] is None
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_model_equals_transformers(real_gguf: Path) -> None:
+    checkpoint = open_checkpoint(real_gguf)
+    assert checkpoint.name == "SmolLM2-135M-Instruct"
+    assert checkpoint.stored_dtype == "Q4_1"
+    config = LlamaConfig(**checkpoint.config)
+    theirs = load_gguf_checkpoint(str(real_gguf))["config"]
+    for key in set(theirs) & set(checkpoint.config):
+        assert checkpoint.config[key] == pytest.approx(theirs[key]), key
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    tensors = load_gguf_checkpoint(str(real_gguf), return_tensors=True, model_to_load=model)["tensors"]
+    assert set(tensors) == set(checkpoint.tensor_names())
+    for name, tensor in tensors.items():
+        assert torch.equal(checkpoint.load(name), tensor), name
