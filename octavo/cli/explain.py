@@ -14,6 +14,7 @@ import msgspec
 
 from octavo.cli import machine
 from octavo.cli.command import Command
+from octavo.cli.pull import stored_bytes
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, given_options
 from octavo.config.resolve import DeviceFacts, Resolved, resolve
@@ -50,7 +51,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     weights_bytes: int
     kv_bytes_per_token: int
     cache_bytes: int
-    """What the KV cache may take on this machine now."""
+    """What the KV cache would take on this machine now."""
     cache_tokens: int
     requests_at_once: float
     """Of max_model_len tokens each, by memory alone."""
@@ -120,6 +121,10 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     max_len = config.model.max_model_len
     assert max_len is not None, "the config is resolved"
     tokens = cache_bytes // per_token if per_token else 0
+    if config.cache.num_blocks is None:
+        # The cache never takes more than all requests at full length could fill.
+        tokens = min(tokens, config.schedule.max_num_seqs * max_len)
+        cache_bytes = tokens * per_token
     return ModelReport(
         name=checkpoint.name,
         path=str(checkpoint.path),
@@ -154,13 +159,6 @@ def _cache_bytes(config: EngineConfig, weights_bytes: int, per_token: int) -> in
         return cache.kv_cache_memory_bytes
     _, available = machine.memory_bytes()
     return max(0, int((available - weights_bytes) * cache.memory_utilization / 2))
-
-
-def stored_bytes(path: Path) -> int:
-    """Size of a model's file, or of all files in its folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(entry.stat().st_size for entry in path.rglob("*") if entry.is_file())
 
 
 def _print(report: ModelReport, rows: list[OptionRow], config: EngineConfig) -> None:

@@ -71,7 +71,7 @@ def _run(parsed: argparse.Namespace) -> int:
         with LLM(**options) as llm:
             prompts = [_prompt(llm, item, parsed.chat) for item in work]
             params = [_params(llm, {**sampling, **item.sampling}) for item in work]
-            results = llm.generate(prompts, params, use_tqdm=not parsed.no_progress)
+            results = llm.generate(prompts, params, use_tqdm=not parsed.no_progress and sys.stderr.isatty())
         _write_results(out, work, results, parsed)
     return 0
 

@@ -60,8 +60,8 @@ def time_line(seconds: Mapping[str, float], total_s: float) -> str:
 def memory_table(ready: CoreReady) -> list[str]:
     """One line per use of memory, largest first, the KV cache with what it holds."""
     plan = ready.plan
-    rows = ready.memory_bytes
-    width = max(len(name) for name in rows)
+    rows = {name: value for name, value in ready.memory_bytes.items() if value}
+    width = max((len(name) for name in rows), default=0)
     lines = ["Memory:"]
     for name, value in sorted(rows.items(), key=lambda row: -row[1]):
         lines.append(f"  {name.replace('_', ' ').ljust(width)}  {show_bytes(value):>10}")

@@ -1,4 +1,4 @@
-"""How numbers are written for people: bytes, seconds, counts."""
+"""How numbers are written for people: bytes and counts."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ def show_bytes(count: float) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} {_BINARY[-1]}"
-
-
-def show_seconds(seconds: float) -> str:
-    """0.0123 -> '12.3 ms', 3.21 -> '3.21 s', 90 -> '1 min 30 s'."""
-    if seconds < 1:
-        return f"{seconds * 1000:.1f} ms"
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    return f"{int(seconds // 60)} min {seconds % 60:.0f} s"
 
 
 def show_count(count: float) -> str:

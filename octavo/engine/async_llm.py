@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
@@ -55,6 +55,7 @@ class AsyncLLM:
         )
         self._streams: dict[int, _Stream] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
+        self._stats_listeners: list[Callable[[CoreStats], None]] = []
         self._last_sign = monotonic()
         self._failure: OctavoError | None = None
         self._resets: list[asyncio.Future[bool]] = []
@@ -97,7 +98,7 @@ class AsyncLLM:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
-    ) -> AsyncIterator[RequestOutput]:
+    ) -> AsyncGenerator[RequestOutput, None]:
         """Check the request at once (raises RequestError or EngineError), then stream its outputs.
 
         The request starts with the first step of the iterator. Closing the iterator early aborts it.
@@ -119,7 +120,7 @@ class AsyncLLM:
                 code=ErrorCode.OVERLOADED,
             )
 
-    async def _stream(self, prepared: PreparedRequest) -> AsyncIterator[RequestOutput]:
+    async def _stream(self, prepared: PreparedRequest) -> AsyncGenerator[RequestOutput, None]:
         if self._failure is not None:
             raise _again(self._failure)
         state = self._processor.open(prepared)
@@ -159,6 +160,8 @@ class AsyncLLM:
 
     def _update(self, update: CoreUpdate) -> None:
         self._stats = update.stats
+        for listener in self._stats_listeners:
+            listener(update.stats)
         changed, to_abort = self._processor.process(update.deltas)
         if to_abort:
             self._core.send(AbortRequest(request_ids=to_abort))
@@ -191,6 +194,10 @@ class AsyncLLM:
     def stats(self) -> CoreStats:
         """The core's last report."""
         return self._stats
+
+    def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
+        """Call `listener` with each report of the core, in the event loop."""
+        self._stats_listeners.append(listener)
 
     async def reset_prefix_cache(self) -> bool:
         """Forget reusable prefixes. False if requests still hold blocks."""

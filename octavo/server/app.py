@@ -17,15 +17,15 @@ from octavo.observe.metrics import Metrics
 from octavo.server.auth import Auth, configured_keys
 from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
-from octavo.server.health import health_routes
-from octavo.server.info_api import info_routes
+from octavo.server.health import add_health_routes
+from octavo.server.info_api import add_info_routes
 from octavo.server.lifecycle import Admission, Lifecycle
 from octavo.server.limits import BodyLimit
-from octavo.server.openai.routes import openai_routes
-from octavo.server.openapi import install_openapi
+from octavo.server.openai.routes import add_openai_routes
+from octavo.server.openapi import ApiPage
 from octavo.server.request_id import RequestContext
 from octavo.server.serving import Serving
-from octavo.server.tokens_api import token_routes
+from octavo.server.tokens_api import add_token_routes
 
 DESCRIPTION = "A serving engine for large language models, with the APIs that applications already speak."
 
@@ -65,9 +65,10 @@ def create_app(
         ],
         exception_handlers={HTTPException: on_http_exception},
     )
-    for routes in (openai_routes, token_routes, health_routes, info_routes):
-        app.include_router(routes(serving))
-    install_openapi(app, has_keys=bool(keys))
+    page = ApiPage(has_keys=bool(keys))
+    for add_routes in (add_openai_routes, add_token_routes, add_health_routes, add_info_routes):
+        add_routes(app, serving, page)
+    page.install(app)
     if serving.metrics is not None:
         _connect_metrics(serving.metrics, engine, app)
     return app

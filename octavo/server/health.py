@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import msgspec
+from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from octavo.base.errors import EngineError, ErrorCode
+from octavo.server.openapi import ApiPage
+from octavo.server.replies import json_reply
 from octavo.server.serving import Serving
 
 
-def health_routes(serving: Serving) -> APIRouter:
-    router = APIRouter(tags=["health"])
+class HealthReply(msgspec.Struct):
+    """All is well; otherwise the status is 503."""
 
-    @router.get("/livez", summary="The process runs")
+    status: str
+
+
+def add_health_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
+    @app.get("/livez", tags=["health"], summary="The process runs", **page.describe(HealthReply))
     async def livez(_: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return json_reply(HealthReply("ok"))
 
-    @router.get("/readyz", summary="Requests are welcome")
+    @app.get("/readyz", tags=["health"], summary="Requests are welcome", **page.describe(HealthReply))
     async def readyz(_: Request) -> Response:
         if serving.lifecycle.is_draining:
             raise EngineError("The server is shutting down.", code=ErrorCode.SHUTTING_DOWN)
         await _check_engine(serving)
-        return JSONResponse({"status": "ok"})
+        return json_reply(HealthReply("ok"))
 
-    @router.get("/health", summary="The engine works")
+    @app.get("/health", tags=["health"], summary="The engine works", **page.describe(HealthReply))
     async def health(_: Request) -> Response:
         await _check_engine(serving)
-        return JSONResponse({"status": "ok"})
-
-    return router
+        return json_reply(HealthReply("ok"))
 
 
 async def _check_engine(serving: Serving) -> None:

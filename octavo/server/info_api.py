@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from octavo.base.errors import ErrorCode, RequestError
-from octavo.server.openapi import described
+from octavo.server.openapi import ApiPage
 from octavo.server.replies import json_reply
 from octavo.server.serving import Serving
 
@@ -19,18 +19,14 @@ class VersionReply(msgspec.Struct):
     version: str
 
 
-def info_routes(serving: Serving) -> APIRouter:
-    router = APIRouter(tags=["info"])
-
-    @router.get("/version", summary="The version of this server", **described(VersionReply))
+def add_info_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
+    @app.get("/version", tags=["info"], summary="The version of this server", **page.describe(VersionReply))
     async def version(_: Request) -> Response:
         return json_reply(VersionReply(serving.version))
 
-    @router.get("/metrics", summary="Metrics for Prometheus")
+    @app.get("/metrics", tags=["info"], summary="Metrics for Prometheus", response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         if serving.metrics is None:
             raise RequestError("Metrics are switched off (--disable-metrics).", code=ErrorCode.NOT_FOUND)
         page, content_type = serving.metrics.render(request.headers.get("accept", ""))
         return Response(page, headers={"content-type": content_type})
-
-    return router

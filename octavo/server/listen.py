@@ -38,7 +38,8 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         listener.close()
         reason = (error.strerror or "unknown reason").lower()
         raise ConfigError(
-            f"Cannot listen on {host}:{port}: {reason}. Choose another --port or --host, or stop what listens there.",
+            f"Cannot listen on {host}:{port}: {reason}. "
+            "Choose another --port or --host, or stop what listens there.",
             param="port",
         ) from None
     return listener

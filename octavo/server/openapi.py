@@ -16,71 +16,64 @@ from pydantic.json_schema import models_json_schema
 from octavo.server.body import Body
 from octavo.server.errors import ErrorReply
 
-BODY = "x-octavo-body"
-REPLIES = "x-octavo-replies"
-"""Keys under which a route keeps its Python types until the page is made."""
 
+class ApiPage:
+    """Collects what routes take and give while they are added; makes the page when first asked for."""
 
-def described(
-    reply: type[msgspec.Struct],
-    *,
-    body: type[Body] | None = None,
-    chunk: type[msgspec.Struct] | None = None,
-    path_names: tuple[str, ...] = (),
-) -> dict[str, Any]:
-    """Arguments for a route decorator. `chunk` is one event's data if the route can stream."""
-    content: dict[str, Any] = {"application/json": {"schema": _ref(reply)}}
-    if chunk is not None:
-        content["text/event-stream"] = {"itemSchema": _ref(chunk)}
-    extra: dict[str, Any] = {BODY: body, REPLIES: [reply, *([chunk] if chunk else []), ErrorReply]}
-    if body is not None:
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
-    if path_names:
-        extra["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in path_names
-        ]
-    failure = {
-        "description": "What went wrong",
-        "content": {"application/json": {"schema": _ref(ErrorReply)}},
-    }
-    return {
-        "openapi_extra": extra,
-        "responses": {200: {"description": "Done", "content": content}, "4XX": failure, "5XX": failure},
-    }
+    def __init__(self, *, has_keys: bool) -> None:
+        self._has_keys = has_keys
+        self._bodies: set[type[Body]] = set()
+        self._replies: set[type[msgspec.Struct]] = {ErrorReply}
 
+    def describe(
+        self,
+        reply: type[msgspec.Struct],
+        *,
+        body: type[Body] | None = None,
+        chunk: type[msgspec.Struct] | None = None,
+        path_name: str | None = None,
+    ) -> dict[str, Any]:
+        """Arguments for a route decorator. `chunk` is one event's data if the route can stream."""
+        self._replies.add(reply)
+        content: dict[str, Any] = {"application/json": {"schema": _ref(reply)}}
+        if chunk is not None:
+            self._replies.add(chunk)
+            content["text/event-stream"] = {"schema": _ref(chunk)}
+        extra: dict[str, Any] = {}
+        if body is not None:
+            self._bodies.add(body)
+            accepted = {"application/json": {"schema": _ref(body)}}
+            extra["requestBody"] = {"required": True, "content": accepted}
+        if path_name is not None:
+            place = {"name": path_name, "in": "path", "required": True, "schema": {"type": "string"}}
+            extra["parameters"] = [place]
+        refusal = {"application/json": {"schema": _ref(ErrorReply)}}
+        failure = {"description": "What went wrong", "content": refusal}
+        return {
+            "openapi_extra": extra,
+            "responses": {200: {"description": "Done", "content": content}, "4XX": failure, "5XX": failure},
+        }
 
-def install_openapi(app: FastAPI, *, has_keys: bool) -> None:
-    """Make `app.openapi()` return the whole page; made once, when first asked for."""
+    def install(self, app: FastAPI) -> None:
+        """Make `app.openapi()` return the page."""
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _page(app, has_keys)
-        return app.openapi_schema
+        def openapi() -> dict[str, Any]:
+            if app.openapi_schema is None:
+                app.openapi_schema = self._make(app)
+            return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]
+        app.openapi = openapi  # type: ignore[method-assign]
 
-
-def _page(app: FastAPI, has_keys: bool) -> dict[str, Any]:
-    page = get_openapi(
-        title=app.title,
-        version=app.version,
-        description=app.description,
-        routes=app.routes,
-        servers=app.servers,
-    )
-    bodies: set[type[Body]] = set()
-    replies: set[type[msgspec.Struct]] = {ErrorReply}
-    for operation in (operation for path in page["paths"].values() for operation in path.values()):
-        body = operation.pop(BODY, None)
-        bodies.update([body] if body else [])
-        replies.update(operation.pop(REPLIES, []))
-    components = page.setdefault("components", {})
-    components["schemas"] = {**_body_schemas(bodies), **_reply_schemas(replies)}
-    if has_keys:
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        page["security"] = [{"key": []}]
-    return page
+    def _make(self, app: FastAPI) -> dict[str, Any]:
+        page = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        components = page.setdefault("components", {})
+        components["schemas"] = {**_body_schemas(self._bodies), **_reply_schemas(self._replies)}
+        if self._has_keys:
+            components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            page["security"] = [{"key": []}]
+        return page
 
 
 def _body_schemas(bodies: Iterable[type[Body]]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Generator
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvicorn
 
+from octavo.base.errors import ConfigError
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.observe.log import set_up_logging
@@ -81,10 +82,10 @@ async def serve(
 ) -> int:
     """Answer on `listener` while the engine starts, then with it, until a signal and a drain."""
     gate, lifecycle, stop = Gate(), Lifecycle(), _StopSignals()
-    server = _Server(_uvicorn_config(gate, config.server))
+    server = _Server(_loaded(_uvicorn_config(gate, config.server)))
     with stop.installed():
         answering = asyncio.create_task(server.serve(sockets=[listener]))
-        starting = asyncio.ensure_future(start_engine())
+        starting = asyncio.create_task(_start(start_engine))
         engine: StartedEngine | None = None
         try:
             engine = await _unless_stopped(starting, stop)
@@ -103,13 +104,16 @@ async def serve(
     return 0
 
 
-async def _unless_stopped(
-    starting: asyncio.Future[StartedEngine], stop: _StopSignals
-) -> StartedEngine | None:
+async def _start(start_engine: Callable[[], Awaitable[StartedEngine]]) -> StartedEngine:
+    return await start_engine()
+
+
+async def _unless_stopped(starting: asyncio.Task[StartedEngine], stop: _StopSignals) -> StartedEngine | None:
     """The engine, or None if a signal came first."""
     told = asyncio.create_task(stop.first.wait())
     try:
-        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        waiting: set[asyncio.Task[Any]] = {starting, told}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             return starting.result()
         starting.cancel()
@@ -158,6 +162,17 @@ class _StopSignals:
 
     def _take(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
+
+
+def _loaded(config: uvicorn.Config) -> uvicorn.Config:
+    """Read the TLS files now: wrong ones are found out before the model is loaded."""
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(
+            f"The TLS files cannot be used: {error.strerror or error}.", param="ssl_certfile"
+        ) from None
+    return config
 
 
 def _uvicorn_config(gate: Gate, server: ServerConfig) -> uvicorn.Config:

@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.body import read
 from octavo.server.openai.schema.tokens import DetokenizeBody, DetokenizeReply, TokenizeBody, TokenizeReply
-from octavo.server.openapi import described
+from octavo.server.openapi import ApiPage
 from octavo.server.render.chat import encode_conversation
 from octavo.server.render.text import check_text_fits, ids_prompt
 from octavo.server.replies import json_reply, off_loop_if_long
 from octavo.server.serving import Serving
 
 
-def token_routes(serving: Serving) -> APIRouter:
-    router = APIRouter(tags=["tokens"])
-
-    @router.post(
-        "/tokenize", summary="Text or messages to ids", **described(TokenizeReply, body=TokenizeBody)
+def add_token_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
+    @app.post(
+        "/tokenize",
+        tags=["tokens"],
+        summary="Text or messages to ids",
+        **page.describe(TokenizeReply, body=TokenizeBody),
     )
     async def tokenize(request: Request) -> Response:
         body, num_bytes = await read(request, TokenizeBody)
         serving.check_model(body.model)
         return json_reply(await off_loop_if_long(num_bytes, _tokenize, serving, body))
 
-    @router.post("/detokenize", summary="Ids to text", **described(DetokenizeReply, body=DetokenizeBody))
+    @app.post(
+        "/detokenize",
+        tags=["tokens"],
+        summary="Ids to text",
+        **page.describe(DetokenizeReply, body=DetokenizeBody),
+    )
     async def detokenize(request: Request) -> Response:
         body, num_bytes = await read(request, DetokenizeBody)
         serving.check_model(body.model)
         return json_reply(await off_loop_if_long(num_bytes, _detokenize, serving, body))
-
-    return router
 
 
 def _tokenize(serving: Serving, body: TokenizeBody) -> TokenizeReply:

@@ -1,7 +1,8 @@
 """Builds a tokenizer from the files of a Hugging Face checkpoint, with the ids `AutoTokenizer` would give.
 
-tokenizer.json is the truth; tokenizer_config.json and special_tokens_map.json name special tokens and
-may ask for bos and eos. Only a folder without tokenizer.json makes us import transformers.
+tokenizer.json is the truth, also about bos and eos around text (add_bos_token in the config does not
+count beside it); the other files name special tokens. Only a folder without tokenizer.json makes us
+import transformers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, processors
+from tokenizers import AddedToken, Tokenizer
 
 from octavo.base.errors import ModelFileError
 from octavo.tokens.parts import TokenizerParts
@@ -31,7 +32,6 @@ def build_from_files(folder: Path) -> TokenizerParts:
     named = {**_named_tokens(special_map), **_named_tokens(config)}
     _add_missing_tokens(tokenizer, config, named)
     known = {name: token.content for name, token in named.items()}
-    _apply_bos_and_eos(tokenizer, config, known)
     bos, eos = known.get("bos_token"), known.get("eos_token")
     eos_id = None if eos is None else tokenizer.token_to_id(eos)
     return TokenizerParts(
@@ -126,15 +126,10 @@ def _add_missing_tokens(
     """Tokens the config lists and tokenizer.json forgot. Names without a place in the vocabulary stay out."""
     present = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     listed = config.get("added_tokens_decoder")
-    entries = listed.items() if isinstance(listed, dict) else ()
-    numbered = (
-        sorted(
-            (int(key), entry)
-            for key, entry in entries
-            if key.isdigit() and isinstance(entry, dict) and isinstance(entry.get("content"), str)
-        )
-        if entries
-        else []
+    numbered = sorted(
+        (int(key), entry)
+        for key, entry in (listed.items() if isinstance(listed, dict) else ())
+        if key.isdigit() and isinstance(entry, dict) and isinstance(entry.get("content"), str)
     )
     for token_id, entry in numbered:
         if entry["content"] in present:
@@ -150,30 +145,6 @@ def _add_missing_tokens(
     for token in named.values():
         if token.content not in present and tokenizer.token_to_id(token.content) is not None:
             tokenizer.add_special_tokens([token])
-
-
-def _apply_bos_and_eos(tokenizer: Tokenizer, config: Mapping[str, Any], named: Mapping[str, str]) -> None:
-    """An explicit add_bos_token or add_eos_token replaces what tokenizer.json puts around text."""
-    wishes = {name: config[f"add_{name}"] for name in ("bos_token", "eos_token") if f"add_{name}" in config}
-    if not wishes:
-        return
-    marks = {}
-    for name, wish in wishes.items():
-        token = named.get(name)
-        token_id = None if token is None else tokenizer.token_to_id(token)
-        if wish and token is not None and token_id is not None:
-            marks[name] = (token, token_id)
-    single, pair = ["$A:0"], ["$A:0", "$B:1"]
-    if "bos_token" in marks:
-        bos = marks["bos_token"][0]
-        single, pair = [f"{bos}:0", "$A:0"], [f"{bos}:0", "$A:0", f"{bos}:1", "$B:1"]
-    if "eos_token" in marks:
-        eos = marks["eos_token"][0]
-        single.append(f"{eos}:0")
-        pair.append(f"{eos}:1")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=single, pair=pair, special_tokens=list(dict.fromkeys(marks.values()))
-    )
 
 
 def _read_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from octavo.base.errors import ModelFileError
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.files import confined, has_file, read_small
-from octavo.weights.safetensors import MAX_TENSORS, SafetensorsFile, StoredTensor
+from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 from octavo.weights.shapes import check_shapes
 from octavo.weights.strict_json import parse_object
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 * 2**20
 MAX_SHARDS = 4096
+MAX_TENSORS = 2**19
+"""In all shards together."""
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CONVERT = (

@@ -5,6 +5,7 @@ A family is a line of the table. For model types that are not in it, nothing is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from octavo.base.errors import ModelFileError
 from octavo.weights.config_json import text_config
 
 Shape = tuple[int, ...]
+
+_EMBEDDING = re.compile(r"(?:model\.|language_model\.)*embed_tokens\.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def check_shapes(config: dict[str, Any], names: Iterable[str], shape_of: Callabl
 
 def _check_vocabulary(config: dict[str, Any], present: set[str], shape_of: Callable[[str], Shape]) -> None:
     vocab = text_config(config).get("vocab_size")
-    for name in sorted(name for name in present if name.endswith("embed_tokens.weight")):
+    for name in sorted(name for name in present if _EMBEDDING.fullmatch(name)):
         shape = shape_of(name)
         if vocab is not None and shape and shape[0] != vocab:
             raise ModelFileError(f"The config's vocab_size is {vocab}, but {name!r} has {shape[0]} rows.")

@@ -1,7 +1,7 @@
 import re
 
 from octavo.cli.startup import base_url, memory_table, print_ready, time_line, what_to_try
-from octavo.cli.units import show_bytes, show_count, show_seconds
+from octavo.cli.units import show_bytes, show_count
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.messages.kv import KVGroup, KVKind, KVPlan, KVSpec
@@ -76,8 +76,5 @@ def test_units():
     assert show_bytes(0) == "0 B"
     assert show_bytes(1536) == "1.5 KiB"
     assert show_bytes(5 * 2**40) == "5.0 TiB"
-    assert show_seconds(0.0123) == "12.3 ms"
-    assert show_seconds(3.21) == "3.21 s"
-    assert show_seconds(90) == "1 min 30 s"
     assert show_count(134_515_008) == "134.5 M"
     assert show_count(1234) == "1,234"

@@ -17,7 +17,9 @@ def test_draw_equals_integers():
     p = torch.softmax(torch.randn(40, 640, generator=generator) * 6, -1)
     u = torch.rand(40, generator=generator, dtype=torch.float64)
     weights = exact_weights(p)
-    expected = [by_hand([int(w) for w in row], x) for row, x in zip(weights.tolist(), u.tolist(), strict=True)]
+    expected = [
+        by_hand([int(w) for w in row], x) for row, x in zip(weights.tolist(), u.tolist(), strict=True)
+    ]
     assert draw(weights, u).tolist() == expected
 
 

@@ -145,7 +145,7 @@ def test_frequencies_follow_the_distribution():
     plain = filters_of([(0.9, 0, 1.0, 0.0)])
     p = distribution(logits, plain)
     tokens = draw_unfiltered(p.expand(count, -1), uniform)
-    assert (torch.bincount(tokens, minlength=256) - p[0].double() * count).abs().max() <= 1.01
+    assert (torch.bincount(tokens, minlength=200) - p[0, :200].double() * count).abs().max() <= 1.01
 
     cut = filters_of([(0.9, 30, 0.8, 0.01)])
     is_kept = kept(logits, cut)[0]

@@ -43,6 +43,7 @@ class Scenario:
     eos_probability: float
     abort_share: float
     fail_share: float
+    row_fail_share: float
     arrivals_per_step: float
 
 
@@ -80,6 +81,7 @@ def draw_scenario(rng: random.Random) -> Scenario:
         eos_probability=rng.choice([0.0, 0.02, 0.2]),
         abort_share=0.3,
         fail_share=rng.choice([0.0, 0.0, 0.0, 0.01, 0.05]),
+        row_fail_share=rng.choice([0.0, 0.0, 0.02, 0.2]),
         arrivals_per_step=rng.choice([0.1, 0.5, 2.0, 20.0]),
     )
 
@@ -104,6 +106,7 @@ class SimulatedExecutor(FakeExecutor):
         self.num_tokens = 0
         self._rng = rng
         self._fail_share = scenario.fail_share
+        self._row_fail_share = scenario.row_fail_share
         self._depth = scenario.depth
         self._last_failure = -10
 
@@ -127,16 +130,15 @@ class SimulatedExecutor(FakeExecutor):
             raise
 
     def _maybe_fail(self, step: SchedulerOutput) -> dict[int, str]:
-        draw = self._rng.random() / self._fail_share if self._fail_share else 1.0
-        if draw < 0.2:
+        draw = self._rng.random()
+        if draw < self._fail_share:
             self._failed(step)
-            raise InjectedFailure("out of memory, say")
-        if draw < 0.4:
-            self._failed(step)
+            if draw < self._fail_share / 2:
+                raise InjectedFailure("out of memory, say")
             raise StepLost("gone")
-        if draw < 1.0 and step.rows:
+        if step.rows and self._rng.random() < self._row_fail_share:
             self.num_failures += 1
-            return dict.fromkeys(self._rng.sample(step.rows, 1 + self._rng.randrange(len(step.rows))), "injected")
+            return {self._rng.choice(step.rows): "injected"}
         return {}
 
     def _failed(self, step: SchedulerOutput) -> None:
@@ -311,7 +313,9 @@ class Simulation:
         else:
             assert delta.prompt_logprobs is not None
             assert [e.token_ids[0] for e in delta.prompt_logprobs] == prompt[1:]
-            assert [e.logprobs[0] for e in delta.prompt_logprobs] == [-float(p) for p in range(1, len(prompt))]
+            assert [e.logprobs[0] for e in delta.prompt_logprobs] == [
+                -float(p) for p in range(1, len(prompt))
+            ]
 
     def _account(self) -> None:
         stats = self.core.stats()

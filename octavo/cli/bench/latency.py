@@ -93,7 +93,8 @@ def _measure(parsed: argparse.Namespace) -> tuple[list[float], list[Outcome]]:
     with loaded(parsed) as llm:
         low, high = min(100, llm.ready.vocab_size - 1), min(8000, llm.ready.vocab_size)
         rounds = range(-parsed.num_iters_warmup, parsed.num_iters)
-        for index in track(rounds, "Batches", console=Console(stderr=True)):
+        console = Console(stderr=True)
+        for index in track(rounds, "Batches", console=console, disable=not console.is_terminal):
             prompts = [
                 [source.randrange(low, high) for _ in range(parsed.input_len)]
                 for _ in range(parsed.batch_size)

@@ -51,6 +51,7 @@ def _cumulative(axis: Any, label: str, seconds: list[float]) -> None:
     axis.set_ylim(0, 1.02)
     axis.grid(visible=True, alpha=0.3)
     if values:
+        axis.set_xlim(0, values[-1] * 1.05 or 1)
         axis.step(values, [(index + 1) / len(values) for index in range(len(values))], where="post")
 
 

@@ -41,5 +41,6 @@ def request_bar(title: str, total: int) -> Iterator[RequestBar]:
         TextColumn("{task.fields[speed]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield RequestBar(progress, title, total)

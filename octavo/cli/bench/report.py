@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ from octavo.cli.bench.measure import Distribution, Outcome, Summary
 from octavo.cli.machine import machine_facts
 from octavo.config.flags import FlagParser, given_options
 
-_SECRET = "api_key"
+_NOT_KEPT = frozenset({"api_key", "debug", "label", "save_result", "save_detailed", "plot", "model_argument"})
+"""Secrets, and what says nothing about the run."""
 _LATENCIES = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), ("ITL", "itl_ms"), ("E2E", "e2el_ms"))
 
 
@@ -121,8 +123,7 @@ def save_result(
 def _arguments(parsed: argparse.Namespace) -> dict[str, Any]:
     own = {key: value for key, value in vars(parsed).items() if "." not in key and value is not None}
     own.update(given_options(parsed))
-    own.pop(_SECRET, None)
-    return {key: str(value) if value in (float("inf"),) else value for key, value in own.items()}
+    return {key: "inf" if value == math.inf else value for key, value in own.items() if key not in _NOT_KEPT}
 
 
 def request_details(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def _measure(llm: LLM, requests: list[BenchRequest]) -> tuple[list[Outcome], flo
     params = [exact_length(request.max_tokens) for request in requests]
     llm.generate([[1] * 8], exact_length(2), use_tqdm=False)
     began = time.monotonic()
-    outputs = llm.generate(prompts, params)
+    outputs = llm.generate(prompts, params, use_tqdm=sys.stderr.isatty())
     return [outcome_of(output) for output in outputs], time.monotonic() - began
 
 

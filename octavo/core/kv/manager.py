@@ -164,7 +164,7 @@ class KVCacheManager:
                     held[block] += block != NULL_BLOCK
         self._pool.check(held)
         self._index.check()
-        self._pool.check_marks(self._index)
+        self._pool.check_marks(self._index.published_blocks())
 
     def _release_old(self, holding: Holding, num_computed: int) -> None:
         for group, table in zip(self._groups, holding.tables, strict=True):

@@ -5,7 +5,8 @@ Knows nothing of requests, tokens or keys. Runs per step: every operation on a b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
+from itertools import compress
 
 from octavo.base.errors import EngineError
 
@@ -88,9 +89,10 @@ class BlockPool:
         """The free blocks, next to be taken first."""
         order: list[int] = []
         block = self._next[NULL_BLOCK]
+        following = self._next
         while block != NULL_BLOCK and len(order) < self.num_blocks:
             order.append(block)
-            block = self._next[block]
+            block = following[block]
         return order
 
     def check(self, held: Sequence[int]) -> None:
@@ -99,16 +101,17 @@ class BlockPool:
             wrong = [b for b in range(self.num_blocks) if held[b] != self._ref_counts[b]][:8]
             raise EngineError(f"Blocks {wrong} are counted differently from the tables that name them.")
         free = self.free_order()
-        if len(free) != self.num_free or set(free) != {
-            block for block in range(1, self.num_blocks) if self._ref_counts[block] == 0
-        }:
+        unheld = set(range(1, self.num_blocks)).difference(compress(range(self.num_blocks), held))
+        if len(free) != self.num_free or set(free) != unheld:
             raise EngineError(f"The free list has {len(free)} blocks; {self.num_free} are free.")
 
-    def check_marks(self, published: Container[int]) -> None:
+    def check_marks(self, published: Set[int]) -> None:
         """Prove that exactly the published blocks are marked as keeping a prefix."""
-        for block, keeps in enumerate(self._keeps_prefix):
-            if keeps != (block in published):
-                raise EngineError(f"Block {block} is {'' if keeps else 'not '}marked as keeping a prefix.")
+        marked = set(compress(range(self.num_blocks), self._keeps_prefix))
+        if marked != published:
+            raise EngineError(
+                f"Blocks {sorted(marked ^ published)[:8]} are marked wrongly as keeping a prefix."
+            )
 
     def _unlink(self, block: int) -> None:
         before, after = self._previous[block], self._next[block]

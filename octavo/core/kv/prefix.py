@@ -46,9 +46,6 @@ class PrefixIndex:
     def __len__(self) -> int:
         return len(self._published)
 
-    def __contains__(self, block: object) -> bool:
-        return block in self._published
-
     def group(self, group: int) -> dict[bytes, int]:
         """Key -> block of one group; read only."""
         return self._blocks[group]
@@ -72,8 +69,8 @@ class PrefixIndex:
         del self._blocks[group][key]
         return True
 
-    def published_blocks(self) -> list[int]:
-        return list(self._published)
+    def published_blocks(self) -> set[int]:
+        return set(self._published)
 
     def check(self) -> None:
         """Prove that both directions agree."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,36 +12,39 @@ from octavo.server.openai.models import list_models, model_card
 from octavo.server.openai.schema.chat import ChatBody, ChatChunk, ChatReply
 from octavo.server.openai.schema.completion import CompletionBody, CompletionReply
 from octavo.server.openai.schema.models import ModelCard, ModelList
-from octavo.server.openapi import described
+from octavo.server.openapi import ApiPage
 from octavo.server.replies import json_reply
 from octavo.server.serving import Serving
 
 
-def openai_routes(serving: Serving) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["openai"])
-
-    @router.get("/models", summary="List models", **described(ModelList))
+def add_openai_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
+    @app.get("/v1/models", tags=["openai"], summary="List models", **page.describe(ModelList))
     async def models(_: Request) -> Response:
         return json_reply(list_models(serving))
 
-    @router.get("/models/{model:path}", summary="Show a model", **described(ModelCard, path_names=("model",)))
+    @app.get(
+        "/v1/models/{model:path}",
+        tags=["openai"],
+        summary="Show a model",
+        **page.describe(ModelCard, path_name="model"),
+    )
     async def model(request: Request) -> Response:
         return json_reply(model_card(serving, request.path_params["model"]))
 
-    @router.post(
-        "/completions",
+    @app.post(
+        "/v1/completions",
+        tags=["openai"],
         summary="Continue prompts",
-        **described(CompletionReply, body=CompletionBody, chunk=CompletionReply),
+        **page.describe(CompletionReply, body=CompletionBody, chunk=CompletionReply),
     )
     async def completions(request: Request) -> Response:
         return await create_completion(serving, request)
 
-    @router.post(
-        "/chat/completions",
+    @app.post(
+        "/v1/chat/completions",
+        tags=["openai"],
         summary="Answer a conversation",
-        **described(ChatReply, body=ChatBody, chunk=ChatChunk),
+        **page.describe(ChatReply, body=ChatBody, chunk=ChatChunk),
     )
     async def chat_completions(request: Request) -> Response:
         return await create_chat_completion(serving, request)
-
-    return router

@@ -75,8 +75,6 @@ def check_options(serving: Serving, body: GenerationBody) -> None:
             code=ErrorCode.UNSUPPORTED_VALUE,
             param="priority",
         )
-    if body.cache_salt == "":
-        raise RequestError("cache_salt is empty; give a secret or leave it out.", param="cache_salt")
 
 
 def check_fan_out(serving: Serving, num_prompts: int, n: int | None, param: str) -> None:

@@ -97,7 +97,8 @@ class _Finder:
     def _refuse_revision(self, what: str) -> None:
         if self.revision is not None:
             raise ConfigError(
-                f"revision is {self.revision!r}, but the model is {what}. Revisions belong to hub repositories.",
+                f"revision is {self.revision!r}, but the model is {what}. Revisions belong to hub "
+                "repositories.",
                 param="revision",
             )
 
@@ -181,6 +182,7 @@ def _unknown(model: str) -> str:
     near = near_aliases(model)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return (
-        f"{model!r} is not known. Tried in order: a file or folder of that name, the aliases, a hub repository "
+        f"{model!r} is not known. Tried in order: a file or folder of that name, the aliases, a hub "
+        "repository "
         f"(org/name).{hint} {_choices()}"
     )

@@ -158,7 +158,8 @@ def choose_files(reference: HubReference, files: Mapping[str, int]) -> ChosenFil
         )
     if any(fnmatch.fnmatchcase(name, pattern) for name in files for pattern in _PICKLES):
         raise ModelFileError(
-            f"{reference.repo!r} has its weights only as pickle files, which can run code and are never loaded. "
+            f"{reference.repo!r} has its weights only as pickle files, which can run code and are never "
+            "loaded. "
             "Use a repository with safetensors or GGUF files."
         )
     raise ModelFileError(
@@ -190,7 +191,8 @@ def _named_gguf(reference: HubReference, ggufs: list[str]) -> str:
         return found[0]
     if found:
         raise ModelFileError(
-            f"{reference.repo!r} has several files for {reference.quant}: {_listing(found)}. Name one exactly: "
+            f"{reference.repo!r} has several files for {reference.quant}: {_listing(found)}. Name one "
+            "exactly: "
             f"{reference.repo}/{found[0]}. Models split over several GGUF files are not supported."
         )
     raise ModelFileError(f"{reference.repo!r} has no {what}. GGUF files in it: {_listing(ggufs) or 'none'}.")

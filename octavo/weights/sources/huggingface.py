@@ -52,7 +52,7 @@ class HuggingFaceHub:
         return Path(folder)
 
     def cached_folder(self, repo: str, revision: str | None, cache: Path | None) -> Path | None:
-        """Follows the cache's documented layout: refs/BRANCH names the commit, snapshots/COMMIT holds files."""
+        """Follow the cache's documented layout: refs/BRANCH names a commit, snapshots/COMMIT holds files."""
         from huggingface_hub import constants
 
         root = Path(cache or constants.HF_HUB_CACHE) / ("models--" + repo.replace("/", "--"))
@@ -72,7 +72,7 @@ def _bar_class(progress: Progress) -> type[Any]:
     """A silent tqdm class that passes bytes on."""
     from tqdm.auto import tqdm
 
-    class Bar(tqdm):  # type: ignore[misc, unused-ignore]
+    class Bar(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self._counts_bytes = kwargs.get("unit") == "B"
             kwargs.pop("name", None)
@@ -93,14 +93,16 @@ def _translate(error: Exception, repo: str, revision: str | None) -> ModelFileEr
     at = f" at revision {revision!r}" if revision else ""
     if isinstance(error, errors.GatedRepoError):
         return ModelFileError(
-            f"{repo!r} is gated. Accept its terms on its page on the hub, then log in here with `hf auth login` or "
+            f"{repo!r} is gated. Accept its terms on its page on the hub, then log in here with `hf auth "
+            "login` or "
             "set HF_TOKEN."
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelFileError(f"{repo!r} has no revision {revision!r}. Check the branch, tag or commit.")
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return ModelFileError(
-            f"There is no model {repo!r}{at} on the hub, or it is private. Check the name; for a private one log in "
+            f"There is no model {repo!r}{at} on the hub, or it is private. Check the name; for a private one "
+            "log in "
             "with `hf auth login` or set HF_TOKEN."
         )
     if isinstance(error, errors.HfHubHTTPError) and error.response is not None:

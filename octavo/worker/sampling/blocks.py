@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK = 64
+BLOCK = 32
 
 
 def as_blocks(x_RV: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from octavo.worker.sampling.blocks import BLOCK, as_blocks, pad_to_blocks
 from octavo.worker.sampling.draw import ONE, draw, exact_weights, mass
 
-CANDIDATE_BLOCKS = 64
+CANDIDATE_BLOCKS = 128
 RANKED = 256
 _LARGEST = 1e37
 _DIGIT_BITS = 15

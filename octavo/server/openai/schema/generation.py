@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from octavo.engine.prepare import MAX_SALT_LENGTH
 from octavo.messages.params import MAX_LOGIT_BIAS, MAX_TOKEN_LIST
 from octavo.server.body import Body
 from octavo.server.openai.schema.fields import IGNORED, UNSUPPORTED
@@ -81,7 +82,7 @@ class GenerationBody(Body):
     prompt_logprobs: int | None = None
     truncate_prompt_tokens: int | None = None
     priority: int | None = None
-    cache_salt: str | None = None
+    cache_salt: Annotated[str | None, Field(min_length=1, max_length=MAX_SALT_LENGTH)] = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     add_special_tokens: bool | None = None

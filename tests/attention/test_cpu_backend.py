@@ -1,0 +1,137 @@
+"""The cpu backend against attention written out, over random steps and block tables."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octavo.attention.backends.cpu import SHORT, CpuAttention, similar_lengths
+from octavo.attention.contract import PageLayout
+from octavo.attention.step_view import StepView
+
+WIDTH = 6
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> dict[str, object]:
+    """(tokens before, tokens now) per sequence, and the shape of heads, blocks and window."""
+    sequence = st.tuples(st.integers(0, 300), st.integers(1, 40))
+    single = st.tuples(st.integers(0, 300), st.just(1))
+    return {
+        "sequences": draw(st.lists(st.one_of(sequence, single), min_size=1, max_size=8)),
+        "num_kv_heads": draw(st.sampled_from([1, 2, 3])),
+        "group": draw(st.sampled_from([1, 2, 3])),
+        "block_size": draw(st.sampled_from([1, 4, 16])),
+        "spare": draw(st.sampled_from([0, 2])),
+        "window": draw(st.sampled_from([None, None, 1, 5, 64, 1000])),
+        "seed": draw(st.integers(0, 1000)),
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps())
+def test_equals_attention_written_out(case: dict[str, object]) -> None:
+    check(**case)  # type: ignore[arg-type]
+
+
+def check(
+    *,
+    sequences: list[tuple[int, int]],
+    num_kv_heads: int,
+    group: int,
+    block_size: int,
+    spare: int,
+    window: int | None,
+    seed: int,
+) -> None:
+    sequences = sorted(sequences, key=lambda s: (s[1] > 1, sum(s)))
+    generator = torch.Generator().manual_seed(seed)
+    needed = [-(-sum(s) // block_size) for s in sequences]
+    num_blocks = sum(needed) + 3
+    # Rows per page beyond a block's own: pages as a wider spec would make them.
+    layout = PageLayout(
+        block_size=block_size,
+        rows_per_page=2 * block_size + spare,
+        num_kv_heads=num_kv_heads,
+        head_dim=WIDTH,
+        window=window,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+    pages = torch.full((num_blocks * layout.rows_per_page, num_kv_heads * WIDTH), float("nan"))
+    free = list(range(num_blocks))
+    random.Random(seed).shuffle(free)
+    tables = [[free.pop() for _ in range(count)] for count in needed]
+    half = layout.rows_per_page // 2
+
+    def rows_of(table: list[int], positions: range) -> list[int]:
+        return [table[p // block_size] * layout.rows_per_page + p % block_size for p in positions]
+
+    keys = [torch.randn(sum(s), num_kv_heads, WIDTH, generator=generator) for s in sequences]
+    values = [torch.randn(sum(s), num_kv_heads, WIDTH, generator=generator) for s in sequences]
+    queries = [torch.randn(s[1], num_kv_heads * group, WIDTH, generator=generator) for s in sequences]
+    for (before, now), table, k, v in zip(sequences, tables, keys, values, strict=True):
+        kept = range(0 if window is None else max(0, before + 1 - window), before)
+        rows = torch.tensor(rows_of(table, kept), dtype=torch.int64)
+        pages[rows] = k[kept.start : before].flatten(1)
+        pages[rows + half] = v[kept.start : before].flatten(1)
+
+    starts = [0]
+    for _, now in sequences:
+        starts.append(starts[-1] + now)
+    positions = torch.cat([torch.arange(before, before + now) for before, now in sequences])
+    padded = torch.full((len(tables), max(needed)), num_blocks - 1)
+    slots: list[int] = []
+    for i, ((before, now), table) in enumerate(zip(sequences, tables, strict=True)):
+        padded[i, : len(table)] = torch.tensor(table)
+        slots += [table[p // block_size] * block_size + p % block_size for p in range(before, before + now)]
+    view = StepView(
+        query_starts=starts,
+        sequence_lengths=[sum(s) for s in sequences],
+        positions_T=positions,
+        slots_T=torch.tensor(slots),
+        block_tables_SN=padded,
+    )
+    fresh_k = torch.cat([k[before:] for (before, _), k in zip(sequences, keys, strict=True)])
+    fresh_v = torch.cat([v[before:] for (before, _), v in zip(sequences, values, strict=True)])
+    found = CpuAttention(layout).plan(view).run(torch.cat(queries), fresh_k, fresh_v, pages, 0.3)
+    expected = torch.cat(
+        [
+            written_out(q, k, v, before, window)
+            for q, k, v, (before, _) in zip(queries, keys, values, sequences, strict=True)
+        ]
+    )
+    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+    for (before, now), table, k, v in zip(sequences, tables, keys, values, strict=True):
+        rows = torch.tensor(rows_of(table, range(before, before + now)))
+        assert torch.equal(pages[rows], k[before:].flatten(1))
+        assert torch.equal(pages[rows + half], v[before:].flatten(1))
+
+
+def written_out(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, before: int, window: int | None
+) -> torch.Tensor:
+    group = q.shape[1] // k.shape[1]
+    out = torch.zeros_like(q)
+    for i in range(q.shape[0]):
+        last = before + i
+        first = 0 if window is None else max(0, last - window + 1)
+        for head in range(q.shape[1]):
+            scores = k[first : last + 1, head // group] @ q[i, head] * 0.3
+            out[i, head] = torch.softmax(scores, 0) @ v[first : last + 1, head // group]
+    return out.flatten(1)
+
+
+@given(st.lists(st.integers(1, 5000), min_size=0, max_size=40))
+def test_runs_of_similar_lengths(lengths: list[int]) -> None:
+    lengths = sorted(lengths)
+    runs = similar_lengths(lengths)
+    assert [i for start, end in runs for i in range(start, end)] == list(range(len(lengths)))
+    for start, end in runs:
+        assert lengths[end - 1] < 2 * max(lengths[start], SHORT)
+    if lengths:
+        assert len(runs) <= 1 + math.log2(max(lengths[-1] / SHORT, 1))

@@ -1,0 +1,167 @@
+import json
+import sys
+
+import pytest
+
+from octavo.cli.bench.client import _TimedStream
+from octavo.cli.main import main
+
+
+def run(server, *words):
+    return main(
+        [
+            "bench",
+            "serve",
+            "--base-url",
+            server.url,
+            "--num-prompts",
+            "12",
+            "--random-output-len",
+            "4",
+            *words,
+        ]
+    )
+
+
+def test_completions_end_to_end(fake_server, tmp_path, capsys):
+    path = tmp_path / "result.json"
+    words = ["--max-concurrency", "3", "--save-result", str(path), "--save-detailed", "--label", "first"]
+    assert run(fake_server, *words, "--api-key", "hush", "--goodput", "ttft:60000") == 0
+    table = capsys.readouterr().out
+    for name in ("TTFT", "TPOT", "ITL", "E2E", "p50", "p90", "p99", "Goodput", "fake-model"):
+        assert name in table
+    assert fake_server.most_at_once <= 3
+    assert len(fake_server.bodies) == 13  # one warm-up
+    body = fake_server.bodies[-1]
+    assert body["stream_options"] == {"include_usage": True}
+    assert body["ignore_eos"] is True
+    assert len(body["prompt"]) == 128
+    assert fake_server.headers[0]["authorization"] == "Bearer hush"
+
+    text = path.read_text()
+    assert "hush" not in text
+    result = json.loads(text)
+    summary = result["summary"]
+    assert summary["num_requests"] == 12
+    assert summary["num_failed"] == 0
+    assert summary["output_tokens"] == 48
+    assert summary["prompt_tokens"] == 84
+    assert summary["cached_tokens"] == 36
+    assert summary["goodput"] == pytest.approx(summary["request_throughput"])
+    assert summary["ttft_ms"]["p50"] <= summary["e2el_ms"]["p99"]
+    assert result["label"] == "first"
+    assert result["machine"]["python"]
+    assert result["arguments"]["max_concurrency"] == 3
+    assert len(result["requests"]) == 12
+    assert len(result["requests"][0]["gaps_s"]) == 3
+
+
+def test_chat_and_open_loop(fake_server):
+    words = ["--backend", "openai-chat", "--request-rate", "500", "--burstiness", "2", "--num-warmups", "2"]
+    assert run(fake_server, *words) == 0
+    assert len(fake_server.bodies) == 14
+    assert fake_server.bodies[0]["messages"][0]["role"] == "user"
+
+
+def test_custom_data_keeps_the_models_own_end(fake_server, tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"prompt": "hello", "output_len": 2}\n')
+    assert run(fake_server, "--dataset-name", "custom", "--dataset-path", str(path)) == 0
+    assert "ignore_eos" not in fake_server.bodies[0]
+    assert fake_server.bodies[0]["prompt"] == "hello"
+
+
+def test_failures_are_counted_and_shown(fake_server, capsys):
+    fake_server.fail_after = 5
+    assert run(fake_server) == 1
+    captured = capsys.readouterr()
+    assert "8 failed: HTTP 500: out of luck" in captured.err
+    assert "Requests failed" in captured.out
+
+
+def test_a_first_failure_stops_everything(fake_server, capsys):
+    fake_server.cut = True
+    assert run(fake_server) == 1
+    assert "nothing was measured: The stream ended early" in capsys.readouterr().err
+    assert len(fake_server.bodies) == 1
+
+
+def test_wrong_key(fake_server, capsys):
+    fake_server.key = "right"
+    assert run(fake_server, "--api-key", "wrong") == 1
+    assert "OCTAVO_API_KEY" in capsys.readouterr().err
+    assert run(fake_server, "--api-key", "right") == 0
+
+
+def test_no_server(capsys):
+    assert main(["bench", "serve", "--base-url", "127.0.0.1:9"]) == 1
+    assert "No server answers at http://127.0.0.1:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--plot", "x.txt"],
+        ["--save-result", "/no/such/folder/x.json"],
+        ["--goodput", "ttft"],
+        ["--request-rate", "0"],
+        ["--port", "1"],
+    ],
+)
+def test_refused_before_anything_is_sent(fake_server, words):
+    assert run(fake_server, *words) == 2
+    assert not fake_server.bodies
+
+
+def test_messages_need_the_chat_endpoint(fake_server, tmp_path, capsys):
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"messages": [{"role": "user", "content": "hi"}]}\n')
+    words = ["--dataset-name", "custom", "--dataset-path", str(path)]
+    assert run(fake_server, *words) == 2
+    assert "--backend openai-chat" in capsys.readouterr().err
+    assert run(fake_server, *words, "--backend", "openai-chat") == 0
+
+
+def test_plot(fake_server, tmp_path):
+    pytest.importorskip("matplotlib")
+    for suffix in ("png", "svg"):
+        path = tmp_path / f"plot.{suffix}"
+        assert run(fake_server, "--plot", str(path)) == 0
+        assert path.stat().st_size > 1000
+
+
+def test_plot_without_matplotlib_says_what_to_install(fake_server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("octavo.cli.bench.plot.find_spec", lambda name: None)
+    assert run(fake_server, "--plot", str(tmp_path / "x.png")) == 2
+    assert "octavo[bench]" in capsys.readouterr().err
+    assert not fake_server.bodies
+
+
+def test_events_may_be_cut_anywhere():
+    events = (
+        b'data: {"choices":[{"index":0,"text":""}]}\n\n'
+        b': a comment\r\n\r\ndata: {"choices":[{"index":0,"text":"\xc3\xa4b"}]}\r\n\r\n'
+        b'data:{"choices":[{"text":"c"}]}\n\n'
+        b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":9}}\n\ndata: [DONE]\n\n'
+    )
+    for size in (1, 2, 7, 1000):
+        stream = _TimedStream()
+        for start in range(0, len(events), size):
+            stream.feed(events[start : start + size])
+        outcome = stream.ended()
+        assert outcome.error is None
+        assert (outcome.num_prompt_tokens, outcome.num_output_tokens) == (4, 9)
+        assert len(outcome.gaps) == 1
+
+
+def test_an_error_inside_a_stream_is_a_failure():
+    stream = _TimedStream()
+    stream.feed(b'data: {"error": {"message": "engine died"}}\n\ndata: [DONE]\n\n')
+    assert stream.ended().error == "engine died"
+
+
+def test_a_stream_without_usage_is_a_failure():
+    stream = _TimedStream()
+    stream.feed(b'data: {"choices":[{"text":"c"}]}\n\ndata: [DONE]\n\n')
+    assert "no usage" in (stream.ended().error or "")

@@ -1,0 +1,33 @@
+"""A server process around the fake engine, for tests of its life. Prints its port, then READY."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+from server_fakes import FakeEngine, fake_config
+
+from octavo.server.listen import listen
+from octavo.server.run import serve
+
+
+def main() -> int:
+    wishes = json.loads(sys.argv[1])
+    config = fake_config(port=0, **wishes.get("config", {}))
+    listener = listen(config.server)
+    print(listener.getsockname()[1], flush=True)
+
+    async def start() -> FakeEngine:
+        await asyncio.sleep(wishes.get("start_s", 0))
+        if wishes.get("fails"):
+            raise RuntimeError("the model is broken")
+        return FakeEngine(config, **wishes.get("engine", {}))
+
+    status = asyncio.run(serve(start, config, listener, on_ready=lambda _: print("READY", flush=True)))
+    print("STOPPED", flush=True)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,251 @@
+"""A fake engine and tokenizer: one character is one token, answers are known in advance."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from octavo.base.errors import EngineError, ErrorCode, RequestError
+from octavo.config.root import EngineConfig
+from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from octavo.messages.kv import KVPlan
+from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.result import CoreStats
+from octavo.messages.start import CoreReady
+
+BOS, EOS = 256, 257
+VOCAB = 300
+MAX_TOKENS = 512
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+class FakeTokenizer:
+    """Latin-1 characters are tokens; 'X' anywhere in a template stands for nothing special."""
+
+    bos_token_id: int | None = BOS
+    chat_template: str | None = "fake"
+
+    def __init__(self) -> None:
+        self.rendered: list[dict[str, Any]] = []
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        ids = [ord(char) % 256 for char in text]
+        return [BOS, *ids] if add_special_tokens and self.bos_token_id is not None else ids
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        special = "" if skip_special_tokens else "<s>"
+        return "".join(chr(i) if i < 256 else special for i in ids)
+
+    def token_text(self, token_id: int) -> str:
+        return chr(token_id) if token_id < 256 else f"<{token_id}>"
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return self.token_text(token_id).encode()
+
+    def max_chars_for(self, max_tokens: int) -> int:
+        return 8 * max_tokens
+
+    def encode_chat(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        documents: list[dict[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        chat_template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        if self.chat_template is None:
+            raise RequestError("no template", code=ErrorCode.TEMPLATE_FAILED, param="messages")
+        if add_generation_prompt and continue_final_message:
+            raise RequestError("exclude each other", param="continue_final_message")
+        self.rendered.append(
+            {
+                "messages": messages,
+                "documents": documents,
+                "add_generation_prompt": add_generation_prompt,
+                "continue_final_message": continue_final_message,
+                "chat_template": chat_template,
+                "template_kwargs": dict(template_kwargs or {}),
+            }
+        )
+        text = "".join(f"[{m['role']}]{m['content']}" for m in messages)
+        return self.encode(text + ("[assistant]" if add_generation_prompt else ""), False)
+
+
+def answer_text(prompt: Sequence[int], index: int, length: int) -> str:
+    """What sample `index` says to a prompt."""
+    start = sum(prompt) + index
+    return "".join(ALPHABET[(start + k) % 26] for k in range(length))
+
+
+@dataclass
+class FakeEngine:
+    """Deterministic; counts what is open and what was aborted."""
+
+    config: EngineConfig
+    tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
+    default_sampling: dict[str, Any] = field(default_factory=dict)
+    max_request_tokens: int = MAX_TOKENS
+    vocab_size: int = VOCAB
+    delay_s: float = 0.0
+    stall_at: int | None = None
+    """Token at which answers wait for ever."""
+    fail_at: int | None = None
+    """Token at which answers fail with EngineError (0: before the first)."""
+    crash_at: int | None = None
+    """The same with an exception that is a bug."""
+    refuse: Exception | None = None
+    health: Exception | None = None
+    num_open: int = 0
+    num_aborted: int = 0
+    num_started: int = 0
+    seen: list[tuple[list[int], SamplingParams, dict[str, Any]]] = field(default_factory=list)
+    listeners: list[Callable[[CoreStats], None]] = field(default_factory=list)
+    is_shut_down: bool = False
+
+    def __post_init__(self) -> None:
+        plan = KVPlan(block_size=16, num_blocks=64, groups=[], page_bytes=1)
+        self.ready = CoreReady(
+            plan=plan,
+            max_request_tokens=self.max_request_tokens,
+            vocab_size=self.vocab_size,
+            memory_bytes={},
+            seconds={},
+        )
+
+    def generate(
+        self,
+        prompt: str | list[int],
+        params: SamplingParams,
+        *,
+        request_id: str | None = None,
+        priority: int = 0,
+        cache_salt: str | None = None,
+    ) -> AsyncIterator[RequestOutput]:
+        if self.refuse is not None:
+            raise self.refuse
+        params.check(self.vocab_size)
+        assert isinstance(prompt, list) and prompt, "the server tokenizes"
+        assert all(0 <= token < self.vocab_size for token in prompt)
+        assert len(prompt) + (params.max_tokens or 1) <= self.max_request_tokens
+        self.seen.append((prompt, params, {"priority": priority, "cache_salt": cache_salt}))
+        return self._stream(prompt, params, request_id or "id")
+
+    async def _stream(
+        self, prompt: list[int], params: SamplingParams, request_id: str
+    ) -> AsyncIterator[RequestOutput]:
+        self.num_open += 1
+        self.num_started += 1
+        is_done = False
+        length = params.max_tokens or 8
+        texts = [answer_text(prompt, index, length) for index in range(params.n)]
+        metrics = RequestMetrics(arrival_time=time.monotonic(), num_prompt_tokens=len(prompt))
+        metrics.first_scheduled_time = time.monotonic()
+        try:
+            for position in range(length):
+                await self._trouble(position)
+                await asyncio.sleep(self.delay_s)
+                metrics.last_token_time = time.monotonic()
+                metrics.first_token_time = metrics.first_token_time or metrics.last_token_time
+                metrics.num_output_tokens += params.n
+                is_last = position == length - 1
+                if is_last:
+                    metrics.finished_time = time.monotonic()
+                if params.output_kind is RequestOutputKind.FINAL_ONLY and not is_last:
+                    continue
+                whole = params.output_kind is RequestOutputKind.FINAL_ONLY
+                is_done = is_last
+                yield self._output(prompt, params, request_id, texts, position, whole, is_last, metrics)
+        finally:
+            self.num_open -= 1
+            if not is_done:
+                self.num_aborted += 1
+
+    async def _trouble(self, position: int) -> None:
+        if self.fail_at == position:
+            raise EngineError("The step failed.")
+        if self.crash_at == position:
+            raise ZeroDivisionError("a secret detail")
+        while self.stall_at == position:
+            await asyncio.sleep(0.005)
+            if self.is_shut_down:
+                raise EngineError("The server is shutting down.", code=ErrorCode.SHUTTING_DOWN)
+
+    def _output(
+        self,
+        prompt: list[int],
+        params: SamplingParams,
+        request_id: str,
+        texts: list[str],
+        position: int,
+        whole: bool,
+        is_last: bool,
+        metrics: RequestMetrics,
+    ) -> RequestOutput:
+        begin = 0 if whole else position
+        outputs = []
+        for index, text in enumerate(texts):
+            part = text[begin : position + 1]
+            ids = [ord(char) for char in part]
+            outputs.append(
+                CompletionOutput(
+                    index=index,
+                    text=part,
+                    token_ids=ids,
+                    logprobs=None
+                    if params.logprobs is None
+                    else [position_of(i, params.logprobs) for i in ids],
+                    finish_reason="length" if is_last else None,
+                )
+            )
+        shows_prompt = params.prompt_logprobs is not None and (whole or position == 0)
+        return RequestOutput(
+            request_id=request_id,
+            prompt=None,
+            prompt_token_ids=prompt,
+            prompt_logprobs=[None, *(position_of(i, params.prompt_logprobs or 0) for i in prompt[1:])]
+            if shows_prompt
+            else None,
+            outputs=outputs,
+            finished=is_last,
+            metrics=metrics,
+            num_cached_tokens=len(prompt) // 2,
+        )
+
+    async def check_health(self) -> None:
+        if self.health is not None:
+            raise self.health
+
+    def stats(self) -> CoreStats:
+        return CoreStats(
+            num_running=self.num_open, num_blocks=64, num_free_blocks=48, prompt_tokens=7, generation_tokens=9
+        )
+
+    def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
+        self.listeners.append(listener)
+
+    async def drain(self, timeout_s: float) -> None:
+        self.is_shut_down = True
+
+    async def shutdown(self) -> None:
+        self.is_shut_down = True
+
+
+def position_of(token_id: int, top: int) -> dict[int, Logprob]:
+    """The token itself at -1 with rank 2, then the best ones: the next characters, likelier first."""
+    position = {token_id: Logprob(-1.0, 2, chr(token_id % 256))}
+    for rank in range(1, top + 1):
+        other = (token_id + rank) % 256
+        position[other] = Logprob(-0.5 * rank if rank < 3 else float("-inf"), rank, chr(other))
+    return position
+
+
+def fake_config(**options: Any) -> EngineConfig:
+    return EngineConfig.from_options(
+        {"served_model_name": ["fake", "alias"], "max_model_len": MAX_TOKENS, **options}
+    )

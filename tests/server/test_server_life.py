@@ -1,0 +1,191 @@
+"""A server process from its first second to its last: ports, loading, draining, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import until
+
+from octavo.base.errors import ConfigError
+from octavo.config.server import ServerConfig
+from octavo.server.listen import listen
+
+HERE = Path(__file__).parent
+Starter = Callable[..., "ServerProcess"]
+
+
+class ServerProcess:
+    """A child that serves; always ended by the fixture."""
+
+    def __init__(self, wishes: dict[str, Any]) -> None:
+        root = HERE.parent.parent
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "serve_fake.py"), json.dumps(wishes)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{HERE}"},
+        )
+        self.url = f"http://127.0.0.1:{self.line()}"
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def wait_ready(self) -> None:
+        assert self.line() == "READY"
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=10)
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def exit_status(self) -> int:
+        return self.process.wait(timeout=15)
+
+
+@pytest.fixture
+def start() -> Iterator[Starter]:
+    servers: list[ServerProcess] = []
+
+    def make(**wishes: Any) -> ServerProcess:
+        servers.append(ServerProcess(wishes))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.process.kill()
+        server.process.communicate()
+
+
+class Stream:
+    """A streamed completion read in a thread."""
+
+    def __init__(self, server: ServerProcess, max_tokens: int = 100) -> None:
+        self.lines: list[str] = []
+        body = {"prompt": "x", "stream": True, "max_tokens": max_tokens}
+        self._thread = threading.Thread(target=self._read, args=(server.url + "/v1/completions", body))
+        self._thread.start()
+        until(lambda: bool(self.lines))
+
+    def _read(self, url: str, body: dict[str, Any]) -> None:
+        with httpx.stream("POST", url, json=body, timeout=30) as response:
+            for line in response.iter_lines():
+                if line:
+                    self.lines.append(line)
+
+    def join(self) -> list[str]:
+        self._thread.join(timeout=30)
+        return self.lines
+
+
+def is_ready(server: ServerProcess) -> int:
+    return server.get("/readyz").status_code
+
+
+def test_probes_are_answered_while_the_model_loads(start: Starter) -> None:
+    server = start(start_s=1.0)
+    assert server.get("/livez").json() == {"status": "starting"}
+    response = server.get("/readyz")
+    assert response.status_code == 503 and response.json()["error"]["code"] == "not_ready"
+    assert response.headers["retry-after"]
+    server.wait_ready()
+    assert is_ready(server) == 200
+    server.signal()
+    assert server.exit_status() == 0
+
+
+def test_a_signal_while_loading_stops(start: Starter) -> None:
+    server = start(start_s=60)
+    assert server.get("/livez").status_code == 200
+    server.signal(signal.SIGINT)
+    assert server.exit_status() == 0
+
+
+def test_a_start_that_fails_ends_the_process(start: Starter) -> None:
+    server = start(fails=True)
+    assert server.exit_status() != 0
+
+
+def test_drain_lets_running_streams_finish(start: Starter) -> None:
+    server = start(engine={"delay_s": 0.02})
+    server.wait_ready()
+    stream = Stream(server)
+    server.signal()
+    until(lambda: is_ready(server) == 503)
+    refused = httpx.post(server.url + "/v1/completions", json={"prompt": "x"})
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "shutting_down"
+    assert server.get("/livez").status_code == 200
+    lines = stream.join()
+    assert len(lines) == 101 and '"finish_reason":"length"' in lines[-2] and lines[-1] == "data: [DONE]"
+    assert server.exit_status() == 0
+
+
+@pytest.mark.parametrize("num_signals", [1, 2])
+def test_streams_that_may_not_finish_get_a_last_event(start: Starter, num_signals: int) -> None:
+    # One signal: the time to drain passes. Two: nobody waits for it.
+    timeout = 0.3 if num_signals == 1 else 60.0
+    server = start(engine={"stall_at": 3}, config={"shutdown_timeout": timeout})
+    server.wait_ready()
+    stream = Stream(server)
+    began = time.monotonic()
+    server.signal()
+    if num_signals == 2:
+        until(lambda: is_ready(server) == 503)
+        server.signal()
+    lines = stream.join()
+    assert lines[-1] == "data: [DONE]"
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
+    assert server.exit_status() == 0
+    assert time.monotonic() - began < 30, "far below the time to drain"
+
+
+def test_h23_a_taken_port_is_told_before_anything_else() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="address already in use") as error:
+            listen(ServerConfig(port=taken.getsockname()[1]))
+    assert error.value.param == "port"
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"port": 70000}, "port"),
+        ({"host": "198.51.100.7"}, "port"),
+        ({"host": "no such host"}, "host"),
+        ({"uds": "/tmp/" + "x" * 200}, "uds"),
+        ({"uds": "/no/such/folder/socket"}, "uds"),
+    ],
+)
+def test_h23_addresses_that_cannot_be(options: dict[str, Any], param: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        listen(ServerConfig(**options))
+    assert error.value.param == param
+
+
+def test_a_dead_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
+    config = ServerConfig(uds=str(tmp_path / "s"))
+    listen(config).close()
+    alive = listen(config)
+    with pytest.raises(ConfigError, match="in use"):
+        listen(config)
+    alive.close()
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ConfigError):
+        listen(ServerConfig(uds=str(tmp_path / "file")))
+    assert (tmp_path / "file").read_text() == "precious"

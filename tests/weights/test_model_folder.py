@@ -1,0 +1,348 @@
+"""Model folders: shards, links, pipes, pickle; what is opened as what; configs that lie; dummy weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import write_config
+from crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_gguf
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from octavo.base.errors import ModelFileError
+from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
+from octavo.weights.config_json import context_length, read_config
+
+Weights = dict[str, torch.Tensor]
+
+
+def refused(path: Path, *words: str, load_format: str = "auto") -> None:
+    with pytest.raises(ModelFileError) as caught:
+        open_checkpoint(path, load_format)
+    for word in words:
+        assert word in caught.value.message
+
+
+def shard(
+    folder: Path, weights: Weights, file_names: tuple[str, str] = ("a.safetensors", "b.safetensors")
+) -> None:
+    """Replace the folder's one file by two and an index."""
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    halves = {file_names[0]: names[::2], file_names[1]: names[1::2]}
+    for file_name, half in halves.items():
+        save_file({name: weights[name] for name in half}, folder / Path(file_name).name)
+    write_index(folder, {name: file_name for file_name, half in halves.items() for name in half})
+
+
+def write_index(folder: Path, weight_map: Any) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_one_file(tiny_folder: Path, tiny_weights: Weights) -> None:
+    (tiny_folder / "generation_config.json").write_text('{"temperature": 0.6, "eos_token_id": [1, 2]}')
+    checkpoint = open_checkpoint(tiny_folder)
+    assert (checkpoint.name, checkpoint.format, checkpoint.stored_dtype) == (
+        "tiny-llama",
+        "safetensors",
+        "float32",
+    )
+    assert checkpoint.config == TINY_CONFIG
+    assert checkpoint.generation_config == {"temperature": 0.6, "eos_token_id": [1, 2]}
+    assert checkpoint.tokenizer_source().folder == tiny_folder
+    facts = checkpoint_facts(checkpoint)
+    assert (facts.architecture, facts.model_max_len, facts.vocab_size) == ("LlamaForCausalLM", 128, VOCAB)
+    assert set(checkpoint.tensor_names()) == set(tiny_weights)
+    for name, tensor in tiny_weights.items():
+        assert checkpoint.shape(name) == tuple(tensor.shape)
+        assert torch.equal(checkpoint.load(name), tensor)
+        assert torch.equal(checkpoint.load(name, torch.bfloat16), tensor.bfloat16())
+    kept = checkpoint.load("model.norm.weight", torch.float32)
+    assert kept.data_ptr() == checkpoint.load("model.norm.weight").data_ptr()
+    checkpoint.close()
+    assert torch.equal(kept, tiny_weights["model.norm.weight"])
+    with pytest.raises(ModelFileError, match=r"model\.norm"):
+        checkpoint.load("model.norm.weight")
+
+
+def test_shards(tiny_folder: Path, tiny_weights: Weights) -> None:
+    shard(tiny_folder, tiny_weights)
+    checkpoint = open_checkpoint(tiny_folder)
+    assert set(checkpoint.tensor_names()) == set(tiny_weights)
+    for name, tensor in tiny_weights.items():
+        assert torch.equal(checkpoint.load(name), tensor)
+
+
+def test_what_transformers_saves(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**TINY_CONFIG | {"tie_word_embeddings": False}))
+    model.save_pretrained(tmp_path / "saved", max_shard_size="20KB")
+    checkpoint = open_checkpoint(tmp_path / "saved")
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(checkpoint.load(name), tensor)
+    assert checkpoint_facts(checkpoint).model_max_len == 128
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert set(again.state_dict()) == set(checkpoint.tensor_names())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside.safetensors",
+        "/etc/x.safetensors",
+        "sub/a.safetensors",
+        "a\\b.safetensors",
+        "n\0.safetensors",
+    ],
+)
+def test_shard_names_stay_in_the_folder(tiny_folder: Path, tiny_weights: Weights, name: str) -> None:
+    shutil.copy(tiny_folder / "model.safetensors", tiny_folder.parent / "outside.safetensors")
+    (tiny_folder / "model.safetensors").unlink()
+    write_index(tiny_folder, dict.fromkeys(tiny_weights, name))
+    refused(tiny_folder, "plain name")
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl"])
+def test_pickle_is_refused(tiny_folder: Path, tiny_weights: Weights, name: str) -> None:
+    (tiny_folder / "model.safetensors").rename(tiny_folder / name)
+    refused(tiny_folder, name, "save_pretrained")
+    refused(tiny_folder / name, name, "save_pretrained")
+    write_index(tiny_folder, dict.fromkeys(tiny_weights, name))
+    refused(tiny_folder, name, "safetensors")
+
+
+def test_index_lies(tiny_folder: Path, tiny_weights: Weights) -> None:
+    shard(tiny_folder, tiny_weights)
+    names = sorted(tiny_weights)
+    write_index(tiny_folder, dict.fromkeys(names, "a.safetensors"))
+    refused(tiny_folder, names[1])
+    write_index(tiny_folder, dict.fromkeys(names, "gone.safetensors"))
+    refused(tiny_folder, "gone.safetensors")
+    write_index(tiny_folder, dict.fromkeys(names, 3))
+    refused(tiny_folder, "weight_map")
+    write_index(tiny_folder, {})
+    refused(tiny_folder, "weight_map")
+    (tiny_folder / "model.safetensors.index.json").write_text("[1]")
+    refused(tiny_folder, "index.json")
+    (tiny_folder / "model.safetensors.index.json").unlink()
+    refused(tiny_folder, "index.json", "2")
+
+
+def test_links_must_stay_inside(tiny_folder: Path) -> None:
+    outside = tiny_folder.parent / "elsewhere.safetensors"
+    (tiny_folder / "model.safetensors").rename(outside)
+    (tiny_folder / "model.safetensors").symlink_to(outside)
+    refused(tiny_folder, "model.safetensors", "link")
+    (tiny_folder / "model.safetensors").unlink()
+    outside.rename(tiny_folder / "real.safetensors")
+    (tiny_folder / "model.safetensors").symlink_to("real.safetensors")
+    assert open_checkpoint(tiny_folder).tensor_names()
+    (tiny_folder / "config.json").rename(tiny_folder.parent / "config.json")
+    (tiny_folder / "config.json").symlink_to("../config.json")
+    refused(tiny_folder, "config.json", "link")
+    (tiny_folder / "config.json").unlink()
+    (tiny_folder / "config.json").symlink_to("config.json")
+    refused(tiny_folder, "config.json")
+
+
+def test_hugging_face_cache_layout(tiny_folder: Path) -> None:
+    entry = tiny_folder.parent / "models--org--Tiny-Llama"
+    snapshot = entry / "snapshots" / "0123abc"
+    snapshot.mkdir(parents=True)
+    (entry / "blobs").mkdir()
+    for index, name in enumerate(("config.json", "model.safetensors")):
+        shutil.copy(tiny_folder / name, entry / "blobs" / str(index))
+        (snapshot / name).symlink_to(f"../../blobs/{index}")
+    checkpoint = open_checkpoint(snapshot)
+    assert checkpoint.name == "Tiny-Llama"
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").symlink_to(tiny_folder / "model.safetensors")
+    refused(snapshot, "link")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "generation_config.json"])
+def test_pipes_and_folders_do_not_block(tiny_folder: Path, name: str) -> None:
+    path = tiny_folder / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    refused(tiny_folder, name, "regular")
+    path.unlink()
+    path.mkdir()
+    refused(tiny_folder, name, "regular")
+
+
+def test_a_pipe_as_gguf(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.gguf")
+    refused(tmp_path / "model.gguf", "regular")
+    refused(tmp_path / "gone.gguf", "gone.gguf")
+    (tmp_path / "empty.gguf").touch()
+    refused(tmp_path / "empty.gguf", "empty")
+
+
+def test_what_is_opened_as_what(tiny_folder: Path, tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "m.gguf")
+    assert open_checkpoint(file).format == "gguf"
+    assert open_checkpoint(tiny_folder, "safetensors").format == "safetensors"
+    assert open_checkpoint(tiny_folder, "dummy").format == "dummy"
+    assert open_checkpoint(file, "dummy").format == "dummy"
+    refused(file, "folder", load_format="safetensors")
+    refused(tiny_folder, ".gguf", load_format="gguf")
+    refused(tiny_folder / "model.safetensors", "folder")
+    refused(tiny_folder, "pickle", load_format="pickle")
+    shutil.copy(file, tiny_folder / "one.gguf")
+    assert open_checkpoint(tiny_folder).format == "safetensors"
+    assert open_checkpoint(tiny_folder, "gguf").format == "gguf"
+    (tiny_folder / "model.safetensors").unlink()
+    assert open_checkpoint(tiny_folder).format == "gguf"
+    shutil.copy(file, tiny_folder / "two.gguf")
+    refused(tiny_folder, "one.gguf", "two.gguf")
+    for name in ("one.gguf", "two.gguf"):
+        (tiny_folder / name).unlink()
+    refused(tiny_folder, "no weights")
+    (tiny_folder / "config.json").unlink()
+    refused(tiny_folder, "config.json", load_format="dummy")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("Qwen2.5-0.5B-Instruct-Q4_K_M", "Qwen2.5-0.5B-Instruct"),
+        ("Llama-3.2-1B.IQ4_XS", "Llama-3.2-1B"),
+        ("tiny-bf16", "tiny"),
+        ("tiny_fp16", "tiny"),
+        ("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct"),
+    ],
+)
+def test_names_of_gguf_files(tmp_path: Path, name: str, kept: str) -> None:
+    assert open_checkpoint(write_gguf(tmp_path / f"{name}.gguf")).name == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vocab_size": 41}, ["41", "40"]),
+        ({"num_attention_heads": 3, "num_key_value_heads": 3}, ["32", "3"]),
+        ({"num_key_value_heads": 3}, ["4", "3"]),
+        ({"num_hidden_layers": 3}, ["3", "2"]),
+        ({"num_hidden_layers": 10**6}, ["1000000", "1024"]),
+        ({"num_hidden_layers": 0}, ["num_hidden_layers", "0"]),
+        ({"num_hidden_layers": "2"}, ["num_hidden_layers"]),
+        ({"num_hidden_layers": True}, ["num_hidden_layers"]),
+        ({"max_position_embeddings": 2**40}, [str(2**40), str(2**24)]),
+        ({"hidden_size": 64}, ["64", "32"]),
+        ({"intermediate_size": 48}, ["48", "64"]),
+        ({"head_dim": 16}, ["64", "32"]),
+        ({"tie_word_embeddings": False}, ["lm_head.weight"]),
+        ({"rope_theta": float("nan")}, ["rope_theta", "nan"]),
+        ({"rms_norm_eps": -1e-5}, ["rms_norm_eps"]),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, ["factor", "0"]),
+        ({"rope_scaling": {"type": "linear", "factor": float("nan")}}, ["factor", "nan"]),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, ["0.5", "1"]),
+        ({"rope_scaling": {"rope_type": "linear", "factor": "4"}}, ["factor"]),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 10**400}}, ["factor"]),
+        ({"rope_scaling": [4]}, ["rope_scaling"]),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 0.0}}}, ["rope_theta"]),
+        ({"rope_parameters": {"low_freq_factor": 4.0, "high_freq_factor": 1.0}}, ["4.0", "1.0"]),
+        ({"quantization_config": {"quant_method": "awq"}}, ["awq", "GGUF"]),
+    ],
+)
+def test_config_lies(tiny_folder: Path, changes: dict[str, Any], words: list[str]) -> None:
+    write_config(tiny_folder, **changes)
+    refused(tiny_folder, *words)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "null", "{", '{"a":' * 20000, "\ufffe", '{"hidden_size": ' + "9" * 5000 + "}"]
+)
+def test_configs_that_are_not_json_objects(tiny_folder: Path, text: str) -> None:
+    (tiny_folder / "config.json").write_text(text)
+    refused(tiny_folder, "config.json")
+
+
+def test_code_named_by_a_config_is_not_run(tiny_folder: Path) -> None:
+    (tiny_folder / "evil.py").write_text("raise SystemExit('this code ran')")
+    write_config(tiny_folder, auto_map={"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.Config"})
+    assert open_checkpoint(tiny_folder).tensor_names()
+
+
+def test_nested_config(tiny_folder: Path) -> None:
+    outer = {"model_type": "some_vlm", "architectures": ["SomeVLM"], "text_config": TINY_CONFIG}
+    (tiny_folder / "config.json").write_text(json.dumps(outer))
+    checkpoint = open_checkpoint(tiny_folder)
+    assert checkpoint.config == outer
+    facts = checkpoint_facts(checkpoint)
+    assert (facts.architecture, facts.vocab_size, facts.model_max_len) == ("SomeVLM", VOCAB, 128)
+    outer["text_config"] = TINY_CONFIG | {"vocab_size": 99}
+    (tiny_folder / "config.json").write_text(json.dumps(outer))
+    refused(tiny_folder, "99", "40")
+
+
+@pytest.mark.parametrize(
+    ("changes", "length"),
+    [
+        ({}, 128),
+        ({"rope_scaling": None}, 128),
+        ({"rope_scaling": {"rope_type": "default"}}, 128),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 512),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, 256),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}, 256),
+        (
+            {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 16}},
+            128,
+        ),
+        ({"rope_scaling": {"rope_type": "longrope", "factor": 8.0}}, 128),
+        ({"model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 128),
+    ],
+)
+def test_context_length(tmp_path: Path, changes: dict[str, Any], length: int) -> None:
+    write_config(tmp_path, **changes)
+    assert context_length(read_config(tmp_path)) == length
+
+
+def test_context_length_must_be_known_and_sane(tmp_path: Path) -> None:
+    write_config(tmp_path, rope_scaling={"type": "linear", "factor": 1e9})
+    with pytest.raises(ModelFileError, match="positions"):
+        context_length(read_config(tmp_path))
+    with pytest.raises(ModelFileError, match="max_position_embeddings"):
+        context_length({})
+
+
+def test_dummy_weights(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    first, second = (open_checkpoint(tmp_path, "dummy") for _ in range(2))
+    model = LlamaForCausalLM(LlamaConfig(**TINY_CONFIG))
+    shapes = {
+        name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name != "lm_head.weight"
+    }
+    assert {name: first.shape(name) for name in first.tensor_names()} == shapes
+    for name, shape in shapes.items():
+        tensor = first.load(name, torch.bfloat16)
+        assert (tensor.shape, tensor.dtype) == (shape, torch.bfloat16)
+        assert torch.equal(tensor, second.load(name, torch.bfloat16))
+    assert first.load("model.norm.weight").unique().tolist() == [1.0]
+    query = [first.load(f"model.layers.{index}.self_attn.q_proj.weight") for index in range(2)]
+    assert not torch.equal(*query)
+    assert 0.015 < query[0].std().item() < 0.025
+    assert first.stored_dtype == "float32"
+    refused(tmp_path, "weights")
+    with pytest.raises(ModelFileError, match="other"):
+        first.load("other")
+    write_config(tmp_path, model_type="mamba")
+    refused(tmp_path, "mamba", load_format="dummy")
+
+
+def test_dummy_weights_of_a_gguf(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", LLAMA_KEYS, llama_tensors())
+    dummy, real = open_checkpoint(path, "dummy"), open_checkpoint(path)
+    assert dummy.tensor_names() == real.tensor_names()
+    assert dummy.config == real.config
+    assert dummy.tokenizer_source() == real.tokenizer_source()
+    name = "model.layers.0.self_attn.k_proj.weight"
+    assert dummy.load(name).shape == real.load(name).shape
+    assert not torch.equal(dummy.load(name), real.load(name))

@@ -1,0 +1,95 @@
+"""Worker: facts after loading, memory accounting, refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from octavo.base.errors import ModelFileError
+from octavo.config.cache import CacheConfig
+from octavo.config.schedule import ScheduleConfig
+from octavo.messages.kv import KVKind
+from octavo.worker import memory
+from tests.worker.step_driver import Driver, make_model, random_tokens
+
+SIZES = {"hidden_size": 60, "vocab_size": 131}
+CPU = torch.device("cpu")
+
+
+def test_facts(tmp_path: Path) -> None:
+    path, model = make_model(tmp_path, "mistral", sliding_window=9)
+    facts = Driver(path).facts
+    assert [spec.kind for spec in facts.kv_layers] == [KVKind.SLIDING_WINDOW] * 3
+    assert facts.kv_layers[0].window == 9
+    assert facts.kv_layers[0].bytes_per_token == 2 * 2 * 24 * 4
+    assert facts.vocab_size == 131
+    # The embedding is used as it lies in the file; the head and the rest are copied.
+    assert facts.memory_bytes["weights_mapped"] == 131 * 60 * 4
+    total = sum(parameter.numel() * 4 for parameter in model.parameters())
+    assert facts.memory_bytes["weights"] + facts.memory_bytes["weights_mapped"] == total
+    assert facts.available_bytes > 0
+    assert facts.seconds["weights"] > 0
+
+
+def test_tied_weights_are_held_once(tmp_path: Path) -> None:
+    path, model = make_model(tmp_path, tie_word_embeddings=True)
+    facts = Driver(path).facts
+    assert facts.memory_bytes["weights"] == sum(p.numel() * 4 for p in model.parameters())
+    assert facts.memory_bytes["weights_mapped"] == 0
+
+
+def test_mapped_weights_survive_the_checkpoint(tmp_path: Path) -> None:
+    """The worker closes its checkpoint after loading; mapped tensors stay good."""
+    path, _ = make_model(tmp_path)
+    driver = Driver(path)
+    driver.add(0, random_tokens(4))
+    assert driver.step({0: 4}).rows == [0]
+
+
+def test_shutdown_twice(tmp_path: Path) -> None:
+    path, _ = make_model(tmp_path)
+    driver = Driver(path)
+    driver.worker.shutdown()
+    driver.worker.shutdown()
+
+
+def test_unknown_architecture(tmp_path: Path) -> None:
+    path, _ = make_model(tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "architectures": ["FooForCausalLM"]}))
+    with pytest.raises(ModelFileError, match=r"FooForCausalLM\. Supported: LlamaForCausalLM, Mistral"):
+        Driver(path)
+
+
+def test_kv_cache_bytes_are_half_of_the_share() -> None:
+    schedule = ScheduleConfig(max_num_batched_tokens=32)
+    cache = CacheConfig(memory_utilization=0.5)
+    found = memory.kv_cache_bytes(cache, schedule, **SIZES, device=CPU)
+    step = memory.step_bytes(schedule, **SIZES)
+    assert found == pytest.approx(memory.available_bytes() * 0.25 - step, rel=0.3)
+
+
+def test_kv_cache_bytes_as_wished() -> None:
+    cache = CacheConfig(kv_cache_memory_bytes=12345)
+    schedule = ScheduleConfig(max_num_batched_tokens=32)
+    assert memory.kv_cache_bytes(cache, schedule, **SIZES, device=CPU) == 12345
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")],
+)
+def test_a_container_has_less(
+    tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.available_bytes() > 1000
+    (tmp_path / names[0]).parent.mkdir(exist_ok=True)
+    (tmp_path / names[0]).write_text("5000\n")
+    (tmp_path / names[1]).write_text("4000\n")
+    assert memory.available_bytes() == 1000
+    (tmp_path / names[0]).write_text("max\n")
+    assert memory.available_bytes() > 1000
