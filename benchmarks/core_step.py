@@ -1,4 +1,4 @@
-"""Core time of one step, schedule and update apart, with N decoding requests and an executor that does nothing.
+"""Core time of one step, schedule and update apart: N decoding requests, an executor that does nothing.
 
 python benchmarks/core_step.py --out results.json
 """
@@ -124,7 +124,8 @@ def main() -> None:
             gc.collect()
             line = measure(num_requests, layers, arguments.steps)
             results.append(line)
-            print(f"{layers:8}{num_requests:>9} | {line['schedule_p50_us']:>13}{line['schedule_p99_us']:>8} | "
+            print(f"{layers:8}{num_requests:>9} | "
+                  f"{line['schedule_p50_us']:>13}{line['schedule_p99_us']:>8} | "
                   f"{line['update_p50_us']:>11}{line['update_p99_us']:>8} | {line['total_p50_us']:>9}"
                   f"{line['total_p99_us']:>8}{line['total_min_us']:>8}")  # fmt: skip
     if arguments.out is not None:

@@ -99,12 +99,12 @@ def bench_serve(arguments: argparse.Namespace, port: int, concurrency: int, requ
 
 def transformers_generate(arguments: argparse.Namespace, model: Path) -> dict[str, Any]:
     import torch
-    from transformers import AutoModelForCausalLM
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from tests.reference import load_reference
 
     began = time.monotonic()
-    peer = AutoModelForCausalLM.from_pretrained(
-        str(model.parent), gguf_file=model.name, dtype=torch.float32
-    ).eval()
+    peer = load_reference(model)
     rows: dict[str, Any] = {"load_s": round(time.monotonic() - began, 2)}
     generator = random.Random(0)
     for concurrency in arguments.concurrency:

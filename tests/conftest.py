@@ -24,7 +24,7 @@ def default_model_path() -> Path:
     from octavo.weights.sources.find import find_model
 
     try:
-        return find_model(DEFAULT_MODEL)
+        return find_model(DEFAULT_MODEL, offline=False)
     except OctavoError as error:
         if os.environ.get("CI"):
             raise

@@ -17,7 +17,7 @@ from octavo.cli.command import Command
 from octavo.cli.pull import stored_bytes
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, given_options
-from octavo.config.resolve import DeviceFacts, Resolved, resolve
+from octavo.config.resolve import Resolved, local_device, resolve
 from octavo.config.root import EngineConfig, iter_options
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _run(parsed: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(path, model.load_format)
     try:
         facts = checkpoint_facts(checkpoint)
-        resolved = resolve(wishes, facts, DeviceFacts(kind="cpu", has_fast_bfloat16=False))
+        resolved = resolve(wishes, facts, local_device())
         report = describe_model(checkpoint, facts.architecture, resolved.config)
     finally:
         checkpoint.close()

@@ -41,6 +41,11 @@ class DeviceFacts:
     has_fast_bfloat16: bool
 
 
+def local_device() -> DeviceFacts:
+    """The device that this machine's engine runs on."""
+    return DeviceFacts(kind="cpu", has_fast_bfloat16=False)
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why an option has its value."""

@@ -49,7 +49,10 @@ class EngineConfig:
                 near = get_close_matches(key, spellings, n=3)
                 hint = f" Did you mean {' or '.join(near)}?" if near else ""
                 raise ConfigError(f"There is no option {name!r}.{hint}", param=name)
-            values.setdefault(spec.group, {})[spec.name] = spec.check(value)
+            group = values.setdefault(spec.group, {})
+            if spec.name in group:
+                raise ConfigError(f"{name!r} is given twice: it is another name of {spec.name!r}.", param=name)
+            group[spec.name] = spec.check(value)
         return cls(**{name: group(**values.get(name, {})) for name, group in GROUPS.items()})
 
     def option_values(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
-from octavo.config.resolve import DeviceFacts, Reason, resolve
+from octavo.config.resolve import Reason, local_device, resolve
 from octavo.config.root import EngineConfig
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -58,7 +58,7 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
         checkpoint = open_checkpoint(path, model.load_format)
     with _timed(seconds, "tokenizer"):
         tokenizer = _tokenizer(wishes, checkpoint)
-    resolved = resolve(wishes, checkpoint_facts(checkpoint), DeviceFacts(kind="cpu", has_fast_bfloat16=False))
+    resolved = resolve(wishes, checkpoint_facts(checkpoint), local_device())
     loaded = Loaded(
         config=resolved.config,
         reasons=resolved.reasons,

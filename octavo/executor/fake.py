@@ -92,7 +92,10 @@ class FakeExecutor:
         self._rows: dict[int, _Row] = {}
         self._groups: list[KVGroup] = []
         self._block_size = 0
+        self._foreign: array[int] = array("I")
         self._pages: list[list[array[int]]] = []
+        self._written_by: list[int] = []
+        """Group that wrote a block last: what it keeps means nothing to another group's layers."""
 
     def start(self) -> WorkerFacts:
         return WorkerFacts(
@@ -107,6 +110,8 @@ class FakeExecutor:
         self._groups = plan.groups
         self._block_size = plan.block_size
         empty = array("I", [GARBAGE]) * plan.block_size
+        self._foreign = empty
+        self._written_by = [-1] * plan.num_blocks
         self._pages = [[empty[:] for _ in range(plan.num_blocks)] for _ in range(plan.num_tensors)]
 
     def submit(self, step: SchedulerOutput) -> None:
@@ -158,20 +163,22 @@ class FakeExecutor:
             start, end = row.num_computed, row.num_computed + count
             assert count > 0 and end <= len(row.tokens), f"row {number} has no tokens {start} to {end}"
             tokens = row.tokens[start:end] if number not in spoiled else array("I", [GARBAGE]) * count
-            for group, table in zip(self._groups, row.tables, strict=True):
-                for tensor in range(len(group.layers)):
-                    self._write(self._pages[tensor], table, start, tokens)
+            for group, table in enumerate(row.tables):
+                self._write(group, table, start, tokens)
             row.num_computed = end
 
-    def _write(self, pages: list[array[int]], table: list[int], start: int, tokens: array[int]) -> None:
+    def _write(self, group: int, table: list[int], start: int, tokens: array[int]) -> None:
         size = self._block_size
+        tensors = self._pages[: len(self._groups[group].layers)]
         done = 0
         while done < len(tokens):
             index, slot = divmod(start + done, size)
             count = min(size - slot, len(tokens) - done)
             block = table[index]
             assert block > 0, "a token would be written into the null block"
-            pages[block][slot : slot + count] = tokens[done : done + count]
+            self._written_by[block] = group
+            for pages in tensors:
+                pages[block][slot : slot + count] = tokens[done : done + count]
             done += count
 
     def _sample(self, step: SchedulerOutput, failed: dict[int, str]) -> StepOutput:
@@ -205,19 +212,20 @@ class FakeExecutor:
     def _next_token(self, row: _Row) -> int:
         seen = set()
         length = row.num_computed
-        for group, table in zip(self._groups, row.tables, strict=True):
+        for number, (group, table) in enumerate(zip(self._groups, row.tables, strict=True)):
             window = group.spec.window
             first = 0 if window is None else max(0, length - window)
-            pages = self._pages[length % len(group.layers)]
-            seen.add((window or 0, _digest(self._read(pages, table, first, length))))
+            seen.add((window or 0, _digest(self._read(number, table, first, length))))
         return _next_token(row.key, length, seen, self._vocab_size, self._eos_probability, self._eos_token_id)
 
-    def _read(self, pages: list[array[int]], table: list[int], first: int, end: int) -> array[int]:
+    def _read(self, group: int, table: list[int], first: int, end: int) -> array[int]:
+        """One of the group's layers, each in its turn."""
         size = self._block_size
+        pages = self._pages[end % len(self._groups[group].layers)]
         tokens: array[int] = array("I")
         start = first // size
         for block in table[start : (end - 1) // size + 1]:
-            tokens += pages[block]
+            tokens += pages[block] if self._written_by[block] == group else self._foreign
         return tokens[first - start * size : end - start * size]
 
     def _prompt_logprobs(self, row: _Row, start: int) -> list[TokenLogprobs]:

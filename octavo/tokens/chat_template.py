@@ -16,18 +16,14 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from octavo.base.errors import ConfigError, ErrorCode, RequestError
-from octavo.tokens.template_limits import (
-    MAX_EXTRA_CHARS,
-    Budget,
-    TemplateLimitError,
-    compile_template,
-    run_limited,
-)
+from octavo.tokens.template_budget import Budget, TemplateLimitError, run_limited
+from octavo.tokens.template_sandbox import compile_template
 
 if TYPE_CHECKING:
     from octavo.tokens.forgery import Guard
 
 MAX_DATA_DEPTH = 64
+MAX_EXTRA_CHARS = 1 << 20
 CACHED_TEMPLATES = 64
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 _INPUTS = {"messages", "conversation", "tools", "documents", "chat_template", "template_kwargs"}

@@ -63,6 +63,12 @@ def test_chat_and_open_loop(fake_server):
     assert fake_server.bodies[0]["messages"][0]["role"] == "user"
 
 
+def test_the_warm_up_does_not_fill_the_prefix_cache(fake_server):
+    assert run(fake_server, "--num-warmups", "3") == 0
+    first = [tuple(body["prompt"][:16]) for body in fake_server.bodies]
+    assert len(set(first)) == len(first) == 15
+
+
 def test_custom_data_keeps_the_models_own_end(fake_server, tmp_path):
     path = tmp_path / "data.jsonl"
     path.write_text('{"prompt": "hello", "output_len": 2}\n')

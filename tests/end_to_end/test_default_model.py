@@ -13,6 +13,7 @@ import pytest
 
 from octavo import LLM, RequestOutput, SamplingParams
 from tests.end_to_end.prompts import comparison_prompts
+from tests.reference import load_reference
 
 pytestmark = pytest.mark.real
 
@@ -34,12 +35,8 @@ MODES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def reference(default_model_path: Path) -> Any:
-    transformers = pytest.importorskip("transformers")
-    import torch
-
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        str(default_model_path.parent), gguf_file=default_model_path.name, dtype=torch.float32
-    ).eval()
+    """transformers' Llama on the file's tensors (tests/weights compares those with transformers' own reading)."""
+    return load_reference(default_model_path)
 
 
 def check(reference: Any, outputs: list[RequestOutput]) -> None:

@@ -32,6 +32,7 @@ def test_best_token_shows_what_is_not_finite():
 def test_best_tokens_with_many_ties(vocab, k):
     x = torch.randn(5, vocab, generator=torch.Generator().manual_seed(k)).mul(3).round() * 0.5
     x[2] = float("-inf")
+    x[3] = 0.0
     x[3, ::2] = -0.0
     values, ids = best_tokens(x, k)
     expected = torch.sort(x, dim=-1, descending=True, stable=True)

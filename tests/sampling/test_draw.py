@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from octavo.worker.sampling.draw import ONE, draw, exact_weights
+from octavo.worker.sampling.draw import ONE, draw, exact_weights, mass
 
 
 def by_hand(weights: list[int], uniform: float) -> int:
@@ -28,6 +28,20 @@ def test_ends_of_the_unit_interval_fall_on_the_first_and_last_possible_index():
     weights[:, 70], weights[:, 200] = 3.0, 5.0
     u = torch.tensor([0.0, 1.0 - 2.0**-53], dtype=torch.float64)
     assert draw(weights, u).tolist() == [70, 200]
+
+
+def test_the_last_uniform_number_stays_inside_any_total():
+    totals = torch.cat((2.0 ** torch.arange(41), 2.0 ** torch.arange(2, 41) - 1, 3.0 ** torch.arange(20)))
+    weights = torch.zeros(len(totals), 64)
+    weights[:, 5] = totals
+    last = torch.full((len(totals),), 1 - 2.0**-53, dtype=torch.float64)
+    assert draw(weights, last).eq(5).all()
+
+
+def test_masses_are_exact_where_float32_sums_are_not():
+    weights = torch.ones(1, 32)
+    weights[0, 0] = 2.0**39
+    assert mass(weights).item() == 2**39 + 31
 
 
 def test_a_border_belongs_to_the_later_index():

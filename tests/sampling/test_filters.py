@@ -121,6 +121,18 @@ def test_peaked_rows_need_no_full_search(monkeypatch):
     assert searched == [2]  # top_p and min_p; top_k is quick on any row
 
 
+@pytest.mark.parametrize("vocab", [64, 8192])
+def test_a_nucleus_that_ends_exactly_on_top_p_takes_no_more(vocab):
+    """Exact probabilities, out of order; the largest uniform number falls on the last kept token."""
+    p = torch.zeros(4, vocab)
+    p[:, [9, 3, 40, 20]] = torch.tensor([0.5, 0.25, 0.1875, 0.0625])
+    filters = filters_of([(1.0, 0, top_p, 0.0) for top_p in (0.5, 0.75, 0.75001, 0.9375)])
+    assert full_threshold(p, exact_weights(p), filters).tolist() == [0.5, 0.25, 0.1875, 0.1875]
+    last = torch.full((4,), 1 - 2.0**-53, dtype=torch.float64)
+    assert draw_filtered(p, filters, last).tolist() == [9, 9, 40, 40]
+    assert draw_filtered(p, filters, torch.zeros(4, dtype=torch.float64)).tolist() == [9, 3, 3, 3]
+
+
 def test_tokens_of_equal_probability_share_their_fate():
     logits = torch.full((2, 300), -5.0)
     logits[:, [7, 100, 250]] = 2.0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling_rows import Row, make_table
+from sampling_rows import EOS, Row, make_table
 
 from octavo.messages.params import SamplingParams
 from octavo.worker.sampling.filters import probabilities
@@ -210,7 +210,9 @@ def test_rows_with_every_token_masked_fail_alone(row, sample_rows):
 
 
 def test_a_reused_row_remembers_nothing(row, sample_rows, table_of):
-    logits = random_logits(1, seed=40)
+    logits = random_logits(2, seed=40)
+    logits[0, EOS] = logits[0].max() + 1
+    company = row(key=1)
     sampler = Sampler(num_rows=16, vocab_size=VOCAB, device=torch.device("cpu"))
     heavy = row(
         key=3, output=[9], temperature=2.0, top_k=3, top_p=0.5, min_p=0.2, presence_penalty=2.0, logprobs=4,
@@ -218,13 +220,13 @@ def test_a_reused_row_remembers_nothing(row, sample_rows, table_of):
         bad_words_token_ids=[[3], [9, 8]], min_tokens=9, logits_processors=[lambda ids, x: x * 0],
     )  # fmt: skip
     for light in (row(temperature=0.0), row(key=12, output=[9])):
-        expected = sample_rows(logits, {5: light})
+        expected = sample_rows(logits, {5: light, 6: company})
         for forget in (True, False):
-            sample_rows(logits, {5: heavy}, sampler)
+            sample_rows(logits[:1], {5: heavy}, sampler)
             if forget:
                 sampler.remove_row(5)
                 sampler.remove_row(5)
-            found = sample_rows(logits, {5: light}, sampler)
+            found = sample_rows(logits, {5: light, 6: company}, sampler)
             assert torch.equal(found.token_ids, expected.token_ids)
             assert found.logprobs == found.failed == {}
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
-import uvicorn
 from server_fakes import FakeEngine, fake_config
+from server_live import LiveServer
 
 from octavo.server.app import create_app
 
@@ -29,45 +25,8 @@ async def client(engine: FakeEngine) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-class LiveServer:
-    """uvicorn in a thread on a free loopback port."""
-
-    def __init__(self, engine: FakeEngine) -> None:
-        self.engine = engine
-        app = create_app(engine, engine.config.server, engine.config.observe)
-        self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            app, http="h11", loop="asyncio", log_config=None, lifespan="off", timeout_graceful_shutdown=1
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        until(lambda: self._server.started)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def _run(self) -> None:
-        asyncio.run(self._server.serve(sockets=[self._socket]))
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(timeout=10)
-
-
 @pytest.fixture
 def live(engine: FakeEngine) -> Iterator[LiveServer]:
     server = LiveServer(engine)
     yield server
     server.stop()
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for something that another thread does."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)

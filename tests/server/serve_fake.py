@@ -16,7 +16,7 @@ def main() -> int:
     wishes = json.loads(sys.argv[1])
     config = fake_config(port=0, **wishes.get("config", {}))
     listener = listen(config.server)
-    print(listener.getsockname()[1], flush=True)
+    say(listener.getsockname()[1])
 
     async def start() -> FakeEngine:
         await asyncio.sleep(wishes.get("start_s", 0))
@@ -24,9 +24,14 @@ def main() -> int:
             raise RuntimeError("the model is broken")
         return FakeEngine(config, **wishes.get("engine", {}))
 
-    status = asyncio.run(serve(start, config, listener, on_ready=lambda _: print("READY", flush=True)))
-    print("STOPPED", flush=True)
+    status = asyncio.run(serve(start, config, listener, on_ready=lambda _: say("READY")))
+    say("STOPPED")
     return status
+
+
+def say(word: object) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from server_fakes import MAX_TOKENS, VOCAB, FakeEngine, fake_config
+from server_replies import check_error
 
 from octavo.server.app import create_app
 
@@ -246,18 +247,22 @@ def names(cases: list[Any]) -> list[str]:
     return [case[0] for case in cases]
 
 
-def check_error(response: httpx.Response, status: int, code: str, param: str | None) -> dict[str, Any]:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert len(response.headers["x-request-id"]) == 32
-    assert list(response.json()) == ["error"]
-    error: dict[str, Any] = response.json()["error"]
-    assert list(error) == ["message", "type", "param", "code"]
-    assert (error["code"], error["param"]) == (code, param), error
-    assert error["message"].endswith(".") and len(error["message"]) < 500
-    for secret in ("Traceback", "object at 0x", "octavo.", "/work", "pydantic", "msgspec", "Error("):
-        assert secret not in error["message"]
-    return error
+@pytest.fixture(scope="module")
+def engine() -> FakeEngine:
+    return FakeEngine(fake_config())
+
+
+@pytest.fixture(scope="module")
+def client(engine: FakeEngine) -> httpx.AsyncClient:
+    """One application for all rows: none of them may leave a trace in it."""
+    app = create_app(engine, engine.config.server, engine.config.observe)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+@pytest.fixture(autouse=True)
+def forget(engine: FakeEngine) -> None:
+    engine.seen.clear()
+    engine.num_started = 0
 
 
 @pytest.mark.parametrize("case", RAW, ids=names(RAW))

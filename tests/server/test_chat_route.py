@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from server_fakes import FakeEngine, answer_text
-from test_completions_route import events
+from server_replies import events
 
 HELLO = [{"role": "user", "content": "hello"}]
 IDS = [*b"[user]hello[assistant]"]

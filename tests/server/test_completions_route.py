@@ -1,24 +1,17 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
 import pytest
 from server_fakes import BOS, FakeEngine, answer_text
+from server_replies import events
 
 IDS = [BOS, *b"hi"]
 
 
 async def post(client: httpx.AsyncClient, **body: Any) -> httpx.Response:
     return await client.post("/v1/completions", json={"model": "fake", "prompt": "hi", **body})
-
-
-def events(response: httpx.Response) -> list[dict[str, Any]]:
-    assert response.headers["content-type"].startswith("text/event-stream")
-    frames = response.text.split("\n\n")
-    assert frames[-2:] == ["data: [DONE]", ""]
-    return [json.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
 
 
 async def test_plain_reply(client: httpx.AsyncClient, engine: FakeEngine) -> None:

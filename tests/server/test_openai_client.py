@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from conftest import LiveServer
 from server_fakes import BOS, FakeEngine, answer_text
+from server_live import LiveServer, until
 
 PROMPT = [BOS, *b"hi"]
 HELLO = [{"role": "user", "content": "hello"}]
@@ -66,7 +66,7 @@ def test_chat_stream(api: openai.OpenAI) -> None:
     for chunk in stream:
         for choice in chunk.choices:
             texts[choice.index] += choice.delta.content or ""
-    assert texts == [answer_text(CHAT_IDS, 0, 4 + 0), answer_text(CHAT_IDS, 1, 4)]
+    assert texts == [answer_text(CHAT_IDS, 0, 4), answer_text(CHAT_IDS, 1, 4)]
 
 
 def test_stream_helper(api: openai.OpenAI) -> None:
@@ -87,8 +87,6 @@ def test_errors_arrive_as_the_clients_classes(api: openai.OpenAI, engine: FakeEn
 
 
 def test_closing_a_stream_aborts(api: openai.OpenAI, engine: FakeEngine) -> None:
-    from conftest import until
-
     engine.stall_at = 2
     stream = api.completions.create(model="fake", prompt="x", stream=True)
     next(iter(stream))

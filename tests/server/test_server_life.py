@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import until
+from server_live import until
 
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig

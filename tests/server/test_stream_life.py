@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import LiveServer, until
 from server_fakes import FakeEngine
+from server_live import LiveServer, until
+from server_replies import check_error
 from starlette.types import Message
-from test_bad_input import check_error
 
 from octavo.base.errors import EngineError
 from octavo.server import stream as stream_module

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from server_fakes import FakeEngine, fake_config
-from test_bad_input import check_error
+from server_replies import check_error
 
 from octavo.base.errors import ConfigError, EngineError, ErrorCode
 from octavo.config.server import ServerConfig
@@ -39,10 +39,6 @@ def make_client(lifecycle: Lifecycle | None = None, **options: Any) -> httpx.Asy
     config = fake_config(**options)
     app = create_app(FakeEngine(config), config.server, config.observe, lifecycle)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
-
-
-def schema_paths(client: httpx.AsyncClient) -> Any:
-    return client.get("/openapi.json")
 
 
 @pytest.mark.parametrize("path", sorted(ROUTES))

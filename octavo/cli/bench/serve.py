@@ -166,8 +166,7 @@ async def _measure(
         headers=http.headers(parsed.api_key), timeout=timeout, limits=limits, trust_env=http.uses_proxies(url)
     ) as client:
         stream_client = StreamClient(client, url, is_chat=parsed.backend == "openai-chat", body=body)
-        # One request first: a wrong address, key or model should not become a report of failures.
-        await _warm_up(stream_client, requests, max(parsed.num_warmups, 1))
+        await _warm_up(stream_client, _warm_up_requests(parsed))
         due = arrival_times(len(requests), parsed.request_rate, parsed.burstiness, parsed.data_seed)
         with request_bar("Requests", len(requests)) as bar:
             return await offer(
@@ -175,8 +174,19 @@ async def _measure(
             )
 
 
-async def _warm_up(client: StreamClient, requests: list[BenchRequest], count: int) -> None:
-    for outcome in await asyncio.gather(*(client.send(requests[i % len(requests)]) for i in range(count))):
+def _warm_up_requests(parsed: argparse.Namespace) -> list[BenchRequest]:
+    """At least one: a wrong address, key or model should not become a report of failures.
+
+    Made-up prompts have a seed of their own, so that they do not fill the prefix cache for the others.
+    """
+    changes = {"data_seed": parsed.data_seed + 1, "num_prompts": max(parsed.num_warmups, 1)}
+    return make_requests(
+        argparse.Namespace(**{**vars(parsed), **changes}), as_words=parsed.backend == "openai-chat"
+    )
+
+
+async def _warm_up(client: StreamClient, requests: list[BenchRequest]) -> None:
+    for outcome in await asyncio.gather(*map(client.send, requests)):
         if outcome.error is not None:
             raise EngineError(f"The first request failed, so nothing was measured: {outcome.error}")
 

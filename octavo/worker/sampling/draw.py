@@ -32,8 +32,8 @@ def draw(weights_RC: Tensor, uniform_R: Tensor) -> Tensor:
     blocks_RNB = as_blocks(weights_RC)
     block_ends_RN = mass(blocks_RNB).cumsum(-1)
     total_R1 = block_ends_RN[:, -1:]
-    # The product may round up to the total itself, which is past the last weight.
-    target_R1 = (uniform_R.unsqueeze(1) * total_R1).floor_().minimum(total_R1 - 1)
+    # Below the total: a uniform number is at most 1 - 2**-53, and that share of a float64 rounds down.
+    target_R1 = (uniform_R.unsqueeze(1) * total_R1).floor_()
     block_R1 = (block_ends_RN <= target_R1).sum(-1, keepdim=True)
     inner_RB = blocks_RNB.gather(1, block_R1.unsqueeze(-1).expand(-1, 1, BLOCK)).squeeze(1)
     inner_ends_RB = inner_RB.double().cumsum(-1)

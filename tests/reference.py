@@ -1,0 +1,26 @@
+"""transformers' model on the tensors of any checkpoint that Octavo opens: the reference in tests and benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def load_reference(path: Path) -> Any:
+    """A float32 transformers Llama in evaluation mode."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from octavo.weights.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(path)
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**checkpoint.config))
+    state = {name: checkpoint.load(name, torch.float32) for name in checkpoint.tensor_names()}
+    model.load_state_dict(state, strict=False, assign=True)
+    model.tie_weights()
+    # Made on the meta device, buffers that no checkpoint holds have to be computed again.
+    model.model.rotary_emb = type(model.model.rotary_emb)(config=model.config)
+    missing = [name for name, value in model.named_parameters() if value.is_meta]
+    assert not missing, f"the checkpoint lacks {missing}"
+    return model.eval()

@@ -1,0 +1,52 @@
+"""What httpx cannot send: raw bytes on the port. The server answers 400 or closes, and goes on."""
+
+from __future__ import annotations
+
+import socket
+
+import httpx
+import pytest
+from server_fakes import FakeEngine
+from server_live import LiveServer
+
+RAW = {
+    "H09 negative length": b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
+    "H09 signed length": b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nhello",
+    "H09 two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "H11 no host": b"GET /v1/models HTTP/1.1\r\n\r\n",
+    "H11 two hosts": b"GET /v1/models HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "H12 long header": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 200_000 + b"\r\n\r\n",
+    "H12 long path": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "H22 http2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "H22 tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,
+    "H22 garbage": bytes(range(256)) * 10,
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_raw_bytes(live: LiveServer, engine: FakeEngine, name: str) -> None:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        try:
+            connection.sendall(RAW[name])
+            connection.shutdown(socket.SHUT_WR)
+            answer = connection.recv(1000)
+        except (ConnectionResetError, BrokenPipeError):
+            answer = b""
+    assert not answer or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 431"))
+    assert httpx.get(live.url + "/livez").status_code == 200
+
+
+def test_h15_websocket_upgrade_gets_no_socket(live: LiveServer) -> None:
+    request = (
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(request)
+        assert not connection.recv(1000).startswith(b"HTTP/1.1 101")
+
+
+def test_absolute_target_is_not_the_path(live: LiveServer) -> None:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(b"GET http://evil/v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 404")

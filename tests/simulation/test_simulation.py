@@ -1,0 +1,37 @@
+"""Random loads on the simulated core. A failure names its seed for `python tests/simulation/simulate.py`."""
+
+from __future__ import annotations
+
+import pytest
+from simulate import Report, run
+
+
+def run_many(seeds: range, requests: int) -> list[Report]:
+    reports = []
+    for seed in seeds:
+        try:
+            reports.append(run(seed, requests))
+        except Exception as error:
+            error.add_note(f"replay: python tests/simulation/simulate.py {seed} {requests}")
+            raise
+    return reports
+
+
+def test_thousands_of_requests_under_pressure() -> None:
+    reports = run_many(range(100), 30)
+    assert sum(report.requests for report in reports) == 3000
+    # The load has to be as hard as it claims, or the check above means little.
+    assert sum(report.preemptions for report in reports) > 500
+    assert sum(report.failures for report in reports) > 100
+    assert sum(report.aborted for report in reports) > 300
+    assert sum(report.hit_tokens for report in reports) > 1000
+
+
+def test_a_seed_replays_exactly() -> None:
+    assert run(7, 40) == run(7, 40)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_requests_leak_nothing() -> None:
+    reports = run_many(range(10_000, 12_000), 50)
+    assert sum(report.requests for report in reports) == 100_000
