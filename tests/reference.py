@@ -1,4 +1,4 @@
-"""transformers' model on the tensors of any checkpoint that Octavo opens: the reference in tests and benchmarks."""
+"""transformers' model on the tensors of a checkpoint: the reference in tests and benchmarks."""
 
 from __future__ import annotations
 

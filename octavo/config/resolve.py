@@ -94,7 +94,12 @@ def _names(config: EngineConfig, known: _Known) -> EngineConfig:
         )
     if config.model.served_model_name:
         return config
-    return _set(config, "model", known, served_model_name=([known.checkpoint.name], "the model's own name"))
+    wish = config.model.model
+    if wish.startswith((".", "/", "~", "pypi:")) or wish.endswith(".gguf"):
+        name, why = known.checkpoint.name, "the checkpoint's own name"
+    else:
+        name, why = wish, "as the model was asked for"
+    return _set(config, "model", known, served_model_name=([name], why))
 
 
 def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:

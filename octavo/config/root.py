@@ -51,7 +51,9 @@ class EngineConfig:
                 raise ConfigError(f"There is no option {name!r}.{hint}", param=name)
             group = values.setdefault(spec.group, {})
             if spec.name in group:
-                raise ConfigError(f"{name!r} is given twice: it is another name of {spec.name!r}.", param=name)
+                raise ConfigError(
+                    f"{name!r} is given twice: it is another name of {spec.name!r}.", param=name
+                )
             group[spec.name] = spec.check(value)
         return cls(**{name: group(**values.get(name, {})) for name, group in GROUPS.items()})
 

@@ -6,6 +6,7 @@ Knows messages and templates, not ids. Everything a template sees is plain data,
 from __future__ import annotations
 
 import dataclasses
+import logging
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from octavo.base.errors import ConfigError, ErrorCode, RequestError
+from octavo.base.errors import ConfigError, ErrorCode, ModelFileError, RequestError
 from octavo.tokens.template_budget import Budget, TemplateLimitError, run_limited
 from octavo.tokens.template_sandbox import compile_template
 
 if TYPE_CHECKING:
     from octavo.tokens.forgery import Guard
+
+log = logging.getLogger(__name__)
 
 MAX_DATA_DEPTH = 64
 MAX_EXTRA_CHARS = 1 << 20
@@ -95,9 +98,21 @@ def choose_template(templates: Mapping[str, str], options: ChatOptions) -> str:
     )
 
 
-def check_template(source: str) -> None:
-    """Compile a template so that a bad one is refused before any request. Raises RequestError."""
-    _compiled(source)
+def check_templates(templates: Mapping[str, str]) -> None:
+    """Look at a model's templates when it is loaded. Raises ModelFileError for a hostile one.
+
+    One that merely does not compile is told in the log: the model may still complete text.
+    """
+    for name, source in templates.items():
+        try:
+            _compiled(source)
+        except RequestError as error:
+            if isinstance(error.__cause__, TemplateLimitError):
+                raise ModelFileError(
+                    f"{error.message} It is the model's template {name!r}; give another one with "
+                    "--chat-template."
+                ) from error
+            log.warning("%s Chats with the template %r will be refused.", error.message, name)
 
 
 @lru_cache(maxsize=CACHED_TEMPLATES)

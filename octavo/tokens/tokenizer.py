@@ -12,7 +12,14 @@ from typing import Any
 from tokenizers import Tokenizer as BackendTokenizer
 
 from octavo.base.errors import ModelFileError, RequestError
-from octavo.tokens.chat_template import ChatOptions, checked, choose_template, read_template, render
+from octavo.tokens.chat_template import (
+    ChatOptions,
+    check_templates,
+    checked,
+    choose_template,
+    read_template,
+    render,
+)
 from octavo.tokens.forgery import Guard, SpecialTokens
 from octavo.tokens.parts import TokenizerParts
 from octavo.tokens.source import TokenizerSource
@@ -49,6 +56,7 @@ def load_tokenizer(source: TokenizerSource, chat_template: str | None = None) ->
     templates = parts.chat_templates
     if chat_template is not None:
         templates = {"default": read_template(chat_template)}
+    check_templates(templates)
     return Tokenizer(parts, templates)
 
 

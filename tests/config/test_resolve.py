@@ -22,7 +22,7 @@ def resolved(device=CPU, checkpoint=CHECKPOINT, **options):
 def test_everything_is_filled_with_a_reason():
     result = resolved()
     config = result.config
-    assert config.model.served_model_name == ["tiny"]
+    assert config.model.served_model_name == ["smollm2-135m-instruct"]
     assert config.model.dtype == "float32"
     assert config.model.max_model_len == 2048
     assert config.schedule.max_num_batched_tokens == 512
@@ -32,6 +32,22 @@ def test_everything_is_filled_with_a_reason():
         if name in reasons:
             assert reasons[name].value == value
             assert reasons[name].reason
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("smollm2-135m-instruct", "smollm2-135m-instruct"),
+        ("org/model", "org/model"),
+        ("/models/x", "tiny"),
+        ("./x", "tiny"),
+        ("~/x", "tiny"),
+        ("x.gguf", "tiny"),
+        ("pypi:package", "tiny"),
+    ],
+)
+def test_the_served_name_is_what_was_asked_for_unless_that_is_a_path(model, name):
+    assert resolved(model=model).config.model.served_model_name == [name]
 
 
 def test_wishes_are_kept():

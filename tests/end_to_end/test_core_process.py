@@ -20,7 +20,9 @@ GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
 
 
 def config(model: Path, **options: object) -> EngineConfig:
-    return EngineConfig.from_options({"model": str(model), "max_model_len": 256, "num_blocks": 200, **options})
+    return EngineConfig.from_options(
+        {"model": str(model), "max_model_len": 256, "num_blocks": 200, **options}
+    )
 
 
 def core_pids() -> list[int]:
@@ -83,7 +85,8 @@ def test_the_core_dies_with_its_parent(tiny_llama: Path) -> None:
         "from octavo import AsyncLLM\n"
         "from octavo.config.root import EngineConfig\n"
         "async def main():\n"
-        f"    await AsyncLLM.start(EngineConfig.from_options({{'model': {str(tiny_llama)!r}, 'num_blocks': 64}}))\n"
+        f"    options = {{'model': {str(tiny_llama)!r}, 'num_blocks': 64}}\n"
+        "    await AsyncLLM.start(EngineConfig.from_options(options))\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"

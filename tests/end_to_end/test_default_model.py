@@ -35,7 +35,7 @@ MODES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def reference(default_model_path: Path) -> Any:
-    """transformers' Llama on the file's tensors (tests/weights compares those with transformers' own reading)."""
+    """transformers' Llama on the file's tensors; tests/weights compares those with its own reading."""
     return load_reference(default_model_path)
 
 

@@ -80,7 +80,12 @@ def test_streams_in_a_crowd_equal_llm(client: openai.OpenAI, expected: list[Any]
 def test_a_seeded_request_is_the_same_alone_and_in_a_crowd(client: openai.OpenAI) -> None:
     def ask(prompt: str, seed: int) -> str:
         answer = client.completions.create(
-            model="tiny", prompt=prompt, max_tokens=16, temperature=1.0, seed=seed, extra_body={"ignore_eos": True}
+            model="tiny",
+            prompt=prompt,
+            max_tokens=16,
+            temperature=1.0,
+            seed=seed,
+            extra_body={"ignore_eos": True},
         )
         return answer.choices[0].text
 
@@ -116,7 +121,14 @@ def test_echo_with_logprobs_scores_a_text(server: ServerProcess, tiny_llama: Pat
     from transformers import AutoModelForCausalLM
 
     ids = list(b"a text to score, token by token")
-    body = {"model": "tiny", "prompt": [ids, ids], "max_tokens": 0, "echo": True, "logprobs": 1, "temperature": 0}
+    body = {
+        "model": "tiny",
+        "prompt": [ids, ids],
+        "max_tokens": 0,
+        "echo": True,
+        "logprobs": 1,
+        "temperature": 0,
+    }
     answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=60).json()
     reference = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32).eval()
     with torch.inference_mode():
@@ -136,9 +148,7 @@ def test_a_client_that_leaves_stops_costing(server: ServerProcess) -> None:
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
         metrics = httpx.get(f"{server.url}/metrics").text
-        running = next(
-            line for line in metrics.splitlines() if line.startswith("vllm:num_requests_running{")
-        )
+        running = next(line for line in metrics.splitlines() if line.startswith("vllm:num_requests_running{"))
         if running.endswith(" 0.0"):
             return
         time.sleep(0.02)

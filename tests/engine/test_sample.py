@@ -13,9 +13,13 @@ from octavo.tokens.tokenizer import Tokenizer
 
 
 def feed(
-    tokenizer: Tokenizer, text: str, chunk: int, finish: FinishReason | None = FinishReason.LENGTH, **values: Any
+    tokenizer: Tokenizer,
+    text: str,
+    chunk: int,
+    finish: FinishReason | None = FinishReason.LENGTH,
+    **values: Any,
 ) -> tuple[Sample, bool, list[str]]:
-    """A sample fed `text` in deltas of `chunk` tokens; also whether it asked to abort, and the text after each."""
+    """A sample fed `text` in deltas of `chunk` tokens, whether it asked to abort, the text after each."""
     sample = Sample(tokenizer, SamplingParams(max_tokens=None, **values), 0, tokenizer.encode("x"))
     ids = tokenizer.encode(text)
     shown, aborts = [], False

@@ -138,7 +138,9 @@ class SimulatedExecutor(FakeExecutor):
             raise StepLost("gone")
         if step.rows and self._rng.random() < self._row_fail_share:
             self.num_failures += 1
-            return {self._rng.choice(step.rows): "injected"}
+            # Best of all a request that has just entered: others may already read what it computes.
+            rows = [new.row for new in step.new_rows] or step.rows
+            return {rows[0] if self._rng.random() < 0.5 else self._rng.choice(step.rows): "injected"}
         return {}
 
     def _failed(self, step: SchedulerOutput) -> None:
@@ -237,7 +239,7 @@ class Simulation:
         most = self.core.max_request_tokens
         total = rng.randint(max(2, most // 3), most)
         num_prompt = rng.randint(1, total - 1 if rng.random() < 0.4 else max(1, total // 4))
-        shared = rng.randint(0, num_prompt) if rng.random() < 0.7 else 0
+        shared = rng.choice([0, num_prompt, num_prompt, rng.randint(0, num_prompt)])
         max_tokens = total - num_prompt
         message = EngineRequest(
             request_id=request_id,

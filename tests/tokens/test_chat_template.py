@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from small_tokenizers import CHATML, as_tokenizer, byte_level_backend, save
 
-from octavo.base.errors import ConfigError, ErrorCode, RequestError
-from octavo.tokens.chat_template import ChatOptions, check_template, read_template
+from octavo.base.errors import ConfigError, ErrorCode, ModelFileError, RequestError
+from octavo.tokens.chat_template import ChatOptions, check_templates, read_template
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
 
@@ -232,8 +232,15 @@ def test_hostile_templates_are_stopped(source: str) -> None:
 )
 def test_bad_sources_are_refused_when_compiled(source: str) -> None:
     with pytest.raises(RequestError) as caught:
-        check_template(source)
+        as_tokenizer(byte_level_backend()).render_chat(CHAT, chat_template=source)
     assert caught.value.code is ErrorCode.TEMPLATE_FAILED
+
+
+def test_hostile_templates_of_a_model_are_refused_when_it_is_loaded(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ModelFileError, match="nested more than"):
+        check_templates({"default": "{% if 1 %}" * 6000 + "{% endif %}" * 6000})
+    check_templates({"default": CHATML, "odd": "{% if %}"})
+    assert "'odd'" in caplog.text
 
 
 def test_harmless_features_work() -> None:
