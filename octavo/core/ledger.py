@@ -30,10 +30,9 @@ def _check_places(requests: Mapping[str, Request], scheduler: Scheduler) -> None
     for request in scheduler.waiting:
         if request.state not in (State.WAITING, State.PREEMPTED) or request.kv.tables or request.row != -1:
             raise EngineError(f"{request.request_id} waits and still holds something.")
-    for queue in (scheduler.running, scheduler.waiting):
-        ranks = [request.rank for request in queue]
-        if ranks != sorted(ranks):
-            raise EngineError("Running or waiting requests are out of order.")
+    ranks = [request.rank for request in scheduler.running]
+    if ranks != sorted(ranks):
+        raise EngineError("Running requests are out of order.")
 
 
 def _check_counts(requests: Mapping[str, Request], in_flight: Iterable[StepRecord]) -> None:

@@ -23,7 +23,7 @@ from octavo.core.kv.plan import max_request_tokens
 from octavo.core.ledger import check_ledger
 from octavo.core.limits import make_limits
 from octavo.core.ports import Executor
-from octavo.core.queues import make_queue
+from octavo.core.queues import WaitingQueue, make_rank
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
 from octavo.core.scheduler import Scheduler
@@ -71,11 +71,11 @@ class EngineCore:
         self._scheduler = Scheduler(
             max_step_tokens=max_step_tokens,
             limits=make_limits(schedule, depth=depth),
-            waiting=make_queue(schedule.scheduling_policy),
+            waiting=WaitingQueue(),
             rows=self._rows,
             kv=self._kv,
         )
-        self._has_priorities = schedule.scheduling_policy == "priority"
+        self._policy = schedule.scheduling_policy
         self._executor = executor
         self._clock = clock
         self._depth = depth
@@ -92,7 +92,7 @@ class EngineCore:
         """Take a request. RequestError if it is malformed or can never fit."""
         assert message.request_id not in self._requests, f"request id {message.request_id} is in use"
         check_request(message, self.max_request_tokens)
-        rank = (message.priority if self._has_priorities else 0, self._num_added)
+        rank = make_rank(self._policy, message.priority, self._num_added)
         self._num_added += 1
         request = Request(message, rank, self._kv.open(message.request_id, message.cache_salt))
         self._requests[message.request_id] = request

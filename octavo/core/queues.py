@@ -1,75 +1,35 @@
-"""The order in which requests wait. A preempted request comes back in front of its class."""
+"""The order in which requests wait: by rank.
+
+A rank never changes, so a preempted request comes back in front of all that arrived after it in its
+class, whoever else went or came in between.
+"""
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Protocol
 
-from octavo.core.request import Request
-
-
-class WaitingQueue(Protocol):
-    """All operations are O(1) or O(log n), so that thousands may wait."""
-
-    def push(self, request: Request) -> None:
-        """Add a request that has just arrived."""
-
-    def push_front(self, request: Request) -> None:
-        """Add a preempted request. Of several, the least important is pushed first."""
-
-    def peek(self) -> Request | None:
-        """The request to admit next."""
-
-    def remove(self, request: Request) -> None: ...
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Request]: ...
+from octavo.core.request import Rank, Request
 
 
-class FCFSQueue:
-    """First come, first served."""
+def make_rank(policy: str, priority: int, number: int) -> Rank:
+    """Smaller goes first. `number` counts arrivals; the priority matters only under the priority policy."""
+    return (priority if policy == "priority" else 0, number)
+
+
+class WaitingQueue:
+    """A heap with late deletion: O(log n), so that thousands may wait."""
 
     def __init__(self) -> None:
-        self._requests: OrderedDict[str, Request] = OrderedDict()
-
-    def push(self, request: Request) -> None:
-        self._requests[request.request_id] = request
-
-    def push_front(self, request: Request) -> None:
-        self._requests[request.request_id] = request
-        self._requests.move_to_end(request.request_id, last=False)
-
-    def peek(self) -> Request | None:
-        return next(iter(self._requests.values()), None)
-
-    def remove(self, request: Request) -> None:
-        del self._requests[request.request_id]
-
-    def __len__(self) -> int:
-        return len(self._requests)
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self._requests.values())
-
-
-class PriorityQueue:
-    """Lowest priority number first, then first come. A rank never changes: its front comes by itself."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[tuple[int, int], Request]] = []
+        self._heap: list[tuple[Rank, Request]] = []
         self._requests: dict[str, Request] = {}
 
     def push(self, request: Request) -> None:
         self._requests[request.request_id] = request
         heapq.heappush(self._heap, (request.rank, request))
 
-    def push_front(self, request: Request) -> None:
-        self.push(request)
-
     def peek(self) -> Request | None:
+        """The request to admit next."""
         heap = self._heap
         while heap and self._requests.get(heap[0][1].request_id) is not heap[0][1]:
             heapq.heappop(heap)
@@ -86,8 +46,5 @@ class PriorityQueue:
         return len(self._requests)
 
     def __iter__(self) -> Iterator[Request]:
+        """All that wait, next one first."""
         return iter(sorted(self._requests.values(), key=lambda request: request.rank))
-
-
-def make_queue(policy: str) -> WaitingQueue:
-    return PriorityQueue() if policy == "priority" else FCFSQueue()

@@ -11,6 +11,9 @@ from octavo.core.kv.block import Holding
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import Timing, TokenLogprobs
 
+Rank = tuple[int, int]
+"""Smaller is more important: (priority class, number of arrival)."""
+
 
 class State(Enum):
     WAITING = "waiting"
@@ -50,12 +53,11 @@ class Request:
         "token_ids",
     )
 
-    def __init__(self, message: EngineRequest, rank: tuple[int, int], kv: Holding) -> None:
+    def __init__(self, message: EngineRequest, rank: Rank, kv: Holding) -> None:
         params = message.params
         self.message = message
         self.request_id = message.request_id
         self.rank = rank
-        """Smaller is more important: (priority class, order of arrival)."""
         self.kv = kv
         self.state = State.WAITING
         self.row = -1

@@ -77,7 +77,7 @@ class Scheduler:
 
     def restart(self, requests: Sequence[Request]) -> None:
         """Let requests compute again from what is known for sure; tokens in flight are lost to them."""
-        for request in sorted(requests, key=lambda request: request.rank, reverse=True):
+        for request in requests:
             if request.state is State.RUNNING:
                 self.running.remove(request)
                 self._to_waiting(request)
@@ -122,15 +122,15 @@ class Scheduler:
     def _admit_waiting(self, record: StepRecord, budget: int, now: float) -> int:
         while budget > 0 and self.rows.has_free:
             request = self.waiting.peek()
-            if request is None or request.num_in_flight:
+            # A free block for each that runs already: else it would be thrown out again at once.
+            reserve = len(self.running) * self.kv.num_groups
+            if request is None or request.num_in_flight or self.kv.num_free <= reserve:
                 break
             kv = request.kv
             hit = self.kv.find_prefix(kv, request.token_ids, request.max_cached_tokens)
             want = request.num_known - hit.num_tokens
             for cap in self._caps:
                 want = cap(request, want, budget)
-            # A free block for each that runs already: else it would be thrown out again at once.
-            reserve = len(self.running) * self.kv.num_groups
             if want <= 0 or not self.kv.admit(kv, hit, hit.num_tokens + want, reserve):
                 break
             self.waiting.remove(request)
@@ -187,7 +187,7 @@ class Scheduler:
             commit(request, granted)
 
     def _preempt(self, request: Request) -> None:
-        """Blocks back, to the front of the queue. Tokens still in flight will be appended when they come."""
+        """Blocks back, to the front of its class. Tokens still in flight will be appended when they come."""
         self.kv.publish(request.kv, request.token_ids, request.num_computed)
         self._to_waiting(request)
 
@@ -197,7 +197,7 @@ class Scheduler:
         request.num_computed = 0
         request.num_preemptions += 1
         self.num_preemptions += 1
-        self.waiting.push_front(request)
+        self.waiting.push(request)
 
     def _take_back(self, request: Request) -> None:
         self.kv.free(request.kv)

@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
         self._rope = rope.on(device)
 
     def forward(self, x_TE: torch.Tensor, rotation: Rotation, attend: Attend) -> torch.Tensor:
-        heads = self.qkv(x_TE).view(len(x_TE), -1, self.head_dim)
+        heads = self.qkv.forward(x_TE).view(len(x_TE), -1, self.head_dim)
         num_rotated = self.num_heads + self.num_kv_heads
         rotated = self._rope(heads[:, :num_rotated], rotation.cos_T1D, rotation.sin_T1D)
         mixed = attend(
@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
             heads[:, num_rotated:],
             self.scale,
         )
-        return self.out(mixed)  # type: ignore[no-any-return]
+        return self.out.forward(mixed)
 
     def slots(self, name: str) -> list[WeightSlot]:
         return [

@@ -22,7 +22,7 @@ class GatedMLP(nn.Module):
         self._gated_silu = gated_silu.on(device)
 
     def forward(self, x_TE: torch.Tensor) -> torch.Tensor:
-        return self.down(self._gated_silu(self.gate_up(x_TE)))  # type: ignore[no-any-return]
+        return self.down.forward(self._gated_silu(self.gate_up.forward(x_TE)))
 
     def slots(self, name: str) -> list[WeightSlot]:
         return [

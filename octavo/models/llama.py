@@ -44,15 +44,15 @@ class LlamaForCausalLM(nn.Module):
             if facts.tie_word_embeddings
             else Embedding(facts.vocab_size, width, dtype=dtype, device=device)
         )
-        self.layers = nn.ModuleList(
+        self.blocks = [
             DecoderLayer(layer, facts, dtype=dtype, device=device) for layer in range(facts.num_layers)
-        )
+        ]
+        self.layers = nn.ModuleList(self.blocks)
         self.norm = RMSNorm(width, epsilon=facts.rms_norm_eps, dtype=dtype, device=device)
 
     def weight_slots(self) -> list[WeightSlot]:
         slots = self.embedding.slots("model.embed_tokens")
-        for layer, block in enumerate(self.layers):
-            assert isinstance(block, DecoderLayer), "layers are decoder layers"
+        for layer, block in enumerate(self.blocks):
             slots += block.slots(f"model.layers.{layer}")
         slots += self.norm.slots("model.norm")
         return slots if self.facts.tie_word_embeddings else slots + self.head.slots("lm_head")
@@ -69,13 +69,13 @@ class LlamaForCausalLM(nn.Module):
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
         rotation = self.rope.rotation(batch.positions_T)
-        x_TE = self.embedding(batch.token_ids_T)
-        for block in self.layers:
-            x_TE = block(x_TE, rotation, batch.attend)
-        return self.norm(x_TE)  # type: ignore[no-any-return]
+        x_TE = self.embedding.forward(batch.token_ids_T)
+        for block in self.blocks:
+            x_TE = block.forward(x_TE, rotation, batch.attend)
+        return self.norm.forward(x_TE)
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
-        return self.head(hidden_SE)  # type: ignore[no-any-return]
+        return self.head.forward(hidden_SE)
 
 
 class MistralForCausalLM(LlamaForCausalLM):

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo.attention.backends.cpu import SHORT, CpuAttention, similar_lengths
+from octavo.attention.backends.cpu import SHORT, CpuAttention, runs
 from octavo.attention.contract import PageLayout
 from octavo.attention.step_view import StepView
 
@@ -127,12 +127,13 @@ def written_out(
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 5000), min_size=0, max_size=40))
-def test_runs_of_similar_lengths(lengths: list[int]) -> None:
+@given(st.lists(st.integers(1, 5000), max_size=40), st.sampled_from([1, 3000, 10**9]))
+def test_runs(lengths: list[int], most_keys: int) -> None:
     lengths = sorted(lengths)
-    runs = similar_lengths(lengths)
-    assert [i for start, end in runs for i in range(start, end)] == list(range(len(lengths)))
-    for start, end in runs:
+    found = runs(lengths, most_keys)
+    assert [i for start, end in found for i in range(start, end)] == list(range(len(lengths)))
+    for start, end in found:
         assert lengths[end - 1] < 2 * max(lengths[start], SHORT)
-    if lengths:
-        assert len(runs) <= 1 + math.log2(max(lengths[-1] / SHORT, 1))
+        assert end - start == 1 or (end - start) * lengths[end - 1] <= most_keys
+    if lengths and most_keys == 10**9:
+        assert len(found) <= 1 + math.log2(max(lengths[-1] / SHORT, 1))

@@ -9,7 +9,7 @@ from octavo.config.schedule import ScheduleConfig
 from octavo.core.finish import finish_reason, stop_token_id
 from octavo.core.kv.block import Holding
 from octavo.core.limits import ChunkSize, LengthLimit, TokenBudget, WholePrompt, make_limits
-from octavo.core.queues import FCFSQueue, PriorityQueue, make_queue
+from octavo.core.queues import WaitingQueue, make_rank
 from octavo.core.request import Request
 from octavo.core.rows import Rows
 from octavo.messages.result import FinishReason, TokenLogprobs
@@ -79,49 +79,42 @@ def test_stop_rules(make, options, output, reason, stop_token) -> None:
         assert stop_token_id(request, output[-1]) == stop_token
 
 
-def test_fcfs_order_with_preempted_in_front(make) -> None:
-    queue = FCFSQueue()
-    a, b, c, d = (make(name) for name in "abcd")
-    queue.push(c)
-    queue.push(d)
-    queue.push_front(b)
-    queue.push_front(a)
+def test_first_come_first_served_with_preempted_in_front(make) -> None:
+    queue = WaitingQueue()
+    a, b, c, d = (make(name, rank=make_rank("fcfs", 9 - n, n)) for n, name in enumerate("abcd"))
+    for request in (c, d, b, a):
+        queue.push(request)
     queue.remove(c)
     assert list(queue) == [a, b, d] and len(queue) == 3 and queue.peek() is a
 
 
 def test_priority_order_with_preempted_in_front_of_their_class(make) -> None:
-    queue = PriorityQueue()
+    queue = WaitingQueue()
     low, old, new, urgent = (
-        make(name, rank=rank) for name, rank in (("l", (5, 0)), ("o", (1, 1)), ("n", (1, 3)), ("u", (0, 4)))
+        make(name, rank=make_rank("priority", priority, number))
+        for name, priority, number in (("l", 5, 0), ("o", 1, 1), ("n", 1, 3), ("u", 0, 4))
     )
-    for request in (low, new, urgent):
+    for request in (low, new, urgent, old):
         queue.push(request)
-    queue.push_front(old)
     assert list(queue) == [urgent, old, new, low]
     queue.remove(urgent)
     assert queue.peek() is old
     queue.remove(old)
-    queue.push_front(old)
+    queue.push(old)
     assert queue.peek() is old
     for request in (old, new, low):
         queue.remove(request)
     assert queue.peek() is None and len(queue) == 0
 
 
-def test_priority_queue_forgets_the_removed(make) -> None:
-    queue = PriorityQueue()
+def test_queue_forgets_the_removed(make) -> None:
+    queue = WaitingQueue()
     requests = [make(str(number), rank=(0, number)) for number in range(200)]
     for request in requests:
         queue.push(request)
     for request in reversed(requests[1:]):
         queue.remove(request)
     assert len(queue._heap) < 20 and queue.peek() is requests[0]
-
-
-def test_queue_by_policy() -> None:
-    assert isinstance(make_queue("priority"), PriorityQueue)
-    assert isinstance(make_queue("fcfs"), FCFSQueue)
 
 
 def test_rows_tell_of_their_end_once() -> None:

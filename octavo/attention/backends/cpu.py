@@ -22,6 +22,12 @@ from octavo.attention.step_view import StepView
 
 SHORT = 64
 """Sequences up to this long share a batch whatever their lengths."""
+GATHERED_BYTES = 4 << 20
+"""Keys and values gathered at a time: they are read again before they leave the processor's cache.
+
+32 sequences of 512 tokens, 3 KV heads of 64, float32, ms per layer on two cores: all at once 12.7,
+6 MB at a time 3.6, 3 MB 3.1, 0.8 MB 4.9.
+"""
 
 
 class CpuAttention:
@@ -31,13 +37,13 @@ class CpuAttention:
 
     def __init__(self, layout: PageLayout) -> None:
         self.layout = layout
+        row_bytes = layout.num_kv_heads * layout.head_dim * layout.dtype.itemsize
+        self._most_keys = GATHERED_BYTES // (2 * row_bytes)
 
     def plan(self, view: StepView) -> CpuPlan:
         num_single = _count_single(view)
-        batches = [
-            self._plan_batch(view, start, end)
-            for start, end in similar_lengths(view.sequence_lengths[:num_single])
-        ]
+        seen = self._seen(view.sequence_lengths[:num_single])
+        batches = [self._plan_batch(view, start, end, seen) for start, end in runs(seen, self._most_keys)]
         chunks = [self._plan_chunk(view, i) for i in range(num_single, len(view.sequence_lengths))]
         return CpuPlan(
             layout=self.layout,
@@ -46,17 +52,20 @@ class CpuAttention:
             chunks=chunks,
         )
 
-    def _plan_batch(self, view: StepView, start: int, end: int) -> Batch:
+    def _seen(self, lengths: list[int]) -> list[int]:
+        """How many keys the last token of a sequence sees."""
         window = self.layout.window
-        lengths = view.sequence_lengths[start:end]
-        seen = lengths if window is None else [min(length, window) for length in lengths]
+        return lengths if window is None else [min(length, window) for length in lengths]
+
+    def _plan_batch(self, view: StepView, start: int, end: int, seen: list[int]) -> Batch:
+        window = self.layout.window
+        fewest, most = seen[start], seen[end - 1]
         last_B1 = view.positions_T[start:end, None]
-        # Sorted by length, so the last sequence sees the most keys.
-        keys_BL = torch.arange(seen[-1], device=self.layout.device).expand(end - start, -1)
+        keys_BL = torch.arange(most, device=self.layout.device).expand(end - start, -1)
         if window is not None:
             keys_BL = keys_BL + (last_B1 - window + 1).clamp_(min=0)
         mask = None
-        if seen[0] != seen[-1]:
+        if fewest != most:
             # Padding comes behind, so that a key's place does not depend on the batch.
             padding_BL = keys_BL > last_B1
             keys_BL = torch.where(padding_BL, last_B1, keys_BL)
@@ -194,18 +203,22 @@ class CpuPlan:
         return both[0], both[1]
 
 
-def similar_lengths(lengths: list[int]) -> list[tuple[int, int]]:
-    """Cut ascending `lengths` into runs whose longest is less than twice their shortest.
+def runs(lengths: list[int], most_keys: int) -> list[tuple[int, int]]:
+    """Cut ascending `lengths` into runs that are gathered together.
 
-    Padding then never doubles the work, and there are few runs even for very mixed lengths.
+    The longest of a run is less than twice its shortest, so padding never doubles the work; and a run
+    of more than one reads at most `most_keys` keys, padding included.
     """
-    runs: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = []
     start = 0
-    for i in range(1, len(lengths) + 1):
-        if i == len(lengths) or lengths[i] >= 2 * max(lengths[start], SHORT):
-            runs.append((start, i))
+    for i, length in enumerate(lengths):
+        is_far = length >= 2 * max(lengths[start], SHORT)
+        if i > start and (is_far or (i + 1 - start) * length > most_keys):
+            found.append((start, i))
             start = i
-    return runs
+    if lengths:
+        found.append((start, len(lengths)))
+    return found
 
 
 def _count_single(view: StepView) -> int:

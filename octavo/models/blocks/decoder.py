@@ -38,8 +38,8 @@ class DecoderLayer(nn.Module):
         self.mlp = GatedMLP(width, config.intermediate_size, bias=config.mlp_bias, dtype=dtype, device=device)
 
     def forward(self, x_TE: torch.Tensor, rotation: Rotation, attend: Attend) -> torch.Tensor:
-        x_TE = x_TE + self.attention(self.attention_norm(x_TE), rotation, attend)
-        return x_TE + self.mlp(self.mlp_norm(x_TE))  # type: ignore[no-any-return]
+        x_TE = x_TE + self.attention.forward(self.attention_norm.forward(x_TE), rotation, attend)
+        return x_TE + self.mlp.forward(self.mlp_norm.forward(x_TE))
 
     def slots(self, name: str) -> list[WeightSlot]:
         return [
