@@ -49,4 +49,3 @@ class KVTensors:
         """By attention layer: rows of keys and values, [num_blocks * rows_per_page, K * D]."""
         self.groups = [groups[layer] for layer in sorted(groups)]
         """By attention layer: the number of its group."""
-        self.nbytes = sum(tensor.nbytes for tensor in tensors)

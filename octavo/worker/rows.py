@@ -58,10 +58,6 @@ class TokenRows:
         for row in rows:
             self.num_known[row] += 1
 
-    @property
-    def nbytes(self) -> int:
-        return sum(t.nbytes for t in (self.tokens, *self.block_tables))
-
     def _fill(self, new: NewRow) -> None:
         row = new.row
         assert 0 <= new.num_computed_tokens < len(new.token_ids), "a row enters with something to compute"
