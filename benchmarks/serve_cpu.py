@@ -93,8 +93,8 @@ def bench_serve(arguments: argparse.Namespace, port: int, concurrency: int, requ
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        loaded: dict[str, Any] = json.loads(saved.read_text())
-        return loaded
+        summary: dict[str, Any] = json.loads(saved.read_text())["summary"]
+        return summary
 
 
 def transformers_generate(arguments: argparse.Namespace, model: Path) -> dict[str, Any]:
