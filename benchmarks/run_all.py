@@ -1,6 +1,6 @@
 """Every benchmark that runs on this machine, results beside each other: `make bench`.
 
-    python benchmarks/run_all.py --out benchmarks/results/NAME     # a folder, made if needed
+python benchmarks/run_all.py --out benchmarks/results/NAME     # a folder, made if needed
 """
 
 from __future__ import annotations

@@ -114,7 +114,9 @@ def test_explain_as_a_table(model, capsys):
     text = capsys.readouterr().out
     assert "LlamaForCausalLM, supported" in text
     assert re.search(r"^max_model_len +64 +user", text, re.MULTILINE)
-    assert re.search(r"^served_model_name +tiny-llama +derived +the checkpoint's own name", text, re.MULTILINE)
+    assert re.search(
+        r"^served_model_name +tiny-llama +derived +the checkpoint's own name", text, re.MULTILINE
+    )
 
 
 def test_explain_names_what_is_not_supported(model, tmp_path, capsys):

