@@ -59,9 +59,13 @@ class InstantExecutor:
         """Nothing to free."""
 
 
-def measure(num_requests: int, layers: str, steps: int) -> dict[str, float | int | str]:
-    """Run `steps` decode steps with all requests running; times in microseconds."""
-    max_len = NUM_PROMPT + steps + 8
+def measure(num_requests: int, layers: str, steps: int, spread: int) -> dict[str, float | int | str]:
+    """Run `steps` decode steps with all requests running; times in microseconds.
+
+    Prompt lengths go through `spread` values. With 1, all requests fill a block, and name it, in the same
+    step: the worst case. With the block size, every step has as many as the next, as in real life.
+    """
+    max_len = NUM_PROMPT + spread + steps + 8
     executor = InstantExecutor()
     specs = LAYERS[layers]
     groups = 1 if layers == "full" else 4
@@ -73,7 +77,9 @@ def measure(num_requests: int, layers: str, steps: int) -> dict[str, float | int
         useful_tokens=0,
     )
     core = EngineCore(
-        schedule=ScheduleConfig(max_num_seqs=num_requests, max_num_batched_tokens=NUM_PROMPT * num_requests),
+        schedule=ScheduleConfig(
+            max_num_seqs=num_requests, max_num_batched_tokens=(NUM_PROMPT + spread) * num_requests
+        ),
         cache=CacheConfig(block_size=16),
         max_model_len=max_len,
         plan=plan,
@@ -83,7 +89,7 @@ def measure(num_requests: int, layers: str, steps: int) -> dict[str, float | int
         core.add(
             EngineRequest(
                 request_id=f"request-{number}",
-                prompt_token_ids=[number] * NUM_PROMPT,
+                prompt_token_ids=[number] * (NUM_PROMPT + number % spread),
                 params=SamplingParams(max_tokens=steps + 4),
                 max_tokens=steps + 4,
                 eos_token_ids=[0],
@@ -101,8 +107,14 @@ def measure(num_requests: int, layers: str, steps: int) -> dict[str, float | int
         schedule_us.append((executor.submitted_at - began) * 1e6)
         update_us.append((ended - executor.answered_at) * 1e6)
     total_us = [a + b for a, b in zip(schedule_us, update_us, strict=True)]
-    result: dict[str, float | int | str] = {"requests": num_requests, "layers": layers, "steps": steps}
+    result: dict[str, float | int | str] = {
+        "requests": num_requests,
+        "layers": layers,
+        "steps": steps,
+        "spread": spread,
+    }
     for name, values in (("schedule", schedule_us), ("update", update_us), ("total", total_us)):
+        result[f"{name}_mean_us"] = round(statistics.fmean(values), 1)
         result[f"{name}_p50_us"] = round(statistics.median(values), 1)
         result[f"{name}_p99_us"] = round(statistics.quantiles(values, n=100)[98], 1)
         result[f"{name}_min_us"] = round(min(values), 1)
@@ -114,6 +126,9 @@ def main() -> None:
     parser.add_argument("--requests", type=int, nargs="+", default=[1, 64, 256, 1024])
     parser.add_argument("--layers", choices=sorted(LAYERS), nargs="+", default=["full", "mixed"])
     parser.add_argument("--steps", type=int, default=500, help="Decode steps to time for each line.")
+    parser.add_argument(
+        "--spread", type=int, default=16, help="Different prompt lengths; 1 is the worst case."
+    )
     parser.add_argument("--out", type=Path, help="Write the numbers as JSON to this file.")
     arguments = parser.parse_args()
     print(f"{'layers':8}{'requests':>9} | {'schedule p50':>13}{'p99':>8} | {'update p50':>11}{'p99':>8} | "
@@ -122,7 +137,7 @@ def main() -> None:
     for layers in arguments.layers:
         for num_requests in arguments.requests:
             gc.collect()
-            line = measure(num_requests, layers, arguments.steps)
+            line = measure(num_requests, layers, arguments.steps, arguments.spread)
             results.append(line)
             print(f"{layers:8}{num_requests:>9} | "
                   f"{line['schedule_p50_us']:>13}{line['schedule_p99_us']:>8} | "

@@ -1,0 +1,115 @@
+"""Tiny random Llama and Mistral, the whole engine in every mode, against transformers in float32."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from octavo import LLM, SamplingParams
+from octavo.messages.result import CoreStats
+from tests.tiny import VOCAB_SIZE
+
+TOLERANCE = 1e-4
+NUM_TOKENS = 40
+
+MODES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "no prefix cache": {"enable_prefix_caching": False},
+    "chunked": {"max_num_batched_tokens": 32},
+    "small blocks": {"block_size": 4},
+    "preempting": {"num_gpu_blocks_override": 16, "max_num_seqs": 24},
+    "preempting, chunked, no prefix cache": {
+        "num_gpu_blocks_override": 16,
+        "max_num_seqs": 24,
+        "max_num_batched_tokens": 32,
+        "enable_prefix_caching": False,
+    },
+    "whole prompts only": {"enable_chunked_prefill": False},
+    "by priority": {"scheduling_policy": "priority"},
+}
+
+
+def prompts() -> list[list[int]]:
+    """Lengths from 1 up, many with a shared beginning, one longer than any window."""
+    source = random.Random(3)
+    shared = [source.randrange(VOCAB_SIZE) for _ in range(70)]
+    lengths = [1, 2, 15, 16, 17, 33, 64, 90, 150]
+    fresh = [[source.randrange(VOCAB_SIZE) for _ in range(length)] for length in lengths]
+    sharing = [shared[: 20 + 5 * i] + [source.randrange(VOCAB_SIZE)] for i in range(10)]
+    return fresh + sharing
+
+
+@pytest.fixture(scope="module", params=["llama", "mistral"])
+def model(request: pytest.FixtureRequest, tiny_llama: Path, tiny_mistral: Path) -> Path:
+    return {"llama": tiny_llama, "mistral": tiny_mistral}[request.param]
+
+
+@pytest.fixture(scope="module")
+def reference(model: Path) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    # Eager attention is the one that honours sliding windows on every version.
+    return AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def check(reference: Any, outputs: list[Any]) -> None:
+    """Every token is the reference's argmax after those before it, with the same log-probability."""
+    import torch
+
+    for output in outputs:
+        sample = output.outputs[0]
+        ids = torch.tensor([output.prompt_token_ids + sample.token_ids])
+        with torch.inference_mode():
+            logits_TV = reference(ids).logits[0, len(output.prompt_token_ids) - 1 : -1]
+        assert sample.token_ids == logits_TV.argmax(-1).tolist()
+        expected = logits_TV.log_softmax(-1)
+        for position, token_id in enumerate(sample.token_ids):
+            ours = sample.logprobs[position][token_id].logprob
+            assert abs(ours - expected[position, token_id].item()) < TOLERANCE
+
+
+def run(model: Path, one_by_one: bool = False, **options: Any) -> tuple[list[Any], CoreStats]:
+    params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True, logprobs=1)
+    with LLM(str(model), max_model_len=256, **options) as llm:
+        if one_by_one:
+            outputs = [llm.generate(prompt, params, use_tqdm=False)[0] for prompt in prompts()]
+        else:
+            outputs = llm.generate(prompts(), params, use_tqdm=False)
+        return outputs, llm.stats()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) -> None:
+    outputs, stats = run(model, **MODES[mode])
+    check(reference, outputs)
+    if "preempting" in mode:
+        assert stats.num_preemptions > 0, "the pool was too large for this test to say anything"
+
+
+def test_one_by_one_equals_transformers(model: Path, reference: Any) -> None:
+    outputs, stats = run(model, one_by_one=True)
+    check(reference, outputs)
+    assert stats.prefix_hits_tokens > 0
+
+
+def test_prompt_logprobs_equal_transformers_even_when_chunked(model: Path, reference: Any) -> None:
+    import torch
+
+    params = SamplingParams(temperature=0, max_tokens=2, prompt_logprobs=0, ignore_eos=True)
+    with LLM(str(model), max_model_len=256, max_num_batched_tokens=32) as llm:
+        outputs = llm.generate(prompts()[2:] * 2, params, use_tqdm=False)
+    for output in outputs:
+        ids = output.prompt_token_ids
+        with torch.inference_mode():
+            expected = reference(torch.tensor([ids])).logits[0].log_softmax(-1)
+        assert output.prompt_logprobs[0] is None
+        assert len(output.prompt_logprobs) == len(ids)
+        for index, token in enumerate(ids[1:]):
+            ours = output.prompt_logprobs[index + 1][token].logprob
+            assert abs(ours - expected[index, token].item()) < TOLERANCE
