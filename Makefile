@@ -40,14 +40,14 @@ test-gpu: $(VENV)/.installed-dev  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors
-	$(BIN)/ruff format --check octavo tests benchmarks
-	$(BIN)/ruff check octavo tests benchmarks
+	$(BIN)/ruff format --check octavo tests benchmarks examples
+	$(BIN)/ruff check octavo tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 fix: $(VENV)/.installed-dev  ## format and mend what can be mended
-	$(BIN)/ruff format octavo tests benchmarks
-	$(BIN)/ruff check --fix octavo tests benchmarks
+	$(BIN)/ruff format octavo tests benchmarks examples
+	$(BIN)/ruff check --fix octavo tests benchmarks examples
 
 bench: $(VENV)/.installed-dev  ## core, sampler and serving benchmarks; results in benchmarks/results/
 	$(BIN)/python benchmarks/run_all.py $(ARGS)

@@ -38,7 +38,7 @@ def prompts() -> list[list[int]]:
     shared = [source.randrange(VOCAB_SIZE) for _ in range(70)]
     lengths = [1, 2, 15, 16, 17, 33, 64, 90, 150]
     fresh = [[source.randrange(VOCAB_SIZE) for _ in range(length)] for length in lengths]
-    sharing = [shared[: 20 + 5 * i] + [source.randrange(VOCAB_SIZE)] for i in range(10)]
+    sharing = [[*shared[: 20 + 5 * i], source.randrange(VOCAB_SIZE)] for i in range(10)]
     return fresh + sharing
 
 
