@@ -67,8 +67,10 @@ class ProcessCore:
         return message
 
     def send(self, message: ToCore) -> None:
-        # Never blocks: the queue has no high-water mark, so the future is already done.
-        self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+        # Never waits: the queue has no high-water mark, so the future is already done. It has failed only
+        # when the core is gone, which receive() reports.
+        sent = self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+        asyncio.ensure_future(sent).exception()
 
     async def receive(self) -> FromCore:
         assert self._exit is not None, "started"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -62,6 +63,22 @@ async def test_a_killed_core_is_noticed_and_typed(tiny_llama: Path) -> None:
     with pytest.raises(EngineError):
         engine.generate("hello", GREEDY)
     await engine.shutdown()
+
+
+async def test_a_request_sent_to_a_dead_core_fails_and_nothing_else(tiny_llama: Path) -> None:
+    """Between a core's death and the moment it is noticed, requests are still sent."""
+    unhandled: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    engine = await AsyncLLM.start(config(tiny_llama))
+    (pid,) = core_pids()
+    os.kill(pid, signal.SIGKILL)
+    psutil.Process(pid).wait(5)
+    with pytest.raises(EngineError):
+        await anext(engine.generate("hello", GREEDY))
+    await engine.shutdown()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not unhandled
 
 
 async def test_causes_cross_the_process_typed(tiny_llama: Path, tmp_path: Path) -> None:
