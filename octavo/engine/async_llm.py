@@ -200,7 +200,7 @@ class AsyncLLM:
         self._stats_listeners.append(listener)
 
     async def reset_prefix_cache(self) -> bool:
-        """Forget reusable prefixes. False if requests still hold blocks."""
+        """Forget reusable prefixes; running requests go on without sharing theirs."""
         if self._failure is not None:
             raise _again(self._failure)
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
