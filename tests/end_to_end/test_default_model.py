@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from octavo import LLM, RequestOutput, SamplingParams
 from tests.end_to_end.prompts import comparison_prompts
+from tests.end_to_end.server_process import serving
 from tests.reference import load_reference
 
 pytestmark = pytest.mark.real
@@ -40,20 +42,24 @@ def reference(default_model_path: Path) -> Any:
 
 
 def check(reference: Any, outputs: list[RequestOutput]) -> None:
-    import torch
-
     for output in outputs:
         sample = output.outputs[0]
-        prompt_length = len(output.prompt_token_ids)
-        ids = torch.tensor([output.prompt_token_ids + sample.token_ids])
-        with torch.inference_mode():
-            logits_TV = reference(ids).logits[0, prompt_length - 1 : -1]
-        assert sample.token_ids == logits_TV.argmax(-1).tolist(), output.prompt
-        expected = logits_TV.log_softmax(-1)
         assert sample.logprobs is not None
-        for position, token_id in enumerate(sample.token_ids):
-            ours = sample.logprobs[position][token_id].logprob
-            assert abs(ours - expected[position, token_id].item()) < LOGPROB_TOLERANCE
+        logprobs = [
+            position[token].logprob for position, token in zip(sample.logprobs, sample.token_ids, strict=True)
+        ]
+        check_greedy(reference, output.prompt_token_ids, sample.token_ids, logprobs)
+
+
+def check_greedy(reference: Any, prompt: list[int], token_ids: list[int], logprobs: list[float]) -> None:
+    import torch
+
+    with torch.inference_mode():
+        logits_TV = reference(torch.tensor([prompt + token_ids])).logits[0, len(prompt) - 1 : -1]
+    assert token_ids == logits_TV.argmax(-1).tolist()
+    expected = logits_TV.log_softmax(-1)
+    for position, token_id in enumerate(token_ids):
+        assert abs(logprobs[position] - expected[position, token_id].item()) < LOGPROB_TOLERANCE
 
 
 def run(path: Path, count: int, num_tokens: int, **options: Any) -> tuple[LLM, list[RequestOutput]]:
@@ -82,6 +88,25 @@ def test_one_by_one_equals_transformers(reference: Any, default_model_path: Path
     with LLM(str(default_model_path), dtype="float32", max_model_len=1024) as llm:
         outputs = [llm.generate(p, params, use_tqdm=False)[0] for p in comparison_prompts(32)]
     check(reference, outputs)
+
+
+@pytest.mark.slow
+def test_the_server_equals_transformers(reference: Any, default_model_path: Path, tmp_path: Path) -> None:
+    body = {
+        "prompt": comparison_prompts(32),
+        "max_tokens": 64,
+        "temperature": 0,
+        "ignore_eos": True,
+        "logprobs": 1,
+        "return_token_ids": True,
+    }
+    flags = ("--max-model-len", "1024", "--max-num-batched-tokens", "96")
+    with serving(default_model_path, *flags, log=tmp_path / "log") as server:
+        answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=600).json()
+    assert len(answer["choices"]) == 32
+    for choice in answer["choices"]:
+        logprobs = choice["logprobs"]["token_logprobs"]
+        check_greedy(reference, choice["prompt_token_ids"], choice["token_ids"], logprobs)
 
 
 def test_a_repeated_prompt_is_served_from_the_cache(default_model_path: Path) -> None:
