@@ -1,4 +1,4 @@
-"""The real hub client against a small hub on this machine: list, fetch, resume from the cache, fail clearly."""
+"""The real hub client against a small hub on this machine: list, fetch, cache, and clear failures."""
 
 from __future__ import annotations
 
