@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -115,15 +116,17 @@ def test_warn_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyP
 
 def test_a_blocked_reader_never_blocks_us() -> None:
     reading, writing = os.pipe()
-    with os.fdopen(writing, "w") as stream:
-        handler = QueuedHandler(stream, max_waiting=10)
-        for number in range(100_000):
-            handler.emit(logging.LogRecord("x", logging.INFO, "f", 1, "%d " + "y" * 1000, (number,), None))
-            if handler.num_dropped > 500:
-                break
-        assert handler.num_dropped > 500
-        os.close(reading)  # the writer's blocked write fails now, and the test can end
-        handler.close()
+    stream = os.fdopen(writing, "w")
+    handler = QueuedHandler(stream, max_waiting=10)
+    for number in range(100_000):
+        handler.emit(logging.LogRecord("x", logging.INFO, "f", 1, "%d " + "y" * 1000, (number,), None))
+        if handler.num_dropped > 500:
+            break
+    assert handler.num_dropped > 500
+    os.close(reading)  # the writer's blocked write fails now, and the test can end
+    handler.close()
+    with contextlib.suppress(OSError):  # what the stream still holds has nowhere to go
+        stream.close()
 
 
 def test_observe_stays_light() -> None:
