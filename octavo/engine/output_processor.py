@@ -49,6 +49,3 @@ class OutputProcessor:
                 del self._samples[delta.request_id]
             changed[id(state)] = state
         return list(changed.values()), to_abort
-
-    def all_states(self) -> list[RequestState]:
-        return list({id(state): state for state, _ in self._samples.values()}.values())

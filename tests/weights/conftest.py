@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,13 @@ import torch
 from crafted import TINY_CONFIG
 from safetensors.torch import save_file
 
-from octavo.base.env import cache_dir
 from octavo.weights.shapes import expected_shapes
 
 
 @pytest.fixture(scope="session")
-def real_gguf() -> Path:
-    """The default model's file, from OCTAVO_TEST_GGUF or the cache."""
-    named = os.environ.get("OCTAVO_TEST_GGUF")
-    found = [Path(named)] if named else sorted(cache_dir().rglob("SmolLM2-135M-Instruct*.gguf"))
-    if not found or not found[0].is_file():
-        pytest.skip(
-            "the default model is not in the cache; `octavo pull` fetches it, or set OCTAVO_TEST_GGUF"
-        )
-    return found[0]
+def real_gguf(default_model_path: Path) -> Path:
+    """The default model's file, fetched if need be."""
+    return default_model_path
 
 
 @pytest.fixture
