@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from crafted import TINY_CONFIG
+from crafted import TINY_CONFIG, write_config
 from safetensors.torch import save_file
 
 from octavo.weights.shapes import expected_shapes
@@ -36,7 +34,3 @@ def tiny_folder(tmp_path: Path, tiny_weights: dict[str, torch.Tensor]) -> Path:
     write_config(folder)
     save_file(tiny_weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
-
-
-def write_config(folder: Path, **changes: Any) -> None:
-    (folder / "config.json").write_text(json.dumps(TINY_CONFIG | changes))

@@ -161,3 +161,7 @@ TINY_CONFIG: dict[str, Any] = {
     "tie_word_embeddings": True,
     "dtype": "float32",
 }
+
+
+def write_config(folder: Path, **changes: Any) -> None:
+    (folder / "config.json").write_text(json.dumps(TINY_CONFIG | changes))

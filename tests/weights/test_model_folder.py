@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_config
-from crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_gguf
+from crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_config, write_gguf
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
