@@ -18,7 +18,7 @@ def _plain(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
 
 
 def gated_silu_cpu(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
-    """Multiplies in place: one large result less, 0.3 ms instead of 1.8 ms for 512 x 1536."""
+    """Multiplies in place: 0.27 of the time at 512 tokens of width 1536 (benchmarks/ops_cpu.py)."""
     gate, up = gate_and_up_T2F.chunk(2, -1)
     return torch.nn.functional.silu(gate).mul_(up)
 

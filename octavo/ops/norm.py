@@ -19,7 +19,7 @@ def _plain(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> torch.
 
 
 def rms_norm_cpu(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """One call instead of six: 16 us instead of 23 us for one token of width 576.
+    """One call instead of six: 0.82 of the time at one token of width 576 (benchmarks/ops_cpu.py).
 
     Narrow types keep the plain form, which rounds before the scale as checkpoints expect.
     """

@@ -18,7 +18,7 @@ def _plain(x_THD: torch.Tensor, cos_T1D: torch.Tensor, sin_T1D: torch.Tensor) ->
 
 
 def rope_cpu(x_THD: torch.Tensor, cos_T1D: torch.Tensor, sin_T1D: torch.Tensor) -> torch.Tensor:
-    """Without the concatenated copy: 0.2 ms instead of 1.6 ms for 512 tokens of 12 heads of 64."""
+    """Without the concatenated copy: 0.57 of the time at 512 tokens (benchmarks/ops_cpu.py)."""
     first, second = x_THD.chunk(2, -1)
     sin_first, sin_second = sin_T1D.chunk(2, -1)
     out = x_THD * cos_T1D
