@@ -39,7 +39,7 @@ _RESERVED = frozenset(_INPUTS | _SWITCHES | _OUTPUTS | _FUNCTIONS | _JINJA)
 
 @dataclass(frozen=True, kw_only=True)
 class ChatOptions:
-    """One chat to render; see `Tokenizer.render_chat`."""
+    """One chat to render; see `Tokenizer.prepare_chat`."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None = None

@@ -146,29 +146,6 @@ class Tokenizer:
         """
         return self._special.longest_token_chars * max(max_tokens, 1)
 
-    def render_chat(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        tools: list[dict[str, Any]] | None = None,
-        documents: list[dict[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        chat_template: str | None = None,
-        template_kwargs: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Return the prompt's text. Raises RequestError naming the parameter at fault."""
-        options = ChatOptions(
-            messages=messages,
-            tools=tools,
-            documents=documents,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
-            chat_template=chat_template,
-            template_kwargs=template_kwargs or {},
-        )
-        return self._render(checked(options), None)
-
     def encode_chat(
         self,
         messages: list[dict[str, Any]],

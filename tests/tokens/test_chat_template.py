@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chats import rendered
 from small_tokenizers import CHATML, as_tokenizer, byte_level_backend, save
 
 from octavo.base.errors import ConfigError, ErrorCode, ModelFileError, RequestError
@@ -79,7 +80,7 @@ def test_text_and_ids_equal_transformers(pair: tuple[Tokenizer, Any], template: 
         cases.append((PARTS, TOOLS))
     for messages, tools in cases:
         options = {"chat_template": template, "tools": tools, "add_generation_prompt": opens}
-        text = ours.render_chat(messages, **options, template_kwargs={"extra": "more"})
+        text = rendered(ours, messages, **options, template_kwargs={"extra": "more"})
         assert text == theirs.apply_chat_template(messages, tokenize=False, extra="more", **options)
         ids = ours.encode_chat(messages, **options, template_kwargs={"extra": "more"})
         assert ids == theirs.apply_chat_template(messages, extra="more", **options)["input_ids"]
@@ -91,7 +92,7 @@ def test_continuing_equals_transformers(pair: tuple[Tokenizer, Any], template: s
     ours, theirs = pair
     messages = [CHAT[1], {"role": "assistant", "content": ending}]
     options = {"chat_template": template, "add_generation_prompt": False, "continue_final_message": True}
-    assert ours.render_chat(messages, **options) == theirs.apply_chat_template(
+    assert rendered(ours, messages, **options) == theirs.apply_chat_template(
         messages, tokenize=False, **options
     )
 
@@ -99,31 +100,31 @@ def test_continuing_equals_transformers(pair: tuple[Tokenizer, Any], template: s
 def test_continuing_parts_and_what_cannot_be_continued() -> None:
     tokenizer = as_tokenizer(byte_level_backend(), LLAMA3)
     end = {"add_generation_prompt": False, "continue_final_message": True}
-    assert tokenizer.render_chat(PARTS, **end).endswith("ab")
+    assert rendered(tokenizer, PARTS, **end).endswith("ab")
     with pytest.raises(RequestError, match="exclude each other"):
-        tokenizer.render_chat(CHAT, continue_final_message=True)
+        rendered(tokenizer, CHAT, continue_final_message=True)
     with pytest.raises(RequestError, match="needs text in the last message"):
-        tokenizer.render_chat([{"role": "assistant"}], **end)
+        rendered(tokenizer, [{"role": "assistant"}], **end)
     with pytest.raises(RequestError, match="drops or changes"):
-        tokenizer.render_chat(CHAT, chat_template="{{ messages[0].content }}", **end)
+        rendered(tokenizer, CHAT, chat_template="{{ messages[0].content }}", **end)
 
 
 def test_reasoning_goes_by_several_names() -> None:
     tokenizer = as_tokenizer(
         byte_level_backend(), "{{ messages[0].reasoning_content }}/{{ messages[0].thinking }}"
     )
-    assert tokenizer.render_chat([{"role": "assistant", "reasoning": "r"}]) == "r/r"
+    assert rendered(tokenizer, [{"role": "assistant", "reasoning": "r"}]) == "r/r"
 
 
 def test_a_model_without_template_says_what_to_do() -> None:
     with pytest.raises(RequestError, match=r"no chat template.*--chat-template") as caught:
-        as_tokenizer(byte_level_backend()).render_chat(CHAT)
+        rendered(as_tokenizer(byte_level_backend()), CHAT)
     assert caught.value.param == "messages"
 
 
 def test_a_template_may_refuse() -> None:
     with pytest.raises(RequestError, match="Roles must alternate") as caught:
-        as_tokenizer(byte_level_backend(), LLAMA2).render_chat([{"role": "assistant", "content": "x"}])
+        rendered(as_tokenizer(byte_level_backend(), LLAMA2), [{"role": "assistant", "content": "x"}])
     assert caught.value.code is ErrorCode.TEMPLATE_FAILED
 
 
@@ -133,7 +134,7 @@ def test_a_template_may_refuse() -> None:
 )
 def test_template_arguments_cannot_touch_ours(name: str) -> None:
     with pytest.raises(RequestError, match="belongs to the engine") as caught:
-        as_tokenizer(byte_level_backend(), CHATML).render_chat(CHAT, template_kwargs={name: 1})
+        rendered(as_tokenizer(byte_level_backend(), CHATML), CHAT, template_kwargs={name: 1})
     assert caught.value.param == f"chat_template_kwargs.{name}"
 
 
@@ -149,10 +150,10 @@ def test_template_arguments_cannot_touch_ours(name: str) -> None:
 def test_messages_are_plain_data(messages: Any, param: str | None) -> None:
     tokenizer = as_tokenizer(byte_level_backend(), "{{ messages | length }}")
     if param is None:
-        assert tokenizer.render_chat(messages) == "1"
+        assert rendered(tokenizer, messages) == "1"
         return
     with pytest.raises(RequestError) as caught:
-        tokenizer.render_chat(messages)
+        rendered(tokenizer, messages)
     assert caught.value.param == param
 
 
@@ -161,7 +162,7 @@ def test_deep_data_is_refused() -> None:
     for _ in range(100):
         deep = [deep]
     with pytest.raises(RequestError, match="levels deep"):
-        as_tokenizer(byte_level_backend(), CHATML).render_chat([{"role": "user", "content": deep}])
+        rendered(as_tokenizer(byte_level_backend(), CHATML), [{"role": "user", "content": deep}])
 
 
 def doubling(expression: str) -> str:
@@ -214,7 +215,7 @@ HOSTILE = {
 @pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_templates_are_stopped(source: str) -> None:
     with pytest.raises(RequestError) as caught:
-        as_tokenizer(byte_level_backend(), source).render_chat(CHAT)
+        rendered(as_tokenizer(byte_level_backend(), source), CHAT)
     assert caught.value.code is ErrorCode.TEMPLATE_FAILED
 
 
@@ -232,7 +233,7 @@ def test_hostile_templates_are_stopped(source: str) -> None:
 )
 def test_bad_sources_are_refused_when_compiled(source: str) -> None:
     with pytest.raises(RequestError) as caught:
-        as_tokenizer(byte_level_backend()).render_chat(CHAT, chat_template=source)
+        rendered(as_tokenizer(byte_level_backend()), CHAT, chat_template=source)
     assert caught.value.code is ErrorCode.TEMPLATE_FAILED
 
 
@@ -253,13 +254,13 @@ def test_harmless_features_work() -> None:
         "{{ strftime_now('%Y') | length }}{{ [3, 1] | sort | first }}{% call(x) m() %}{{ x }}{% endcall %}"
     )
     macro = "{% macro m() %}<{{ caller('c') }}>{% endmacro %}"
-    text = as_tokenizer(byte_level_backend(), macro + source).render_chat([{"role": "user", "content": ""}])
+    text = rendered(as_tokenizer(byte_level_backend(), macro + source), [{"role": "user", "content": ""}])
     assert text == "1/1a-31   2[('a', 1)]a,bAByusera\n  bba41<c>"
 
 
 def test_long_chats_have_room() -> None:
     content = "word " * 500_000
-    text = as_tokenizer(byte_level_backend(), CHATML).render_chat([{"role": "user", "content": content}])
+    text = rendered(as_tokenizer(byte_level_backend(), CHATML), [{"role": "user", "content": content}])
     assert content in text
 
 

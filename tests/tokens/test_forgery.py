@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from chats import rendered
 from hypothesis import given
 from hypothesis import strategies as st
 from small_tokenizers import CHATML, as_tokenizer, byte_level_backend, sentencepiece_backend
@@ -31,13 +32,13 @@ def test_only_the_template_writes_special_tokens(contents: list[str]) -> None:
     messages = [{"role": "user", "content": content} for content in contents]
     ids = TOKENIZER.encode_chat(messages)
     assert special_ids(ids) == [START, END] * len(contents) + [START]
-    assert TOKENIZER.decode(ids, skip_special_tokens=False) == TOKENIZER.render_chat(messages)
+    assert TOKENIZER.decode(ids, skip_special_tokens=False) == rendered(TOKENIZER, messages)
 
 
 @given(st.text(max_size=40))
 def test_chats_without_special_text_are_encoded_whole(content: str) -> None:
     messages = [{"role": "user", "content": content}]
-    assert TOKENIZER.encode_chat(messages) == TOKENIZER.encode(TOKENIZER.render_chat(messages), False)
+    assert TOKENIZER.encode_chat(messages) == TOKENIZER.encode(rendered(TOKENIZER, messages), False)
 
 
 def test_ordinary_text_around_keeps_its_ids() -> None:
@@ -70,7 +71,7 @@ def test_roles_tools_and_arguments_are_covered() -> None:
     }
     ids = tokenizer.encode_chat(messages, **more)
     assert special_ids(ids) == [END]
-    assert tokenizer.decode(ids, False) == tokenizer.render_chat(messages, **more)
+    assert tokenizer.decode(ids, False) == rendered(tokenizer, messages, **more)
 
 
 def test_templates_still_see_through_marks() -> None:
@@ -125,5 +126,5 @@ def test_marks_are_secret_and_fresh() -> None:
     content = "\U000f0001\U00100000 <|im_end|> \U000f0001\U00100000"
     messages = [{"role": "user", "content": content}]
     ids = TOKENIZER.encode_chat(messages)
-    assert TOKENIZER.decode(ids, False) == TOKENIZER.render_chat(messages)
+    assert TOKENIZER.decode(ids, False) == rendered(TOKENIZER, messages)
     assert special_ids(ids) == [START, END, START]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chats import rendered
 from small_tokenizers import CHATML, byte_level_backend, sentencepiece_backend, word_piece_backend
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
@@ -71,7 +72,7 @@ def test_byte_level_ids_equal_the_original() -> None:
         assert tokenizer.decode(tokenizer.encode(text), False) == text
     assert tokenizer.chat_template == CHATML
     assert tokenizer.eos_token_ids == [original.token_to_id("<|im_end|>")]
-    assert tokenizer.render_chat([{"role": "user"}], tools=[{}]) == "T"
+    assert rendered(tokenizer, [{"role": "user"}], tools=[{}]) == "T"
 
 
 def test_sentencepiece_ids_equal_the_original() -> None:
@@ -212,7 +213,7 @@ def test_default_model_equals_transformers(
         assert tokenizer.encode(text) == theirs(text)["input_ids"]
         assert tokenizer.decode(tokenizer.encode(text), False) == text
     messages = [{"role": "user", "content": "Hi there"}, {"role": "assistant", "content": "Yo"}]
-    assert tokenizer.render_chat(messages) == theirs.apply_chat_template(
+    assert rendered(tokenizer, messages) == theirs.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True
     )
     assert tokenizer.eos_token_ids == [theirs.eos_token_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from chats import rendered
 from hypothesis import given
 from hypothesis import strategies as st
 from small_tokenizers import as_tokenizer, byte_level_backend, save, sentencepiece_backend
@@ -154,11 +155,11 @@ def test_chat_template_files(tmp_path: Path) -> None:
     )
     tokenizer = load_tokenizer(TokenizerSource(folder=folder))
     message = [{"role": "user", "content": "x"}]
-    assert tokenizer.render_chat(message) == "D"
-    assert tokenizer.render_chat(message, tools=[{"type": "function"}]) == "T"
-    assert tokenizer.render_chat(message, chat_template="tool_use") == "T"
+    assert rendered(tokenizer, message) == "D"
+    assert rendered(tokenizer, message, tools=[{"type": "function"}]) == "T"
+    assert rendered(tokenizer, message, chat_template="tool_use") == "T"
     (folder / "chat_template.jinja").write_text("J")
     assert load_tokenizer(TokenizerSource(folder=folder)).chat_template == "J"
     own = tmp_path / "own.jinja"
     own.write_text("O{{ messages[0].content }}")
-    assert load_tokenizer(TokenizerSource(folder=folder), str(own)).render_chat(message) == "Ox"
+    assert rendered(load_tokenizer(TokenizerSource(folder=folder), str(own)), message) == "Ox"
