@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import httpx
@@ -30,7 +31,10 @@ def test_raw_bytes(live: LiveServer, engine: FakeEngine, name: str) -> None:
             connection.sendall(RAW[name])
             connection.shutdown(socket.SHUT_WR)
             answer = connection.recv(1000)
-        except (ConnectionResetError, BrokenPipeError):
+        except OSError as error:
+            # The server hung up, at whichever of the calls we noticed; a timeout would be a failure.
+            if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+                raise
             answer = b""
     assert not answer or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404", b"HTTP/1.1 431"))
     assert httpx.get(live.url + "/livez").status_code == 200
