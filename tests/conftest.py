@@ -11,6 +11,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never ask a hub
 # Tests run side by side: threads of one that spin would starve the others.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if not Path("/proc/driver/nvidia/gpus").exists():
+    # Without a GPU our Triton kernels run interpreted, on CPU tensors. Read when a kernel is defined.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")
