@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from octavo.messages.params import SamplingParams
 from octavo.worker.sampling.sampler import Sampler
@@ -40,8 +42,8 @@ class Rows:
     """The token table as the sampler reads it."""
 
     tokens: torch.Tensor
-    lengths: torch.Tensor
-    prompt_lengths: torch.Tensor
+    num_known: NDArray[np.int32]
+    num_prompt: NDArray[np.int32]
 
 
 def main() -> None:
@@ -57,7 +59,7 @@ def main() -> None:
             sampler = Sampler(num_rows=num_rows, vocab_size=options.vocab, device=torch.device("cpu"))
             for row in range(num_rows):
                 sampler.add_row(row, params, row, [0], rows.tokens[row].tolist(), options.history // 2)
-            step = partial(sampler.sample, logits, range(num_rows), rows)
+            step = partial(_step, sampler, logits, range(num_rows), rows)
             line[f"{name}_us"] = _median_us(step, options)
         results.append(line)
     report = {
@@ -103,10 +105,14 @@ def _logits(num_rows: int, vocab: int, flat: bool) -> torch.Tensor:
 def _rows(num_rows: int, vocab: int, history: int) -> Rows:
     generator = torch.Generator().manual_seed(1)
     return Rows(
-        tokens=torch.randint(vocab, (num_rows, history), generator=generator),
-        lengths=torch.full((num_rows,), history),
-        prompt_lengths=torch.full((num_rows,), history // 2),
+        tokens=torch.randint(vocab, (num_rows, history), generator=generator, dtype=torch.int32),
+        num_known=np.full(num_rows, history, dtype=np.int32),
+        num_prompt=np.full(num_rows, history // 2, dtype=np.int32),
     )
+
+
+def _step(sampler: Sampler, logits: torch.Tensor, numbers: range, rows: Rows) -> object:
+    return sampler.sample(logits, numbers, rows).finish()
 
 
 def _median_us(step: Callable[[], object], options: argparse.Namespace) -> float:

@@ -1,17 +1,20 @@
 """What an attention backend is: capabilities, `plan` once per step, `run` once per layer.
 
 A model states needs, a backend capabilities; what is missing is the error text (see choose.py).
+
+T tokens, O = (H + 2 K) * D for H query heads and K KV heads of width D, B blocks, N tokens per block.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 
 from octavo.attention.step_view import StepView
+from octavo.ops.paged_plain import AttentionTerms
 
 
 class Capability(StrEnum):
@@ -20,6 +23,7 @@ class Capability(StrEnum):
     FULL = "full"
     SLIDING_WINDOW = "sliding_window"
     GROUPED_HEADS = "grouped_heads"
+    DETERMINISTIC = "deterministic"
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
@@ -27,12 +31,31 @@ class Capability(StrEnum):
     CUDA = "cuda"
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttentionLayer:
+    """What is true of one attention layer in every step."""
+
+    index: int
+    """Its number among the model's attention layers."""
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    terms: AttentionTerms
+    rotation_PD: torch.Tensor | None
+    """layers/rope.rotation_table; None: positions are not rotated."""
+    q_norm_D: torch.Tensor | None
+    k_norm_D: torch.Tensor | None
+    """Weights of RMS norms per head, before the rotation."""
+    norm_epsilon: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class PageLayout:
     """How the pages of one KV group lie in their array of rows [num_blocks * rows_per_page, K * D].
 
-    A row holds one token's keys, or its values, of all heads. A block's keys are the first
-    `block_size` rows of its page; its values begin half a page later.
+    A page's keys come first, its values begin half a page later. Within each half the tokens of a block
+    lie one after the other with all their heads, or, head by head, with all their tokens (`is_head_major`,
+    the backend's choice).
     """
 
     block_size: int
@@ -42,37 +65,66 @@ class PageLayout:
     window: int | None
     dtype: torch.dtype
     device: torch.device
+    is_head_major: bool = False
+
+    def pages(self, rows_RC: torch.Tensor) -> Pages:
+        size, heads, width = self.block_size, self.num_kv_heads, self.head_dim
+        page = self.rows_per_page * heads * width
+        shape = (rows_RC.numel() // page, heads, size, width)
+        inner = (size * width, width, 1) if self.is_head_major else (width, heads * width, 1)
+        flat = rows_RC.view(-1)
+        return Pages(
+            rows_RC,
+            flat.as_strided(shape, (page, *inner)),
+            flat.as_strided(shape, (page, *inner), flat.storage_offset() + page // 2),
+        )
+
+
+class Pages(NamedTuple):
+    """The KV cache of one layer."""
+
+    rows_RC: torch.Tensor
+    """[num_blocks * rows_per_page, K * D]"""
+    keys_BKND: torch.Tensor
+    values_BKND: torch.Tensor
+    """Views of the same memory."""
 
 
 class StepPlan(Protocol):
     """One step, planned. Good for every layer of its group."""
 
-    def run(
-        self,
-        q_THD: torch.Tensor,
-        k_TKD: torch.Tensor,
-        v_TKD: torch.Tensor,
-        pages: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        """Write this step's keys and values into `pages`, attend, return [T, H * D]."""
+    def run(self, layer: AttentionLayer, qkv_TO: torch.Tensor, pages: Pages) -> torch.Tensor:
+        """Norm and rotate the heads, write this step's keys and values into `pages`, attend: [T, H * D]."""
 
 
 class AttentionBackend(Protocol):
     """Plans steps for the layers of one KV group."""
 
     capabilities: ClassVar[frozenset[Capability]]
+    is_head_major: ClassVar[bool]
+    """How it wants its pages (see PageLayout)."""
 
-    def __init__(self, layout: PageLayout) -> None: ...
+    long_prompt: int | None
+    """From how many tokens on it wants whole prompts apart (see StepView); None: it makes no difference."""
+
+    def __init__(self, layout: PageLayout, limits: StepLimits) -> None: ...
 
     def plan(self, view: StepView) -> StepPlan:
         """Host work, once per step and group."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepLimits:
+    """The largest step there will be, for whoever sets memory aside."""
+
+    max_seqs: int
+    max_tokens: int
+    num_heads: int
+    deterministic: bool
+
+
 class Attend(Protocol):
     """What a layer sees of all this."""
 
-    def __call__(
-        self, layer: int, q_THD: torch.Tensor, k_TKD: torch.Tensor, v_TKD: torch.Tensor, scale: float
-    ) -> torch.Tensor:
-        """Attention of the `layer`-th attention layer for this step's tokens: [T, H * D]."""
+    def __call__(self, layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
+        """Attention of this layer for this step's tokens: [T, H * D]."""

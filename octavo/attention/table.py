@@ -6,5 +6,9 @@ from octavo.attention.contract import AttentionBackend
 from octavo.base.table import LazyTable
 
 BACKENDS: LazyTable[type[AttentionBackend]] = LazyTable(
-    "attention backend", {"cpu": "octavo.attention.backends.cpu:CpuAttention"}
+    "attention backend",
+    {
+        "cpu": "octavo.attention.backends.cpu:CpuAttention",
+        "triton": "octavo.attention.backends.triton:TritonAttention",
+    },
 )

@@ -8,6 +8,7 @@ an object's repr or a Python exception's text unless that is what the user has t
     ├── ConfigError       an option of the engine is wrong (refuses to start)
     ├── ModelFileError    a checkpoint is broken, unsafe or not supported (refuses to load)
     └── EngineError       the engine could not do what it promised (HTTP 5xx)
+        └── DeviceOutOfMemory   a step was too large for the device (the core tries smaller ones)
 """
 
 from __future__ import annotations
@@ -90,3 +91,7 @@ class EngineError(OctavoError, RuntimeError):
     """The engine could not do what it promised; the request may be sent again."""
 
     default_code = ErrorCode.ENGINE_FAILED
+
+
+class DeviceOutOfMemory(EngineError):
+    """The device has no memory for a step. Raised by executors; the step produced nothing for anybody."""

@@ -6,24 +6,24 @@ Opens the checkpoint's files and loads no weights.
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from octavo.cli import machine
 from octavo.cli.command import Command
+from octavo.cli.memory_plan import plan_memory
 from octavo.cli.pull import stored_bytes
+from octavo.cli.targets import local_target
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, given_options
 from octavo.config.resolve import Resolved, local_device, resolve
 from octavo.config.root import EngineConfig, iter_options
+from octavo.weights.footprint import num_parameters
 
 if TYPE_CHECKING:
     from octavo.weights.checkpoint import Checkpoint
 
-_DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _SECRETS = frozenset({"api_key"})
 
 
@@ -113,52 +113,30 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     """Sizes by arithmetic on shapes and config."""
     from octavo.models.table import MODELS
 
-    num_parameters = sum(math.prod(checkpoint.shape(name)) for name in checkpoint.tensor_names())
-    width = _DTYPE_BYTES[config.model.dtype]
-    weights_bytes = num_parameters * width
-    per_token = kv_bytes_per_token(checkpoint.config, width)
-    cache_bytes = _cache_bytes(config, weights_bytes, per_token)
-    max_len = config.model.max_model_len
-    assert max_len is not None, "the config is resolved"
-    tokens = cache_bytes // per_token if per_token else 0
+    parameters = num_parameters(checkpoint)
+    memory = plan_memory(checkpoint.config, parameters, config, local_target(config.model.device))
+    max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
+    assert max_len is not None and max_seqs is not None, "the config is resolved"
+    tokens, cache_bytes = memory.cache_tokens, memory.cache_bytes
     if config.cache.num_blocks is None:
         # The cache never takes more than all requests at full length could fill.
-        tokens = min(tokens, config.schedule.max_num_seqs * max_len)
-        cache_bytes = tokens * per_token
+        tokens = min(tokens, max_seqs * max_len)
+        cache_bytes = tokens * memory.kv_bytes_per_token
     return ModelReport(
         name=checkpoint.name,
         path=str(checkpoint.path),
         format=checkpoint.format,
         architecture=architecture,
         is_supported=architecture in MODELS,
-        num_parameters=num_parameters,
+        num_parameters=parameters,
         stored_dtype=checkpoint.stored_dtype,
         file_bytes=stored_bytes(checkpoint.path),
-        weights_bytes=weights_bytes,
-        kv_bytes_per_token=per_token,
+        weights_bytes=memory.weights_bytes,
+        kv_bytes_per_token=memory.kv_bytes_per_token,
         cache_bytes=cache_bytes,
         cache_tokens=tokens,
         requests_at_once=tokens / max_len,
     )
-
-
-def kv_bytes_per_token(config: dict[str, Any], dtype_bytes: int) -> int:
-    """Keys and values of one token in all layers; 0 where the config does not say."""
-    text = config.get("text_config") or config
-    heads = text.get("num_attention_heads") or 0
-    kv_heads = text.get("num_key_value_heads") or heads
-    head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)
-    return int(2 * (text.get("num_hidden_layers") or 0) * kv_heads * head_dim * dtype_bytes)
-
-
-def _cache_bytes(config: EngineConfig, weights_bytes: int, per_token: int) -> int:
-    cache = config.cache
-    if cache.num_blocks is not None:
-        return cache.num_blocks * cache.block_size * per_token
-    if cache.kv_cache_memory_bytes is not None:
-        return cache.kv_cache_memory_bytes
-    _, available = machine.memory_bytes()
-    return max(0, int((available - weights_bytes) * cache.memory_utilization / 2))
 
 
 def _print(report: ModelReport, rows: list[OptionRow], config: EngineConfig) -> None:

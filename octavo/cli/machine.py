@@ -75,11 +75,12 @@ def usable_cpus() -> int:
 
 
 def memory_bytes() -> tuple[int, int]:
-    """Total and available memory of the machine."""
+    """Total memory of the machine, and what this process can still get of it."""
     import psutil
 
-    memory = psutil.virtual_memory()
-    return int(memory.total), int(memory.available)
+    from octavo.worker.memory import available_bytes
+
+    return int(psutil.virtual_memory().total), available_bytes()
 
 
 def commit() -> str | None:

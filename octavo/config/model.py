@@ -27,6 +27,11 @@ class ModelConfig:
         "Numbers to compute in.",
         choices=("auto", "float32", "bfloat16", "float16", "float", "half"),
     )
+    device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
+    deterministic: bool = option(
+        False, "On a GPU: a request's numbers do not depend, in any bit, on what else runs. Costs speed."
+    )
+    enforce_eager: bool = option(False, "On a GPU: capture no graphs. Starts faster, serves slower.")
     max_model_len: int | None = option(None, "Most tokens of one request, prompt and output together.")
     load_format: str = option(
         "auto", "Where weights come from.", choices=("auto", "safetensors", "gguf", "dummy")

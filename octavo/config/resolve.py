@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 from octavo.base.errors import ConfigError
+from octavo.base.gpus import visible_gpus
 from octavo.base.integers import ceil_div
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
+CPU_SEQS, GPU_SEQS = 64, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +42,29 @@ class DeviceFacts:
     kind: str
     """'cpu' or 'cuda'."""
     has_fast_bfloat16: bool
+    name: str = "CPU"
+    why: str = "no GPU was found"
+    """Why this device and no other."""
 
 
 def local_device() -> DeviceFacts:
-    """The device that this machine's engine runs on."""
-    return DeviceFacts(kind="cpu", has_fast_bfloat16=False)
+    """The device that this machine's engine runs on unless told otherwise."""
+    gpus = visible_gpus()
+    if not gpus:
+        return CPU
+    if metadata.version("torch").endswith("+cpu"):
+        return dataclasses.replace(
+            CPU, why=f"the {gpus[0].name} needs a torch built for CUDA; this one is not"
+        )
+    return DeviceFacts(
+        kind="cuda",
+        has_fast_bfloat16=gpus[0].capability >= (8, 0),
+        name=gpus[0].name,
+        why="the first GPU of this machine",
+    )
+
+
+CPU = DeviceFacts(kind="cpu", has_fast_bfloat16=False)
 
 
 @dataclass(frozen=True)
@@ -63,9 +84,9 @@ class Resolved:
 
 def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts) -> Resolved:
     """Fill every None and 'auto' of the model, cache and schedule groups. Raises ConfigError."""
-    known = _Known(checkpoint, device, [])
+    known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
-    for step in (_names, _dtype, _lengths, _schedule, _cache):
+    for step in (_names, _device, _dtype, _lengths, _schedule, _cache):
         config = step(config, known)
     return Resolved(config, known.reasons)
 
@@ -102,15 +123,50 @@ def _names(config: EngineConfig, known: _Known) -> EngineConfig:
     return _set(config, "model", known, served_model_name=([name], why))
 
 
+def _chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:
+    wish = wishes.model.device
+    if wish == "cuda" and local.kind != "cuda":
+        raise ConfigError(
+            f"device is 'cuda', but {local.why}. Leave device out to run on the CPU, or make the GPU visible "
+            "(driver, CUDA_VISIBLE_DEVICES, a torch with CUDA).",
+            param="device",
+        )
+    return CPU if wish == "cpu" else local
+
+
+def _device(config: EngineConfig, known: _Known) -> EngineConfig:
+    kind = known.device.kind
+    if config.model.deterministic and kind == "cpu":
+        raise ConfigError(
+            "deterministic is available on GPUs only, and this engine runs on the CPU. Leave it out.",
+            param="deterministic",
+        )
+    if config.model.device == "auto":
+        return _set(config, "model", known, device=(kind, known.device.why))
+    return config
+
+
 def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:
     wish = config.model.dtype
     if wish in DTYPES:
-        return _set(config, "model", known, dtype=(DTYPES[wish], f"another spelling of {wish}"))
+        config = _set(config, "model", known, dtype=(DTYPES[wish], f"another spelling of {wish}"))
+    if (
+        config.model.dtype == "bfloat16"
+        and known.device.kind == "cuda"
+        and not known.device.has_fast_bfloat16
+    ):
+        raise ConfigError(
+            f"dtype is bfloat16, which the {known.device.name} does not compute. Use float16 or float32.",
+            param="dtype",
+        )
     if wish != "auto":
         return config
     if known.device.kind == "cpu":
         return _set(config, "model", known, dtype=("float32", "exact, and the fastest type of torch on CPUs"))
     stored = known.checkpoint.stored_dtype
+    if not known.device.has_fast_bfloat16:
+        why = f"checkpoint is {stored}; the {known.device.name} computes no bfloat16"
+        return _set(config, "model", known, dtype=("float16", why))
     if stored in ("bfloat16", "float16"):
         return _set(config, "model", known, dtype=(stored, "as stored in the checkpoint"))
     return _set(
@@ -129,13 +185,32 @@ def _lengths(config: EngineConfig, known: _Known) -> EngineConfig:
 
 
 def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
+    is_gpu = known.device.kind == "cuda"
+    if config.schedule.async_scheduling is None:
+        why = (
+            "the GPU never waits for the host"
+            if is_gpu
+            else "on a CPU scheduling and computing share the cores"
+        )
+        config = _set(config, "schedule", known, async_scheduling=(is_gpu, why))
+    if config.schedule.max_num_seqs is None:
+        seqs, why = (
+            (GPU_SEQS, "as many as graphs are captured for")
+            if is_gpu
+            else (CPU_SEQS, "a CPU gains little from more")
+        )
+        config = _set(config, "schedule", known, max_num_seqs=(seqs, why))
+    return _step_tokens(config, known)
+
+
+def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
     schedule = config.schedule
-    if schedule.max_num_seqs < 1:
-        raise ConfigError(f"max_num_seqs is {schedule.max_num_seqs}; at least 1.", param="max_num_seqs")
-    max_len = config.model.max_model_len
-    assert max_len is not None, "lengths are resolved before the schedule"
+    max_len, max_seqs = config.model.max_model_len, schedule.max_num_seqs
+    assert max_len is not None and max_seqs is not None, "both are resolved before the budget"
+    if max_seqs < 1:
+        raise ConfigError(f"max_num_seqs is {max_seqs}; at least 1.", param="max_num_seqs")
     if schedule.max_num_batched_tokens is None:
-        budget = max(512 if known.device.kind == "cpu" else 8192, schedule.max_num_seqs)
+        budget = max(512 if known.device.kind == "cpu" else 8192, max_seqs)
         why = "keeps a step short on a CPU" if known.device.kind == "cpu" else "fills the device"
         if not schedule.enable_chunked_prefill and budget < max_len:
             budget, why = max_len, "whole prompts, as chunked prefill is off"
@@ -161,8 +236,8 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
         raise ConfigError("memory_utilization must be over 0 and at most 1.", param="memory_utilization")
     if cache.num_blocks is not None and cache.num_blocks < 2:
         raise ConfigError(f"num_blocks is {cache.num_blocks}; at least 2.", param="num_blocks")
-    max_len = config.model.max_model_len
-    assert max_len is not None, "lengths are resolved before the cache"
-    useful = config.schedule.max_num_seqs * ceil_div(max_len, size)
+    max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
+    assert max_len is not None and max_seqs is not None, "both are resolved before the cache"
+    useful = max_seqs * ceil_div(max_len, size)
     known.reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
     return config

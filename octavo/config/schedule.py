@@ -11,13 +11,16 @@ from octavo.config.option import option
 class ScheduleConfig:
     """How much work a step takes, and in which order."""
 
-    max_num_seqs: int = option(64, "Most requests that run at the same time.")
+    max_num_seqs: int | None = option(None, "Most requests that run at the same time.")
     max_num_batched_tokens: int | None = option(None, "Token budget of one step.")
     enable_chunked_prefill: bool = option(True, "Spread long prompts over several steps.")
     long_prefill_token_threshold: int = option(
         0, "Most prompt tokens of one request in one step; 0 means up to the token budget."
     )
     scheduling_policy: str = option("fcfs", "Order of waiting requests.", choices=("fcfs", "priority"))
+    async_scheduling: bool | None = option(
+        None, "Schedule the next step while the device still computes this one."
+    )
     max_num_queued_reqs: int = option(
         4096, "Most requests that wait; one more gets 503 with Retry-After. 0 means no bound."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from octavo.core.kv.manager import Journal
 from octavo.core.request import Request, State
 from octavo.messages.step import NewRow, SchedulerOutput
@@ -46,7 +48,7 @@ class StepRecord:
         """Row -> index in the parallel lists."""
         return {row: index for index, row in enumerate(self.output.rows)}
 
-    def forget(self, request: Request) -> None:
-        """The request will compute this again: its result is not wanted any more."""
-        self.sampling = {row: None if owner is request else owner for row, owner in self.sampling.items()}
-        self.requests = [None if other is request else other for other in self.requests]
+    def forget(self, requests: Container[Request | None]) -> None:
+        """These requests will compute this again: their results are not wanted any more."""
+        self.sampling = {row: None if owner in requests else owner for row, owner in self.sampling.items()}
+        self.requests = [None if request in requests else request for request in self.requests]

@@ -17,6 +17,9 @@ from octavo.core.request import Request
 class Limit(ABC):
     """Contract. Limits of a kind that keeps books (slots, buffers) override `commit`."""
 
+    bounds_single_tokens = True
+    """Whether it may refuse one token while the step has room. Most requests want one: ask only who may."""
+
     @abstractmethod
     def cap(self, request: Request, want: int, budget: int) -> int:
         """How many of `want` tokens may run now; `budget` tokens are left in the step. Changes nothing."""
@@ -28,6 +31,8 @@ class Limit(ABC):
 class TokenBudget(Limit):
     """A step computes at most so many tokens; a longer prompt is spread over steps."""
 
+    bounds_single_tokens = False
+
     def cap(self, request: Request, want: int, budget: int) -> int:
         return want if want <= budget else budget
 
@@ -35,12 +40,16 @@ class TokenBudget(Limit):
 class WholePrompt(Limit):
     """Chunked prefill is off: all that a request wants, or nothing in this step."""
 
+    bounds_single_tokens = False
+
     def cap(self, request: Request, want: int, budget: int) -> int:
         return want if want <= budget else 0
 
 
 class ChunkSize(Limit):
     """No request computes more than `max_tokens` in one step, so that long prompts let others through."""
+
+    bounds_single_tokens = False
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens

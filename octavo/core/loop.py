@@ -11,10 +11,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from octavo.base.clock import Clock, monotonic
-from octavo.base.errors import ConfigError, EngineError, OctavoError
+from octavo.base.errors import ConfigError, DeviceOutOfMemory, EngineError, OctavoError
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.admission import check_request
+from octavo.core.answer import check_answer, gather_prompt_logprobs
 from octavo.core.finish import finish_reason, stop_token_id
 from octavo.core.in_flight import StepRecord
 from octavo.core.kv.block import Holding
@@ -27,6 +28,7 @@ from octavo.core.queues import WaitingQueue, make_rank
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
 from octavo.core.scheduler import Scheduler
+from octavo.core.step_budget import StepBudget
 from octavo.messages.kv import KVPlan
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import CoreStats, FinishReason, RequestDelta, StepOutput
@@ -67,9 +69,11 @@ class EngineCore:
                 param="max_num_batched_tokens",
             )
         self._kv = KVCacheManager(plan, enable_prefix_caching=cache.enable_prefix_caching)
+        assert schedule.max_num_seqs is not None, "the schedule is resolved before the core is built"
         self._rows = Rows(schedule.max_num_seqs)
+        self._budget = StepBudget(max_step_tokens)
         self._scheduler = Scheduler(
-            max_step_tokens=max_step_tokens,
+            budget=self._budget,
             limits=make_limits(schedule, depth=depth),
             waiting=WaitingQueue(),
             rows=self._rows,
@@ -87,6 +91,8 @@ class EngineCore:
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self._failed_in_a_row = 0
+        self.num_collected = 0
+        """Steps that came back, or failed: the stats have changed since it was less."""
 
     def add(self, message: EngineRequest) -> None:
         """Take a request. RequestError if it is malformed or can never fit."""
@@ -127,7 +133,7 @@ class EngineCore:
                 self._executor.submit(record.output)
             except Exception as error:
                 self._in_flight.pop()
-                return self._fail_step(record, error, after=[])
+                return self._fail_step([record], error)
         if not self._in_flight or (record is not None and len(self._in_flight) < self._depth):
             return []
         return self._collect()
@@ -164,15 +170,17 @@ class EngineCore:
 
     def _collect(self) -> list[RequestDelta]:
         record = self._in_flight.popleft()
+        self.num_collected += 1
         try:
             output = self._executor.collect()
             if not record.is_void:
-                _check_output(record, output)
+                check_answer(record, output)
         except Exception as error:
-            return [] if record.is_void else self._fail_step(record, error, after=list(self._in_flight))
+            return [] if record.is_void else self._fail_step([record, *self._in_flight], error)
         if record.is_void:
             return []
         self._failed_in_a_row = 0
+        self._budget.step_fitted()
         self._step_tokens = record.num_tokens
         return self._update(record, output)
 
@@ -180,8 +188,9 @@ class EngineCore:
         """Append what was sampled, apply the stop rules, end what is over."""
         now = self._clock()
         deltas = self._fail_rows(record, output.failed) if output.failed else []
+        num_failed = len(deltas)
         if output.prompt_logprobs:
-            _gather_prompt_logprobs(record, output)
+            gather_prompt_logprobs(record, output)
         sampling = record.sampling
         logprobs = output.logprobs
         for row, token in zip(output.rows, output.token_ids, strict=True):
@@ -189,17 +198,22 @@ class EngineCore:
             if request is None or request.state is State.FINISHED:
                 continue
             delta = self._accept(request, token, now)
-            if row in logprobs:
+            if logprobs and row in logprobs:
                 delta.logprobs = [logprobs[row]]
             deltas.append(delta)
+        self._generation_tokens += len(deltas) - num_failed
         return deltas
 
     def _accept(self, request: Request, token: int, now: float) -> RequestDelta:
+        """Runs per token: what few tokens need is left to others."""
         request.token_ids.append(token)
         request.last_token = now
-        self._generation_tokens += 1
-        delta = _delta(request)
-        delta.token_ids.append(token)
+        delta = RequestDelta(
+            request_id=request.request_id,
+            token_ids=[token],
+            num_cached_tokens=request.num_cached,
+            num_preemptions=request.num_preemptions,
+        )
         if request.first_token is None:
             request.first_token = now
             self._prompt_tokens += request.num_prompt
@@ -242,32 +256,48 @@ class EngineCore:
             self._restart(readers, since)
         return deltas
 
-    def _fail_step(self, record: StepRecord, error: Exception, after: list[StepRecord]) -> list[RequestDelta]:
-        """A step brought nothing: end its requests; drop and repeat all that was submitted after it."""
-        log.error("step %d failed", record.output.step, exc_info=error)
-        since = [record, *after]
-        for step in since:
+    def _fail_step(self, lost: list[StepRecord], error: Exception) -> list[RequestDelta]:
+        """A step brought nothing: end its requests, or let them try smaller steps if it was too large.
+
+        lost: the step and all that were submitted after it. Those are dropped and repeated.
+        """
+        for step in lost:
             step.is_void = True
             self._kv.withdraw(block for _, block in step.published)
-        reason = error.message if isinstance(error, OctavoError) else "The worker could not compute it."
-        message = f"The step that held this request failed: {reason} Send the request again."
-        deltas = [self._error(request, message) for request in record.live_requests()]
-        self._restart([request for step in after for request in step.live_requests()], since)
-        for step in since:
+        deltas = []
+        if not self._shrinks_steps(lost[0], error):
+            deltas = self._end_requests(lost[0], error)
+        # All in flight: tokens of steps before a lost one are lost to a request that starts again, too.
+        again = [request for step in lost for request in step.live_requests()]
+        self._restart(again, [*lost, *self._in_flight])
+        for step in lost:
             self._rows.tell_again(step.output.ended_rows)
-        self._failed_in_a_row += 1
         if self._failed_in_a_row >= MAX_FAILED_STEPS:
             raise EngineError(
                 f"{self._failed_in_a_row} steps failed in a row; the engine has to be started anew."
             ) from error
         return deltas
 
+    def _shrinks_steps(self, record: StepRecord, error: Exception) -> bool:
+        """The step ran out of memory and a smaller one can be made of it."""
+        is_smallest = len(record.requests) <= 1 and (record.num_tokens <= 1 or self._scheduler.is_whole)
+        if not isinstance(error, DeviceOutOfMemory) or is_smallest:
+            return False
+        self._budget.shrink(record.num_tokens)
+        return True
+
+    def _end_requests(self, record: StepRecord, error: Exception) -> list[RequestDelta]:
+        log.error("step %d failed", record.output.step, exc_info=error)
+        self._failed_in_a_row += 1
+        reason = error.message if isinstance(error, OctavoError) else "The worker could not compute it."
+        message = f"The step that held this request failed: {reason} Send the request again."
+        return [self._error(request, message) for request in record.live_requests()]
+
     def _restart(self, requests: list[Request], since: list[StepRecord]) -> None:
-        unique = list(dict.fromkeys(requests))
+        unique = dict.fromkeys(requests)
         for step in since:
-            for request in unique:
-                step.forget(request)
-        self._scheduler.restart(unique)
+            step.forget(unique.keys())
+        self._scheduler.restart(list(unique))
 
     def _error(self, request: Request, message: str) -> RequestDelta:
         delta = _delta(request)
@@ -283,26 +313,3 @@ def _delta(request: Request) -> RequestDelta:
         num_cached_tokens=request.num_cached,
         num_preemptions=request.num_preemptions,
     )
-
-
-def _check_output(record: StepRecord, output: StepOutput) -> None:
-    """Refuse an answer that does not belong to the step: a silent gap would hang a request for ever."""
-    if output.step != record.output.step:
-        raise EngineError(f"The worker answered step {output.step} instead of {record.output.step}.")
-    answered = set(output.rows)
-    if len(answered) != len(output.rows) or len(output.rows) != len(output.token_ids):
-        raise EngineError("The worker's answer does not have one token for each row.")
-    if answered != record.sampling.keys() - output.failed.keys():
-        raise EngineError("The worker sampled for other rows than the step asked for.")
-    if (output.failed or output.prompt_logprobs) and not (
-        output.failed.keys() | output.prompt_logprobs.keys()
-    ) <= set(record.output.rows):
-        raise EngineError("The worker reports on rows that were not in the step.")
-
-
-def _gather_prompt_logprobs(record: StepRecord, output: StepOutput) -> None:
-    places = record.places()
-    for row, entries in output.prompt_logprobs.items():
-        request = record.requests[places[row]]
-        if request is not None:
-            request.add_prompt_logprobs(record.starts[places[row]], entries)

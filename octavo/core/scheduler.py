@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 
 from octavo.core.in_flight import StepRecord
 from octavo.core.kv.manager import KVCacheManager
-from octavo.core.limits import Limit
+from octavo.core.limits import Limit, WholePrompt
 from octavo.core.queues import WaitingQueue
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
+from octavo.core.step_budget import StepBudget
 from octavo.messages.step import NewRow
 
 
@@ -30,7 +31,7 @@ class Scheduler:
     def __init__(
         self,
         *,
-        max_step_tokens: int,
+        budget: StepBudget,
         limits: Sequence[Limit],
         waiting: WaitingQueue,
         rows: Rows,
@@ -43,8 +44,13 @@ class Scheduler:
         self.num_preemptions = 0
         self.prefix_queries_tokens = 0
         self.prefix_hits_tokens = 0
-        self._max_step_tokens = max_step_tokens
+        self.budget = budget
         self._caps: list[Callable[[Request, int, int], int]] = [limit.cap for limit in limits]
+        self._single_caps: list[Callable[[Request, int, int], int]] = [
+            limit.cap for limit in limits if limit.bounds_single_tokens
+        ]
+        self.is_whole = any(isinstance(limit, WholePrompt) for limit in limits)
+        """Prompts are not spread over steps."""
         self._commits = [limit.commit for limit in limits if type(limit).commit is not Limit.commit]
         self._is_short = False
         """In this step somebody was preempted or got no blocks: nobody new comes in."""
@@ -57,10 +63,11 @@ class Scheduler:
         record = StepRecord(step)
         self.kv.journal = record.published
         self._is_short = False
-        budget = self._schedule_running(record, self._max_step_tokens)
+        tokens = self.budget.tokens
+        left = self._schedule_running(record, tokens)
         if not self._is_short:
-            budget = self._admit_waiting(record, budget, now)
-        record.num_tokens = self._max_step_tokens - budget
+            left = self._admit_waiting(record, left, now)
+        record.num_tokens = tokens - left
         record.output.ended_rows.extend(self.rows.take_ended())
         if not record.requests and not record.output.ended_rows:
             return None
@@ -85,21 +92,30 @@ class Scheduler:
 
     def _schedule_running(self, record: StepRecord, budget: int) -> int:
         running = self.running
-        caps = self._caps
+        caps, single_caps, no_blocks = self._caps, self._single_caps, self.kv.no_blocks
         index = 0
         while index < len(running) and budget > 0:
             request = running[index]
             index += 1
-            want = request.num_known - request.num_computed
-            # A long chunk leaves one token for everybody behind it: nobody's stream stalls.
-            room = budget if want <= 1 else max(1, budget - (len(running) - index))
-            for cap in caps:
-                want = cap(request, want, room)
+            start = request.num_computed
+            want = request.num_known - start
+            if want == 1:
+                for cap in single_caps:
+                    want = cap(request, want, budget)
+            else:
+                # A long chunk leaves one token for everybody behind it: nobody's stream stalls.
+                room = max(1, budget - (len(running) - index))
+                for cap in caps:
+                    want = cap(request, want, room)
             if want <= 0:
                 continue
-            new_blocks = self._grow(request, want, index)
-            if new_blocks is None:
-                break
+            if start + want <= request.kv.capacity:
+                new_blocks = no_blocks
+            else:
+                grown = self._grow(request, want, index)
+                if grown is None:
+                    break
+                new_blocks = grown
             self._place(record, request, want, new_blocks)
             budget -= want
         return budget
@@ -107,8 +123,6 @@ class Scheduler:
     def _grow(self, request: Request, want: int, index: int) -> list[list[int]] | None:
         """Blocks for a running request, if need be from those not yet visited: running[index:]."""
         num_tokens = request.num_computed + want
-        if num_tokens <= request.kv.capacity:
-            return self.kv.no_blocks
         while True:
             new_blocks = self.kv.grow(request.kv, request.num_computed, num_tokens)
             if new_blocks is not None:
@@ -129,8 +143,10 @@ class Scheduler:
             kv = request.kv
             hit = self.kv.find_prefix(kv, request.token_ids, request.max_cached_tokens)
             want = request.num_known - hit.num_tokens
+            # A whole prompt is not cut to a budget that was lowered: it may run alone.
+            room = self.budget.most if self.is_whole and not record.requests else budget
             for cap in self._caps:
-                want = cap(request, want, budget)
+                want = cap(request, want, room)
             if want <= 0 or not self.kv.admit(kv, hit, hit.num_tokens + want, reserve):
                 break
             self.waiting.remove(request)

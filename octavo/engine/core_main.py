@@ -6,14 +6,18 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import msgspec
 import zmq
 
 from octavo.engine.core_serve import describe_failure, serve_core
 from octavo.engine.core_start import start_core
-from octavo.messages.start import StartCore
+from octavo.core.loop import EngineCore
+from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import FromCore, ToCore
+
+StartsCore = Callable[[StartCore], tuple[EngineCore, CoreReady]]
 
 
 class SocketChannel:
@@ -38,7 +42,8 @@ class SocketChannel:
         self._socket.send(self._encoder.encode(message))
 
 
-def main(address: str) -> None:
+def main(address: str, starts_core: StartsCore = start_core) -> None:
+    """Serve one engine until it says so or is gone. `starts_core` is another one only in benchmarks."""
     # The parent decides when we end: Ctrl-C and a group-wide SIGTERM reach it too, and it drains first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -52,7 +57,7 @@ def main(address: str) -> None:
     channel = SocketChannel(socket)
     try:
         start = msgspec.msgpack.decode(socket.recv(), type=StartCore)
-        core, ready = start_core(start)
+        core, ready = starts_core(start)
         channel.send(ready)
         try:
             serve_core(core, channel)

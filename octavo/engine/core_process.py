@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -33,8 +34,10 @@ class ProcessCore:
 
     is_same_process = False
 
-    def __init__(self, start: StartCore) -> None:
+    def __init__(self, start: StartCore, entry: Sequence[str] = ("-m", "octavo.engine.core_main")) -> None:
+        """`entry`: what Python runs as the core; the socket's address is added as its last argument."""
         self._start = start
+        self._entry = entry
         self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700
         self._context = zmq.asyncio.Context()
         self._socket = self._context.socket(zmq.PAIR)
@@ -54,7 +57,7 @@ class ProcessCore:
         address = f"ipc://{self._folder}/core"
         self._socket.bind(address)
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "octavo.engine.core_main", address, stdin=asyncio.subprocess.PIPE
+            sys.executable, *self._entry, address, stdin=asyncio.subprocess.PIPE
         )
         self._exit = asyncio.create_task(self._process.wait())
         await self._socket.send(self._encoder.encode(self._start))

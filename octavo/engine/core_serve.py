@@ -32,16 +32,23 @@ class CoreChannel(Protocol):
 
 
 def serve_core(core: EngineCore, channel: CoreChannel) -> None:
-    """Run until told to shut down. Raises what the executor raises when it cannot go on."""
+    """Run until told to shut down. Raises what the executor raises when it cannot go on.
+
+    Where steps overlap, `core.step` hands over the next step before it waits for the one before: between
+    two steps nothing else waits, and the device has work while we report and take messages in.
+    """
     while True:
         deltas: list[RequestDelta] = []
         for message in channel.receive(wait=not core.has_work()):
             if isinstance(message, Shutdown):
                 return
             deltas.extend(_handle(core, channel, message))
+        num_collected = core.num_collected
         if core.has_work():
             deltas.extend(core.step())
-        channel.send(CoreUpdate(deltas=deltas, stats=core.stats()))
+        # A step that was only handed over is no news, and must not wake anybody up.
+        if deltas or core.num_collected != num_collected:
+            channel.send(CoreUpdate(deltas=deltas, stats=core.stats()))
 
 
 def _handle(core: EngineCore, channel: CoreChannel, message: ToCore) -> list[RequestDelta]:

@@ -34,11 +34,11 @@ def core_on(
     executor: Executor, config: EngineConfig, clock: Clock = monotonic
 ) -> tuple[EngineCore, CoreReady]:
     """A core over any executor. `config` is resolved."""
-    max_model_len = config.model.max_model_len
-    assert max_model_len is not None, "the config is resolved before the core starts"
+    max_model_len, max_num_seqs = config.model.max_model_len, config.schedule.max_num_seqs
+    assert max_model_len is not None and max_num_seqs is not None, "the config is resolved"
     facts = executor.start()
     began = time.monotonic()
-    useful_blocks = config.schedule.max_num_seqs * ceil_div(max_model_len, config.cache.block_size)
+    useful_blocks = max_num_seqs * ceil_div(max_model_len, config.cache.block_size)
     plan = plan_kv(
         facts.kv_layers,
         block_size=config.cache.block_size,
@@ -54,12 +54,13 @@ def core_on(
         plan=plan,
         executor=executor,
         clock=clock,
+        depth=2 if config.schedule.async_scheduling else 1,
     )
     ready = CoreReady(
         plan=plan,
         max_request_tokens=core.max_request_tokens,
         vocab_size=facts.vocab_size,
         memory_bytes={**facts.memory_bytes, "KV cache (reserved)": plan.num_blocks * plan.block_bytes},
-        seconds={**facts.seconds, "KV cache": time.monotonic() - began},
+        seconds={**facts.seconds, "KV cache and graphs": time.monotonic() - began},
     )
     return core, ready

@@ -1,12 +1,11 @@
-"""What callers get: RequestOutput and its parts, shaped like vLLM's."""
+"""What callers get: RequestOutput and its parts, shaped like vLLM's. One of each per streamed token: structs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 
-@dataclass(slots=True)
-class Logprob:
+class Logprob(msgspec.Struct):
     """Log-probability of one token at one position; rank 1 is the most likely."""
 
     logprob: float
@@ -18,8 +17,7 @@ LogprobsOnePosition = dict[int, Logprob]
 """Token id -> Logprob: the sampled (or prompt) token first, then the best ones in order."""
 
 
-@dataclass(slots=True, kw_only=True)
-class CompletionOutput:
+class CompletionOutput(msgspec.Struct, kw_only=True):
     """One sample of a request."""
 
     index: int
@@ -36,8 +34,7 @@ class CompletionOutput:
         return self.finish_reason is not None
 
 
-@dataclass(slots=True, kw_only=True)
-class RequestMetrics:
+class RequestMetrics(msgspec.Struct, kw_only=True):
     """When things happened, in monotonic seconds, and how much there was."""
 
     arrival_time: float
@@ -50,15 +47,14 @@ class RequestMetrics:
     num_preemptions: int = 0
 
 
-@dataclass(slots=True, kw_only=True)
-class RequestOutput:
+class RequestOutput(msgspec.Struct, kw_only=True):
     """One request's answer, or (streaming) a part of it."""
 
     request_id: str
     prompt: str | None
     prompt_token_ids: list[int]
     prompt_logprobs: list[LogprobsOnePosition | None] | None = None
-    outputs: list[CompletionOutput] = field(default_factory=list)
+    outputs: list[CompletionOutput] = []
     finished: bool = False
     metrics: RequestMetrics | None = None
     num_cached_tokens: int = 0

@@ -8,15 +8,16 @@ from octavo.messages.kv import KVPlan
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
+from octavo.worker.runner import PendingStep
 from octavo.worker.worker import Worker
 
 
 class InlineExecutor:
-    """Runs each step when it is collected, so that an error reaches the core where it expects one."""
+    """A GPU works on a step while the caller goes on; on a CPU the caller's thread does the work itself."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._submitted: deque[SchedulerOutput] = deque()
+        self._submitted: deque[PendingStep] = deque()
 
     def start(self) -> WorkerFacts:
         return self._worker.load()
@@ -25,10 +26,10 @@ class InlineExecutor:
         self._worker.allocate(plan)
 
     def submit(self, step: SchedulerOutput) -> None:
-        self._submitted.append(step)
+        self._submitted.append(self._worker.submit(step))
 
     def collect(self) -> StepOutput:
-        return self._worker.run(self._submitted.popleft())
+        return self._worker.finish(self._submitted.popleft())
 
     def shutdown(self) -> None:
         self._submitted.clear()

@@ -1,61 +1,77 @@
 """Self-attention with grouped heads: the one layer that calls an attention backend.
 
-T tokens, E width, H query heads, K KV heads, D head width.
+T tokens, E width, O = (H + 2 K) * D for H query heads and K KV heads of width D.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
-from octavo.attention.contract import Attend
+from octavo.attention.contract import Attend, AttentionLayer
 from octavo.layers.linear import Linear
-from octavo.layers.rope import Rotation
+from octavo.layers.norm import RMSNorm
+from octavo.layers.placement import Placement
+from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
-from octavo.ops.rope import rope
+from octavo.ops.paged_plain import AttentionTerms
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadShape:
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
 
 
 class SelfAttention(nn.Module):
-    """`layer` is this layer's number among the model's attention layers."""
+    """`index` is this layer's number among the model's attention layers."""
 
     def __init__(
         self,
-        layer: int,
+        index: int,
         width: int,
+        heads: HeadShape,
         *,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
         bias: bool,
-        dtype: torch.dtype,
-        device: torch.device,
+        window: int | None = None,
+        norm_epsilon: float | None = None,
+        rotation_PD: torch.Tensor | None,
+        placement: Placement,
     ) -> None:
+        """norm_epsilon: queries and keys are normalised per head (Qwen3); None: they are not."""
         super().__init__()
-        self.layer = layer
-        self.num_heads = num_heads
-        self.num_kv_heads = num_kv_heads
-        self.head_dim = head_dim
-        self.scale = head_dim**-0.5
-        q, kv = num_heads * head_dim, num_kv_heads * head_dim
-        self.qkv = Linear(width, [q, kv, kv], bias=bias, dtype=dtype, device=device)
-        self.out = Linear(q, [width], bias=bias, dtype=dtype, device=device)
-        self._rope = rope.on(device)
-
-    def forward(self, x_TE: torch.Tensor, rotation: Rotation, attend: Attend) -> torch.Tensor:
-        heads = self.qkv.forward(x_TE).view(len(x_TE), -1, self.head_dim)
-        num_rotated = self.num_heads + self.num_kv_heads
-        rotated = self._rope(heads[:, :num_rotated], rotation.cos_T1D, rotation.sin_T1D)
-        mixed = attend(
-            self.layer,
-            rotated[:, : self.num_heads],
-            rotated[:, self.num_heads :],
-            heads[:, num_rotated:],
-            self.scale,
+        q, kv = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
+        self.qkv = Linear(width, [q, kv, kv], bias=bias, placement=placement)
+        self.out = Linear(q, [width], bias=bias, placement=placement)
+        self.q_norm = self.k_norm = None
+        if norm_epsilon is not None:
+            self.q_norm = RMSNorm(heads.head_dim, epsilon=norm_epsilon, placement=placement)
+            self.k_norm = RMSNorm(heads.head_dim, epsilon=norm_epsilon, placement=placement)
+        self.layer = AttentionLayer(
+            index=index,
+            num_heads=heads.num_heads,
+            num_kv_heads=heads.num_kv_heads,
+            head_dim=heads.head_dim,
+            terms=AttentionTerms(scale=heads.head_dim**-0.5, window=window),
+            rotation_PD=rotation_PD,
+            q_norm_D=None if self.q_norm is None else self.q_norm.weight_E,
+            k_norm_D=None if self.k_norm is None else self.k_norm.weight_E,
+            norm_epsilon=norm_epsilon or 0.0,
         )
-        return self.out.forward(mixed)
+
+    def forward(self, stream: Residual, norm: RMSNorm, attend: Attend) -> Residual:
+        """x + out(attention(qkv(norm(x))))"""
+        stream, qkv_TO = self.qkv.from_stream(stream, norm)
+        return self.out.onto_stream(stream, attend(self.layer, qkv_TO))
 
     def slots(self, name: str) -> list[WeightSlot]:
-        return [
+        slots = [
             *self.qkv.slots(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj"),
             *self.out.slots(f"{name}.o_proj"),
         ]
+        if self.q_norm is not None and self.k_norm is not None:
+            slots += [*self.q_norm.slots(f"{name}.q_norm"), *self.k_norm.slots(f"{name}.k_norm")]
+        return slots

@@ -1,11 +1,6 @@
 """Linear: one product for one or several matrices of a checkpoint that share their input.
 
 T tokens, I input width, O output width.
-
-Weights are stored transposed, [I, O], and side by side. That costs a copy at load (0.2 s for 135 M
-parameters) where the file's own layout could have been mapped, and pays at once: for the default model's
-shapes a layer's products take 0.93 of the time at one token, 0.59 at 8 and 0.47 at 32, measured by
-benchmarks/linear_layout.py (results/2026-11-22-first-light).
 """
 
 from __future__ import annotations
@@ -16,39 +11,51 @@ from itertools import accumulate
 import torch
 from torch import nn
 
+from octavo.layers.norm import RMSNorm
+from octavo.layers.placement import Placement
+from octavo.layers.product import product_on
+from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 
 
 class Linear(nn.Module):
-    """x @ W + b for matrices of `out_features` rows each, all fed from the same input."""
+    """x @ W^T + b for matrices of `out_features` rows each, all fed from the same input."""
 
     def __init__(
-        self,
-        in_features: int,
-        out_features: Sequence[int],
-        *,
-        bias: bool = False,
-        dtype: torch.dtype,
-        device: torch.device,
+        self, in_features: int, out_features: Sequence[int], *, bias: bool = False, placement: Placement
     ) -> None:
         super().__init__()
         self.ends = list(accumulate(out_features))
-        weight_IO = torch.empty(in_features, self.ends[-1], dtype=dtype, device=device)
-        self.weight_IO = nn.Parameter(weight_IO, requires_grad=False)
-        bias_O = torch.empty(self.ends[-1], dtype=dtype, device=device) if bias else None
+        self.product = product_on(placement)
+        weight = self.product.empty(self.ends[-1], in_features, placement)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        bias_O = placement.empty(self.ends[-1]) if bias else None
         self.bias_O = None if bias_O is None else nn.Parameter(bias_O, requires_grad=False)
 
     def forward(self, x_TI: torch.Tensor) -> torch.Tensor:
-        if self.bias_O is None:
-            return x_TI @ self.weight_IO
-        return torch.addmm(self.bias_O, x_TI, self.weight_IO)
+        return self.product.run(x_TI, self.weight, self.bias_O)
+
+    def from_stream(
+        self, stream: Residual, norm: RMSNorm, *, is_gated: bool = False
+    ) -> tuple[Residual, torch.Tensor]:
+        """This layer on the norm of the stream: [T, O]. Gated: silu(first half) * second half, [T, O / 2]."""
+        return self.product.from_stream(stream, norm, self.weight, self.bias_O, is_gated)
+
+    def onto_stream(self, stream: Residual, y_TI: torch.Tensor) -> Residual:
+        """This layer on y, added to the stream."""
+        return self.product.onto_stream(stream, y_TI, self.weight, self.bias_O)
+
+    def rows(self, ids_T: torch.Tensor) -> torch.Tensor:
+        """Rows of the checkpoint's matrix [O, I]: what a tied embedding looks up."""
+        return self.product.rows(self.weight, ids_T)
 
     def slots(self, *names: str) -> list[WeightSlot]:
         """Where the tensors `name.weight` (and `name.bias`) of each matrix go."""
         slots: list[WeightSlot] = []
+        weight_OI = self.product.as_stored(self.weight)
         starts = [0, *self.ends[:-1]]
         for name, start, end in zip(names, starts, self.ends, strict=True):
-            slots.append(WeightSlot(name=f"{name}.weight", target=self.weight_IO[:, start:end].t()))
+            slots.append(WeightSlot(name=f"{name}.weight", target=weight_OI[start:end]))
             if self.bias_O is not None:
                 slots.append(WeightSlot(name=f"{name}.bias", target=self.bias_O[start:end]))
         return slots

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
 from octavo.layers.linear import Linear
+from octavo.layers.norm import RMSNorm
+from octavo.layers.placement import Placement
+from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
-from octavo.ops.activation import gated_silu
 
 
 class GatedMLP(nn.Module):
-    """down(silu(gate(x)) * up(x))"""
+    """x + down(silu(gate(norm(x))) * up(norm(x)))"""
 
-    def __init__(
-        self, width: int, inner: int, *, bias: bool, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, width: int, inner: int, *, bias: bool, placement: Placement) -> None:
         super().__init__()
-        self.gate_up = Linear(width, [inner, inner], bias=bias, dtype=dtype, device=device)
-        self.down = Linear(inner, [width], bias=bias, dtype=dtype, device=device)
-        self._gated_silu = gated_silu.on(device)
+        self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
+        self.down = Linear(inner, [width], bias=bias, placement=placement)
 
-    def forward(self, x_TE: torch.Tensor) -> torch.Tensor:
-        return self.down.forward(self._gated_silu(self.gate_up.forward(x_TE)))
+    def forward(self, stream: Residual, norm: RMSNorm) -> Residual:
+        stream, inner_TF = self.gate_up.from_stream(stream, norm, is_gated=True)
+        return self.down.onto_stream(stream, inner_TF)
 
     def slots(self, name: str) -> list[WeightSlot]:
         return [

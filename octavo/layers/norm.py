@@ -5,19 +5,27 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
-from octavo.ops.norm import rms_norm
+from octavo.ops.norm import add_rms_norm, rms_norm
 
 
 class RMSNorm(nn.Module):
-    def __init__(self, width: int, *, epsilon: float, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, width: int, *, epsilon: float, placement: Placement) -> None:
         super().__init__()
         self.epsilon = epsilon
-        self.weight_E = nn.Parameter(torch.empty(width, dtype=dtype, device=device), requires_grad=False)
-        self._rms_norm = rms_norm.on(device)
+        self.weight_E = nn.Parameter(placement.empty(width), requires_grad=False)
+        self._rms_norm = rms_norm.on(placement.device)
+        self._add_rms_norm = add_rms_norm.on(placement.device)
 
     def forward(self, x_TE: torch.Tensor) -> torch.Tensor:
         return self._rms_norm(x_TE, self.weight_E, self.epsilon)
+
+    def add(self, x_TE: torch.Tensor, delta_TE: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """x + delta (the residual stream goes on with it) and its norm. No delta: before the first layer."""
+        if delta_TE is None:
+            return x_TE, self.forward(x_TE)
+        return self._add_rms_norm(x_TE, delta_TE, self.weight_E, self.epsilon)
 
     def slots(self, name: str) -> list[WeightSlot]:
         return [WeightSlot(name=f"{name}.weight", target=self.weight_E)]

@@ -11,18 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from octavo.base.errors import ModelFileError
-
-
-class Rotation(NamedTuple):
-    """Cosines and sines of one step, shared by all layers."""
-
-    cos_T1D: torch.Tensor
-    sin_T1D: torch.Tensor
+from octavo.layers.placement import Placement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,25 +69,12 @@ class RopeFacts:
         return number
 
 
-class Rope:
-    """Positions to rotations."""
-
-    def __init__(self, facts: RopeFacts, *, dtype: torch.dtype, device: torch.device) -> None:
-        self._frequencies = _KINDS[facts.kind](facts)
-        self._attention_factor = _attention_factor(facts)
-        self._dtype = dtype
-        self._device = device
-        self._fixed = None if facts.kind == "dynamic" else self._frequencies(torch.zeros(1)).to(device)
-
-    def rotation(self, positions_T: torch.Tensor) -> Rotation:
-        positions_T1 = positions_T[:, None].float()
-        frequencies = self._frequencies(positions_T1) if self._fixed is None else self._fixed
-        angles = positions_T1 * frequencies
-        angles_T1D = torch.cat((angles, angles), -1)[:, None]
-        cos, sin = angles_T1D.cos(), angles_T1D.sin()
-        if self._attention_factor != 1.0:
-            cos, sin = cos * self._attention_factor, sin * self._attention_factor
-        return Rotation(cos.to(self._dtype), sin.to(self._dtype))
+def rotation_table(facts: RopeFacts, placement: Placement) -> torch.Tensor:
+    """float32 [P, D]: for each position D / 2 cosines, then D / 2 sines. Made once, read by every layer."""
+    positions_P1 = torch.arange(placement.max_positions, dtype=torch.float32)[:, None]
+    angles = positions_P1 * _KINDS[facts.kind](facts)(positions_P1)
+    table_PD = torch.cat((angles.cos(), angles.sin()), -1) * _attention_factor(facts)
+    return table_PD.to(placement.device)
 
 
 Frequencies = Callable[[torch.Tensor], torch.Tensor]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from octavo.attention.contract import Attend
+from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVSpec
 
@@ -29,7 +30,7 @@ class CausalLM(Protocol):
     num_heads: int
     hidden_size: int
 
-    def __init__(self, config: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         """`config` is in Hugging Face's shape. Raises ModelFileError for values that cannot be."""
 
     def weight_slots(self) -> list[WeightSlot]:

@@ -1,4 +1,5 @@
-"""Llama 2 and 3, SmolLM2 and all that share their shape; Mistral, which may see only a window.
+"""Llama 2 and 3, SmolLM2 and all that share their shape; Mistral, which may see only a window; Qwen 3,
+which normalises queries and keys per head.
 
 T tokens, S positions that want logits, E width, V vocabulary.
 """
@@ -14,7 +15,9 @@ from torch import nn
 from octavo.layers.embedding import Embedding, TiedEmbedding
 from octavo.layers.linear import Linear
 from octavo.layers.norm import RMSNorm
-from octavo.layers.rope import Rope
+from octavo.layers.placement import Placement
+from octavo.layers.residual import Residual
+from octavo.layers.rope import rotation_table
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVKind, KVSpec
 from octavo.models.blocks.decoder import DecoderLayer
@@ -27,8 +30,10 @@ class LlamaForCausalLM(nn.Module):
 
     has_window: ClassVar[bool] = False
     """Whether the config's sliding_window means anything."""
+    has_head_norms: ClassVar[bool] = False
+    """Whether queries and keys are normalised per head."""
 
-    def __init__(self, config: Mapping[str, Any], *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
         facts = DecoderConfig.from_config(config)
         width = facts.hidden_size
@@ -37,18 +42,26 @@ class LlamaForCausalLM(nn.Module):
         self.hidden_size = width
         self.window = facts.sliding_window if self.has_window else None
         self.facts = facts
-        self.rope = Rope(facts.rope, dtype=dtype, device=device)
-        self.head = Linear(width, [facts.vocab_size], dtype=dtype, device=device)
+        self.head = Linear(width, [facts.vocab_size], placement=placement)
         self.embedding = (
             TiedEmbedding(self.head)
             if facts.tie_word_embeddings
-            else Embedding(facts.vocab_size, width, dtype=dtype, device=device)
+            else Embedding(facts.vocab_size, width, placement=placement)
         )
+        rotation_PD = rotation_table(facts.rope, placement)
         self.blocks = [
-            DecoderLayer(layer, facts, dtype=dtype, device=device) for layer in range(facts.num_layers)
+            DecoderLayer(
+                index,
+                facts,
+                window=self.window,
+                has_head_norms=self.has_head_norms,
+                rotation_PD=rotation_PD,
+                placement=placement,
+            )
+            for index in range(facts.num_layers)
         ]
         self.layers = nn.ModuleList(self.blocks)
-        self.norm = RMSNorm(width, epsilon=facts.rms_norm_eps, dtype=dtype, device=device)
+        self.norm = RMSNorm(width, epsilon=facts.rms_norm_eps, placement=placement)
 
     def weight_slots(self) -> list[WeightSlot]:
         slots = self.embedding.slots("model.embed_tokens")
@@ -68,11 +81,10 @@ class LlamaForCausalLM(nn.Module):
         return [spec] * self.facts.num_layers
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
-        rotation = self.rope.rotation(batch.positions_T)
-        x_TE = self.embedding.forward(batch.token_ids_T)
+        stream = Residual(self.embedding.forward(batch.token_ids_T))
         for block in self.blocks:
-            x_TE = block.forward(x_TE, rotation, batch.attend)
-        return self.norm.forward(x_TE)
+            stream = block.forward(stream, batch.attend)
+        return self.norm.add(*stream)[1]
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
         return self.head.forward(hidden_SE)
@@ -80,3 +92,7 @@ class LlamaForCausalLM(nn.Module):
 
 class MistralForCausalLM(LlamaForCausalLM):
     has_window = True
+
+
+class Qwen3ForCausalLM(LlamaForCausalLM):
+    has_head_norms = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ DERIVED = ("rotary_emb.inv_freq", "attention.masked_bias", "attn.bias")
 """Endings of tensors that old checkpoints store and every model computes for itself."""
 SHOWN = 8
 """Names listed in a message before it says 'and N more'."""
+REPORT_EVERY_S = 5.0
+"""Between two log lines of a load that takes long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,35 +30,85 @@ class Placed:
     copied_bytes: int
     mapped_bytes: int
     """Used in place, from the file's page cache."""
+    broken: list[str]
+    """Names of tensors that hold NaN or infinite numbers."""
 
 
 def load_weights(model: CausalLM, checkpoint: Checkpoint) -> Placed:
     """Fill every slot. Raises ModelFileError if a tensor is missing or has another shape."""
     slots = model.weight_slots()
     _check(slots, checkpoint)
+    is_cpu = all(slot.target.device.type == "cpu" for slot in slots)
+    placed = place_on_cpu(slots, checkpoint) if is_cpu else place_on_device(slots, checkpoint)
+    if placed.broken:
+        logger.warning(
+            "%d tensors of the checkpoint hold NaN or infinite numbers, so answers may fail: %s.",
+            len(placed.broken),
+            _listed(placed.broken),
+        )
+    return placed
+
+
+def place_on_cpu(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
+    """Use what can be used as it lies in the file, copy the rest."""
     copied = mapped = 0
-    broken: list[str] = []
+    sums: list[torch.Tensor] = []
     has_file = checkpoint.format != "dummy"
     for slot in slots:
         tensor = checkpoint.load(slot.name, slot.target.dtype if slot.adopt else None)
         is_mapped = has_file and str(tensor.dtype).removeprefix("torch.") == checkpoint.stored_dtype
-        # One pass over the numbers: a sum is finite only if all of them are.
-        if not torch.isfinite(tensor.sum(dtype=torch.float32)).item():
-            broken.append(slot.name)
-        if slot.adopt and slot.target.device == tensor.device and slot.target.dtype == tensor.dtype:
+        sums.append(_sum(tensor))
+        if slot.adopt and slot.target.dtype == tensor.dtype:
             slot.adopt(tensor)
             mapped += tensor.nbytes if is_mapped else 0
             copied += 0 if is_mapped else tensor.nbytes
         else:
             slot.target.copy_(tensor)
             copied += slot.target.nbytes
-    if broken:
-        logger.warning(
-            "%d tensors of the checkpoint hold NaN or infinite numbers, so answers may fail: %s.",
-            len(broken),
-            _listed(broken),
+    return Placed(copied_bytes=copied, mapped_bytes=mapped, broken=_broken(slots, sums))
+
+
+def place_on_device(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
+    """Hand all targets to the checkpoint, which knows the fastest way."""
+    report = _Report()
+    checkpoint.upload([(slot.name, slot.target) for slot in slots], report.progress)
+    # Waits for the device, so that the time is true.
+    broken = _broken(slots, [_sum(slot.target) for slot in slots])
+    report.finish()
+    return Placed(copied_bytes=sum(slot.target.nbytes for slot in slots), mapped_bytes=0, broken=broken)
+
+
+def _sum(tensor: torch.Tensor) -> torch.Tensor:
+    """One pass over the numbers: a sum is finite only if all of them are."""
+    return tensor.sum(dtype=torch.float32)
+
+
+def _broken(slots: list[WeightSlot], sums: list[torch.Tensor]) -> list[str]:
+    """Names of the slots whose sum is not finite. All sums are read at once: one wait for the device."""
+    is_finite = torch.isfinite(torch.stack(sums)).tolist() if sums else []
+    return [slot.name for slot, fine in zip(slots, is_finite, strict=True) if not fine]
+
+
+class _Report:
+    """Log lines while weights come in: now and then, and how fast it was."""
+
+    def __init__(self) -> None:
+        self._began = self._last = time.monotonic()
+        self._total = 0
+
+    def progress(self, done: int, total: int) -> None:
+        self._total = total
+        now = time.monotonic()
+        if now - self._last >= REPORT_EVERY_S:
+            self._last = now
+            logger.info("Weights: %.1f of %.1f GB (%.0f %%).", done / 1e9, total / 1e9, 100 * done / total)
+
+    def finish(self) -> None:
+        seconds = time.monotonic() - self._began
+        gigabytes = self._total / 1e9
+        logger.info(
+            "Weights: %.2f GB in %.2f s (%.1f GB/s).", gigabytes, seconds, gigabytes / max(seconds, 1e-9)
         )
-    return Placed(copied_bytes=copied, mapped_bytes=mapped)
 
 
 def _check(slots: list[WeightSlot], checkpoint: Checkpoint) -> None:

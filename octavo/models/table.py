@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ModelFileError
 from octavo.base.table import LazyTable
-from octavo.models.contract import CausalLM
+
+if TYPE_CHECKING:
+    from octavo.models.contract import CausalLM
 
 MODELS: LazyTable[type[CausalLM]] = LazyTable(
     "architecture",
     {
         "LlamaForCausalLM": "octavo.models.llama:LlamaForCausalLM",
         "MistralForCausalLM": "octavo.models.llama:MistralForCausalLM",
+        "Qwen3ForCausalLM": "octavo.models.llama:Qwen3ForCausalLM",
     },
 )
 

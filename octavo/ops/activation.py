@@ -32,7 +32,10 @@ def _examples() -> Iterator[tuple[Any, ...]]:
 gated_silu = Op(
     name="gated_silu",
     plain=_plain,
-    providers=LazyTable("gated_silu provider", {"cpu": "octavo.ops.activation:gated_silu_cpu"}),
+    providers=LazyTable(
+        "gated_silu provider",
+        {"cpu": "octavo.ops.activation:gated_silu_cpu", "cuda": "octavo.ops.triton.activation:gated_silu"},
+    ),
     examples=_examples,
     tolerance=1e-6,
 )

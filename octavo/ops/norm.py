@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation. T tokens, E width."""
+"""Root-mean-square normalisation, alone and after the addition that comes before it. T tokens, E width."""
 
 from __future__ import annotations
 
@@ -28,6 +28,22 @@ def rms_norm_cpu(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> 
     return torch.nn.functional.rms_norm(x_TE, weight_E.shape, weight_E, epsilon)
 
 
+def _plain_add(
+    x_TE: torch.Tensor, delta_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x + delta, rounded to the input's type, and the norm of that."""
+    sum_TE = x_TE + delta_TE
+    return sum_TE, _plain(sum_TE, weight_E, epsilon)
+
+
+def add_rms_norm_cpu(
+    x_TE: torch.Tensor, delta_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The plain form over the faster norm."""
+    sum_TE = x_TE + delta_TE
+    return sum_TE, rms_norm_cpu(sum_TE, weight_E, epsilon)
+
+
 def _examples() -> Iterator[tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(0)
     for tokens, width in ((1, 8), (7, 120), (33, 576)):
@@ -38,10 +54,29 @@ def _examples() -> Iterator[tuple[Any, ...]]:
         )
 
 
+def _examples_of_add() -> Iterator[tuple[Any, ...]]:
+    generator = torch.Generator().manual_seed(1)
+    for x_TE, weight_E, epsilon in _examples():
+        yield x_TE, torch.randn(x_TE.shape, generator=generator), weight_E, epsilon
+
+
 rms_norm = Op(
     name="rms_norm",
     plain=_plain,
-    providers=LazyTable("rms_norm provider", {"cpu": "octavo.ops.norm:rms_norm_cpu"}),
+    providers=LazyTable(
+        "rms_norm provider",
+        {"cpu": "octavo.ops.norm:rms_norm_cpu", "cuda": "octavo.ops.triton.norm:rms_norm"},
+    ),
     examples=_examples,
+    tolerance=1e-5,
+)
+add_rms_norm = Op(
+    name="add_rms_norm",
+    plain=_plain_add,
+    providers=LazyTable(
+        "add_rms_norm provider",
+        {"cpu": "octavo.ops.norm:add_rms_norm_cpu", "cuda": "octavo.ops.triton.norm:add_rms_norm"},
+    ),
+    examples=_examples_of_add,
     tolerance=1e-5,
 )

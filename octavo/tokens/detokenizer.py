@@ -53,37 +53,49 @@ class Detokenizer:
 
 class _ByteDecoder:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special: bool) -> None:
-        self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._pieces = tokenizer.pieces(skip_special)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._strip_space = tokenizer.strips_first_space and not any(map(self._is_shown, prompt))
+        self._strip_space = tokenizer.strips_first_space and not any(self._pieces[t] for t in prompt)
+        self._is_plain = False
+        """Nothing is half read and no space has to go: tokens that are whole characters just follow."""
         self._prime(prompt)
-
-    def _is_shown(self, token_id: int) -> bool:
-        return not (self._skip_special and self._tokenizer.is_special(token_id))
 
     def _prime(self, prompt: Sequence[int]) -> None:
         """A prompt may end inside a character that the answer completes."""
         tail = b""
         for token_id in reversed(prompt[-2 * MAX_CHARACTER_BYTES :]):
-            if self._is_shown(token_id):
-                tail = self._tokenizer.token_bytes(token_id) + tail
+            tail = _as_bytes(self._pieces[token_id]) + tail
             if len(tail) >= MAX_CHARACTER_BYTES:
                 break
-        self._utf8.decode(tail[-MAX_CHARACTER_BYTES:])
+        self._decode(tail[-MAX_CHARACTER_BYTES:])
 
     def add(self, token_ids: Sequence[int]) -> str:
-        pieces = [self._tokenizer.token_bytes(token_id) for token_id in token_ids if self._is_shown(token_id)]
-        data = b"".join(pieces)
+        table = self._pieces
+        pieces = [table[token_id] for token_id in token_ids]
+        if self._is_plain:
+            try:
+                return "".join(pieces)  # type: ignore[arg-type]
+            except TypeError:
+                pass  # Bytes among them: a token that is part of a character.
+        data = b"".join(map(_as_bytes, pieces))
         if self._strip_space and data:
             self._strip_space = False
             data = data.removeprefix(b" ")
-        return self._utf8.decode(data)
+        return self._decode(data)
+
+    def _decode(self, data: bytes) -> str:
+        text = self._utf8.decode(data)
+        self._is_plain = not self._strip_space and not self._utf8.getstate()[0]
+        return text
 
     def flush(self) -> str:
         rest = self._utf8.decode(b"", True)
         self._utf8.reset()
         return rest
+
+
+def _as_bytes(piece: str | bytes) -> bytes:
+    return piece if isinstance(piece, bytes) else piece.encode()
 
 
 class _WindowDecoder:

@@ -22,6 +22,7 @@ from octavo.tokens.chat_template import (
 )
 from octavo.tokens.forgery import Guard, SpecialTokens
 from octavo.tokens.parts import TokenizerParts
+from octavo.tokens.pieces import Pieces
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.token_bytes import spelling_of
 
@@ -75,6 +76,8 @@ class Tokenizer:
         self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self._spelling, self.strips_first_space = spelling_of(self.backend)
         self._bytes: dict[int, bytes] = {}
+        self._all_pieces = Pieces(self.token_bytes, hides=None)
+        self._shown_pieces = Pieces(self.token_bytes, hides=self.is_special)
         self._special = SpecialTokens(self.backend)
 
     @property
@@ -86,6 +89,10 @@ class Tokenizer:
     def has_token_bytes(self) -> bool:
         """Whether text is the plain concatenation of `token_bytes`."""
         return self._spelling is not None
+
+    def pieces(self, skip_special_tokens: bool) -> Pieces:
+        """What each token adds to a text; only where `has_token_bytes`."""
+        return self._shown_pieces if skip_special_tokens else self._all_pieces
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Return ids. Special tokens written out in `text` count as such; see `encode_plain`."""

@@ -1,10 +1,11 @@
 """What the rest of the engine sees of a model's files: Checkpoint, and how to open one.
 
-Importing this module does not import torch; only `Checkpoint.load` does.
+Importing this module does not import torch; only `Checkpoint.load` and `upload` do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +24,8 @@ from octavo.weights.safetensors_checkpoint import (
 
 if TYPE_CHECKING:
     import torch
+
+    from octavo.weights.transfer import OnProgress
 
 LOAD_FORMATS = ("auto", "safetensors", "gguf", "dummy")
 
@@ -52,6 +55,15 @@ class Checkpoint(Protocol):
 
         Where nothing has to change it is a view of the mapped file that must not be written to, and takes
         no memory of its own. May be called from several threads.
+        """
+
+    def upload(
+        self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
+    ) -> None:
+        """Write each named tensor into its target, in the target's type: the way to any device but the CPU.
+
+        All targets have their tensor's shape and lie on one device. What the caller enqueues there next sees
+        them complete.
         """
 
     def tokenizer_source(self) -> TokenizerSource: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from octavo.weights.shapes import expected_shapes
 
 if TYPE_CHECKING:
     import torch
+
+    from octavo.weights.transfer import OnProgress
 
 INITIAL_DEVIATION = 0.02
 
@@ -57,18 +60,37 @@ class DummyCheckpoint:
         """Make the tensor: ones for norms, else small normal numbers from a seed of the name."""
         import torch
 
-        wanted = dtype or torch.float32
-        if name.endswith("norm.weight"):
-            return torch.ones(self.shape(name), dtype=wanted)
-        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        made = torch.empty(self.shape(name)).normal_(0.0, INITIAL_DEVIATION, generator=generator)
-        return made.to(wanted)
+        made = torch.empty(self.shape(name))
+        _make(name, made, torch.Generator())
+        return made.to(dtype or torch.float32)
+
+    def upload(
+        self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
+    ) -> None:
+        """Make the numbers where they belong: billions a second on a GPU, other ones than a CPU makes."""
+        import torch
+
+        total, done = sum(target.nbytes for _, target in targets), 0
+        generator = torch.Generator(targets[0][1].device) if targets else torch.Generator()
+        for name, target in targets:
+            _make(name, target, generator)
+            done += target.nbytes
+            if on_progress is not None:
+                on_progress(done, total)
 
     def tokenizer_source(self) -> TokenizerSource:
         return self._tokenizer
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _make(name: str, target: torch.Tensor, generator: torch.Generator) -> None:
+    if name.endswith("norm.weight"):
+        target.fill_(1.0)
+    else:
+        generator.manual_seed(zlib.crc32(name.encode()))
+        target.normal_(0.0, INITIAL_DEVIATION, generator=generator)
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:

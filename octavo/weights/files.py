@@ -40,6 +40,22 @@ def read_small(path: Path, max_bytes: int) -> bytes:
     return data
 
 
+def read_exactly(descriptor: int, buffer: memoryview, offset: int, file: str) -> None:
+    """Fill `buffer` with the bytes from `offset` on. Several threads may read one descriptor at once."""
+    done = 0
+    while done < len(buffer):
+        try:
+            count = os.preadv(descriptor, [buffer[done:]], offset + done)
+        except OSError as error:
+            raise ModelFileError(f"Cannot read {file!r}: {error.strerror}.") from error
+        if count == 0:
+            raise ModelFileError(
+                f"{file!r} ends at byte {offset + done}, {len(buffer) - done} bytes too early: it was "
+                "truncated after it was opened. Fetch it again."
+            )
+        done += count
+
+
 def map_file(path: Path) -> mmap.mmap:
     """Map a whole file read-only. The pages are shared with every process that maps it."""
     descriptor = open_regular(path)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from octavo.base.errors import ModelFileError
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.gguf.architectures import Architecture, find_architecture
 from octavo.weights.gguf.bits import Bytes
 from octavo.weights.gguf.config import TORCH_NAMES, build_config, build_generation_config, stored_type
-from octavo.weights.gguf.dequant import dequantize, iter_dequantized
+from octavo.weights.gguf.dequant import BlockType, dequantize, iter_dequantized
 from octavo.weights.gguf.names import ROPE_FACTORS, to_hugging_face
 from octavo.weights.gguf.reader import GGUFFile, GGUFTensor
 from octavo.weights.shapes import check_shapes
@@ -19,6 +23,8 @@ from octavo.weights.views import mapped_tensor
 
 if TYPE_CHECKING:
     import torch
+
+    from octavo.weights.transfer import OnProgress, Piece
 
 _TYPE_SUFFIX = re.compile(r"[-._](?:i?q[0-9][a-z0-9_]*|bf16|fp?16|fp?32)$", re.IGNORECASE)
 _QUERY_OR_KEY = re.compile(r"blk\.[0-9]+\.attn_([qk])\.(?:weight|bias)", re.ASCII)
@@ -63,15 +69,43 @@ class GGUFCheckpoint:
         file, tensor = self._opened(), self._stored(name)
         plain = TORCH_NAMES.get(tensor.kind.name)
         wanted = dtype or getattr(torch, plain or "float32")
-        heads = self._heads_to_unpermute(tensor)
-        offset = self._architecture.norm_offset if tensor.name.endswith("norm.weight") else 0.0
+        heads, offset = self._heads_to_unpermute(tensor), self._norm_offset(tensor)
         if plain is not None and wanted is getattr(torch, plain) and not heads and not offset:
             return mapped_tensor(file.data, tensor.start, tensor.shape, plain)
-        packed = file.packed(tensor.name)
-        if heads:
-            # Whole rows move, so the packed rows can: they are a fraction of the size.
-            packed = _unpermute(packed.reshape(tensor.shape[0], -1), heads)
-        return _dequantized(packed, tensor, wanted, offset)
+        return _dequantized(self._packed(tensor), tensor, wanted, offset)
+
+    def upload(
+        self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
+    ) -> None:
+        """Dequantise to float32 in threads, straight into staging buffers; the device converts further."""
+        from octavo.weights.transfer import transfer
+
+        pieces = [piece for name, target in targets for piece in self._pieces(name, target)]
+        transfer(pieces, on_progress)
+
+    def _pieces(self, name: str, target: torch.Tensor) -> Iterator[Piece]:
+        import torch
+
+        from octavo.weights.transfer import Piece, cut
+
+        tensor = self._stored(name)
+        packed, offset = self._packed(tensor), self._norm_offset(tensor)
+        flat = packed.reshape(-1, tensor.kind.block_bytes)
+        for part, first in cut(target, torch.float32.itemsize):
+            # Parts are whole rows, and rows are whole blocks.
+            start, stop = first // tensor.kind.block_size, (first + part.numel()) // tensor.kind.block_size
+            fill = partial(_dequantize_into, flat[start:stop], tensor.kind, offset)
+            yield Piece(target=part, dtype=torch.float32, fill=fill)
+
+    def _packed(self, tensor: GGUFTensor) -> Bytes:
+        """The bytes of a tensor, its rows in Hugging Face's order."""
+        packed, heads = self._opened().packed(tensor.name), self._heads_to_unpermute(tensor)
+        # Whole rows move, so the packed rows can: they are a fraction of the size.
+        return _unpermute(packed.reshape(tensor.shape[0], -1), heads) if heads else packed
+
+    def _norm_offset(self, tensor: GGUFTensor) -> float:
+        """What the file has added to the weights of norms."""
+        return self._architecture.norm_offset if tensor.name.endswith("norm.weight") else 0.0
 
     def tokenizer_source(self) -> TokenizerSource:
         metadata = self._opened().metadata
@@ -138,6 +172,13 @@ def _unpermute(rows: Bytes, heads: int) -> Bytes:
     """Bring the rows of each head from neighbouring pairs (0, 1, 2, 3) to halves (0, 2, 1, 3)."""
     pairs = rows.shape[0] // heads // 2
     return rows.reshape(heads, pairs, 2, -1).swapaxes(1, 2).reshape(rows.shape)
+
+
+def _dequantize_into(packed: Bytes, kind: BlockType, offset: float, room: Bytes) -> None:
+    weights = room.view(np.float32)
+    dequantize(packed, kind, weights)
+    if offset:
+        weights -= np.float32(offset)
 
 
 def _dequantized(packed: Bytes, tensor: GGUFTensor, dtype: torch.dtype, offset: float) -> torch.Tensor:

@@ -6,19 +6,25 @@ Which files make up a checkpoint is told in `safetensors_checkpoint.py`.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.files import map_file
+from octavo.weights.files import map_file, open_regular, read_exactly
 from octavo.weights.strict_json import parse_object
 from octavo.weights.views import Shape, mapped_tensor
 
 if TYPE_CHECKING:
     import torch
+
+    from octavo.weights.transfer import Bytes, Piece
 
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_TENSORS = 2**17
@@ -62,6 +68,7 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         """Map and check the whole header. Raises ModelFileError naming file and tensor."""
+        self._path = path
         self._data = map_file(path)
         self.tensors = _read_header(self._data, path.name)
 
@@ -69,6 +76,39 @@ class SafetensorsFile:
         """Return a tensor as stored: a read-only view of the map."""
         tensor = self.tensors[name]
         return mapped_tensor(self._data, tensor.start, tensor.shape, tensor.dtype)
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor for `pieces`: reads are faster than a map where all of a file is wanted, and a file
+        that was truncated is an error instead of a crash.
+        """
+        descriptor = open_regular(self._path)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != len(self._data):
+                raise ModelFileError(
+                    f"{self._path.name!r} had {len(self._data)} bytes when it was checked and has {size} "
+                    "now. Start again when nobody writes to it."
+                )
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def pieces(self, name: str, target: torch.Tensor, descriptor: int) -> Iterator[Piece]:
+        """Cut a tensor into reads straight from the file, which must stay open until they are done."""
+        import torch
+
+        from octavo.weights.transfer import Piece, cut
+
+        tensor = self.tensors[name]
+        # A bool is a byte; read as numbers, any byte is a valid one.
+        dtype: torch.dtype = torch.uint8 if tensor.dtype == "bool" else getattr(torch, tensor.dtype)
+        for part, first in cut(target, dtype.itemsize):
+            start = tensor.start + first * dtype.itemsize
+            yield Piece(target=part, dtype=dtype, fill=partial(self._read, descriptor, start))
+
+    def _read(self, descriptor: int, start: int, room: Bytes) -> None:
+        read_exactly(descriptor, room.data, start, self._path.name)
 
 
 def _read_header(data: mmap.mmap, file: str) -> dict[str, StoredTensor]:

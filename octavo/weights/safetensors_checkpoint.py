@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from octavo.weights.strict_json import parse_object
 
 if TYPE_CHECKING:
     import torch
+
+    from octavo.weights.transfer import OnProgress
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 * 2**20
@@ -61,6 +65,24 @@ class SafetensorsCheckpoint:
         self._stored(name)
         tensor = self._files[name].load(name)
         return tensor if dtype is None else tensor.to(dtype)
+
+    def upload(
+        self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
+    ) -> None:
+        """Read tensors from the files in threads, in the order they lie there; the device converts them."""
+        from octavo.weights.transfer import Piece, transfer
+
+        by_file: dict[SafetensorsFile, list[tuple[str, torch.Tensor]]] = {}
+        for name, target in targets:
+            self._stored(name)
+            by_file.setdefault(self._files[name], []).append((name, target))
+        pieces: list[Piece] = []
+        with ExitStack() as stack:
+            for file, wanted in by_file.items():
+                descriptor = stack.enter_context(file.opened())
+                for name, target in sorted(wanted, key=lambda item: file.tensors[item[0]].start):
+                    pieces += file.pieces(name, target, descriptor)
+            transfer(pieces, on_progress)
 
     def tokenizer_source(self) -> TokenizerSource:
         return TokenizerSource(folder=self.path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from octavo.attention.contract import PageLayout
+from octavo.attention.contract import PageLayout, Pages
 from octavo.messages.kv import KVPlan
 
 
@@ -15,7 +15,9 @@ class KVTensors:
     holds anything, NaN included.
     """
 
-    def __init__(self, plan: KVPlan, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, plan: KVPlan, *, dtype: torch.dtype, device: torch.device, is_head_major: bool
+    ) -> None:
         page_size = plan.page_bytes // dtype.itemsize
         tensors = [
             torch.empty(plan.num_blocks * page_size, dtype=dtype, device=device)
@@ -23,7 +25,7 @@ class KVTensors:
         ]
         self.layouts: list[PageLayout] = []
         """One per group."""
-        pages: dict[int, torch.Tensor] = {}
+        pages: dict[int, Pages] = {}
         groups: dict[int, int] = {}
         for number, group in enumerate(plan.groups):
             spec = group.spec
@@ -40,12 +42,13 @@ class KVTensors:
                     window=spec.window,
                     dtype=dtype,
                     device=device,
+                    is_head_major=is_head_major,
                 )
             )
             for tensor, layer in zip(tensors, group.layers, strict=False):
-                pages[layer] = tensor.view(-1, row)
+                pages[layer] = self.layouts[-1].pages(tensor.view(-1, row))
                 groups[layer] = number
         self.pages = [pages[layer] for layer in sorted(pages)]
-        """By attention layer: rows of keys and values, [num_blocks * rows_per_page, K * D]."""
+        """By attention layer."""
         self.groups = [groups[layer] for layer in sorted(groups)]
         """By attention layer: the number of its group."""

@@ -1,17 +1,21 @@
 """TokenRows: what the device remembers of each running request. Only changes reach it.
 
-The device holds tokens, counts and block tables; the host mirrors the counts, which follow from the
-protocol alone (messages/step.py), so planning a step never waits for the device. Hot path.
+Row memory is one int32 array: a row's tokens, then its block table for each KV group. The host mirrors
+the counts, which follow from the protocol alone (messages/step.py), so planning a step never waits for
+the device. Hot path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from octavo.base.integers import ceil_div
 from octavo.messages.step import NewRow, SchedulerOutput
+from octavo.ops.step import append_tokens, write_segments
+from octavo.worker.upload import upload
 
 
 class TokenRows:
@@ -22,70 +26,84 @@ class TokenRows:
     ) -> None:
         self.device = device
         self.block_size = block_size
-        self.tokens = self._zeros(num_rows, max_model_len + 1)
-        """Known tokens from the left. One column more than the model's length: the last token sampled."""
-        self.lengths = self._zeros(num_rows)
-        self.prompt_lengths = self._zeros(num_rows)
-        self.computed = self._zeros(num_rows)
+        token_columns = max_model_len + 1
+        """One more than the model's length: the last token sampled."""
+        max_blocks = ceil_div(token_columns, block_size)
+        self.table_columns = [token_columns + group * max_blocks for group in range(num_groups)]
+        width = token_columns + num_groups * max_blocks
+        self.memory_RW = torch.zeros(num_rows, width, dtype=torch.int32, device=device)
+        self.tokens = self.memory_RW[:, :token_columns]
+        """Known tokens from the left."""
+        self.tables = [self.memory_RW[:, column : column + max_blocks] for column in self.table_columns]
+        self.num_known = np.zeros(num_rows, dtype=np.int32)
+        """Tokens of each row, sampled ones included."""
+        self.num_computed = np.zeros(num_rows, dtype=np.int32)
         """Tokens whose keys and values exist."""
-        max_blocks = ceil_div(max_model_len + 1, block_size)
-        self.block_tables = [self._zeros(num_rows, max_blocks) for _ in range(num_groups)]
-        self.num_known = [0] * num_rows
-        """Host mirror of `lengths`."""
-        self.num_computed = [0] * num_rows
-        """Host mirror of `computed`."""
+        self.num_prompt = np.zeros(num_rows, dtype=np.int32)
+        self.host_tables = [np.zeros((num_rows, max_blocks), dtype=np.int32) for _ in range(num_groups)]
+        """Block tables again: which blocks sequences share is asked of the host."""
         self._num_blocks = [[0] * num_rows for _ in range(num_groups)]
+        self._write_segments = write_segments.on(device)
+        self._append_tokens = append_tokens.on(device)
 
     def apply(self, step: SchedulerOutput) -> None:
         """Take in the rows and blocks that a step brings."""
+        changes = _Changes()
         for new_row in step.new_rows:
-            self._fill(new_row)
-        for group, table in enumerate(self.block_tables):
-            self._append_blocks(group, table, step)
+            self._fill(new_row, changes)
+        for group in range(len(self.tables)):
+            self._append_blocks(group, step, changes)
+        if changes.segments:
+            payload_N = upload(changes.payload, torch.int32, self.device)
+            segments_G4 = upload(changes.segments, torch.int32, self.device).view(-1, 4)
+            self._write_segments(self.memory_RW, payload_N, segments_G4, changes.longest)
 
-    def advance(
-        self, rows: Sequence[int], num_tokens: Sequence[int], rows_S: torch.Tensor, num_tokens_S: torch.Tensor
-    ) -> None:
+    def advance(self, rows: Sequence[int], num_tokens: Sequence[int]) -> None:
         """The keys and values of the next `num_tokens` tokens of these rows exist now."""
-        self.computed[rows_S] += num_tokens_S
-        for row, count in zip(rows, num_tokens, strict=True):
-            self.num_computed[row] += count
+        self.num_computed[rows] += np.array(num_tokens, dtype=np.int32)
 
-    def append(self, rows: Sequence[int], rows_S: torch.Tensor, token_ids_S: torch.Tensor) -> None:
+    def append(
+        self, rows: Sequence[int], rows_R: torch.Tensor, columns_R: torch.Tensor, token_ids_R: torch.Tensor
+    ) -> None:
         """One more token for each of these rows, straight from the sampler."""
-        self.tokens[rows_S, self.lengths[rows_S]] = token_ids_S
-        self.lengths[rows_S] += 1
-        for row in rows:
-            self.num_known[row] += 1
+        self._append_tokens(self.memory_RW, rows_R, columns_R, token_ids_R)
+        self.num_known[rows] += 1
 
-    def _fill(self, new: NewRow) -> None:
+    def _fill(self, new: NewRow, changes: _Changes) -> None:
         row = new.row
         assert 0 <= new.num_computed_tokens < len(new.token_ids), "a row enters with something to compute"
         assert len(new.token_ids) <= self.tokens.shape[1], "a row has room for all its tokens"
-        self.tokens[row, : len(new.token_ids)] = self._tensor(new.token_ids)
-        self.lengths[row] = self.num_known[row] = len(new.token_ids)
-        self.prompt_lengths[row] = new.num_prompt_tokens
-        self.computed[row] = self.num_computed[row] = new.num_computed_tokens
-        for table, num_blocks, block_ids in zip(
-            self.block_tables, self._num_blocks, new.block_ids, strict=True
-        ):
-            table[row, : len(block_ids)] = self._tensor(block_ids)
-            num_blocks[row] = len(block_ids)
+        changes.add(row, 0, new.token_ids)
+        self.num_known[row] = len(new.token_ids)
+        self.num_prompt[row] = new.num_prompt_tokens
+        self.num_computed[row] = new.num_computed_tokens
+        for group, block_ids in enumerate(new.block_ids):
+            self._num_blocks[group][row] = 0
+            self._add_blocks(group, row, block_ids, changes)
 
-    def _append_blocks(self, group: int, table: torch.Tensor, step: SchedulerOutput) -> None:
-        num_blocks = self._num_blocks[group]
-        places: list[tuple[int, int, int]] = []
+    def _append_blocks(self, group: int, step: SchedulerOutput, changes: _Changes) -> None:
         for row, by_group in zip(step.rows, step.new_blocks, strict=True):
             if by_group and by_group[group]:
-                first = num_blocks[row]
-                places += [(row, first + i, block) for i, block in enumerate(by_group[group])]
-                num_blocks[row] += len(by_group[group])
-        if places:
-            rows_N, columns_N, blocks_N = self._tensor(places).unbind(1)
-            table[rows_N, columns_N] = blocks_N
+                self._add_blocks(group, row, by_group[group], changes)
 
-    def _zeros(self, *shape: int) -> torch.Tensor:
-        return torch.zeros(shape, dtype=torch.int64, device=self.device)
+    def _add_blocks(self, group: int, row: int, block_ids: Sequence[int], changes: _Changes) -> None:
+        start = self._num_blocks[group][row]
+        end = self._num_blocks[group][row] = start + len(block_ids)
+        self.host_tables[group][row, start:end] = block_ids
+        changes.add(row, self.table_columns[group] + start, block_ids)
 
-    def _tensor(self, values: Sequence[int] | Sequence[tuple[int, ...]]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=self.device)
+
+class _Changes:
+    """Pieces of rows to write, as the op write_segments takes them."""
+
+    def __init__(self) -> None:
+        self.payload: list[int] = []
+        self.segments: list[int] = []
+        """Row, column, count and offset in the payload of each piece."""
+        self.longest = 0
+
+    def add(self, row: int, column: int, values: Sequence[int]) -> None:
+        if values:
+            self.segments += (row, column, len(values), len(self.payload))
+            self.payload += values
+            self.longest = max(self.longest, len(values))

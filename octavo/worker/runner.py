@@ -1,25 +1,40 @@
 """ModelRunner: one step on one device, in order. No feature words here: features are extras.
 
-Hot path. The device is waited for in one marked place. T tokens, R rows that sample, E width.
+Hot path, in two halves: `submit` puts all work of a step on the device's queue and returns; `finish`
+waits for it, the one place where the host waits for the device. T tokens, R rows that sample, E width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from octavo.attention.contract import AttentionBackend
 from octavo.messages.result import StepOutput
 from octavo.messages.step import SchedulerOutput
-from octavo.models.contract import CausalLM, ModelInput
+from octavo.models.contract import CausalLM
 from octavo.worker.extras.contract import Extra, StepResult
-from octavo.worker.gather import gather_batch
-from octavo.worker.kv_tensors import KVTensors
+from octavo.worker.forward import Forward
+from octavo.worker.graphs import StepGraphs
 from octavo.worker.rows import TokenRows
-from octavo.worker.sampling.sampler import Sampled, Sampler
-from octavo.worker.step_attention import StepAttention
-from octavo.worker.step_batch import StepBatch
+from octavo.worker.sampling.pending import PendingSample
+from octavo.worker.sampling.sampler import Sampler
+from octavo.worker.step_batch import StepBatch, order_step
+from octavo.worker.step_buffers import StepBuffers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingStep:
+    """A step on its way through the device."""
+
+    step: int
+    batch: StepBatch | None
+    """None: the step only brought changes."""
+    sampled: PendingSample | None
+    result: StepResult
+    done: torch.cuda.Event | None
+    """Recorded behind the step's last operation; None on a CPU, which is done when it returns."""
 
 
 class ModelRunner:
@@ -29,37 +44,64 @@ class ModelRunner:
         self,
         *,
         model: CausalLM,
-        backend: type[AttentionBackend],
-        kv: KVTensors,
         rows: TokenRows,
+        buffers: StepBuffers,
+        forward: Forward,
+        graphs: StepGraphs | None,
         sampler: Sampler,
         extras: Sequence[Extra],
     ) -> None:
         self.model = model
-        self.kv = kv
         self.rows = rows
+        self.buffers = buffers
         self.sampler = sampler
         self.extras = list(extras)
-        self._attention = [backend(layout) for layout in kv.layouts]
+        self._forward = forward
+        self._graphs = graphs
 
     @torch.inference_mode()
-    def run(self, step: SchedulerOutput) -> StepOutput:
+    def submit(self, step: SchedulerOutput) -> PendingStep:
         """Take in the changes, compute the step's tokens, sample where a row's last token was reached."""
         self._apply(step)
-        if not step.rows:
-            return StepOutput(step=step.step, rows=[], token_ids=[])
         result = StepResult()
-        batch = gather_batch(self.rows, step)
+        if not step.rows:
+            return PendingStep(step=step.step, batch=None, sampled=None, result=result, done=None)
+        batch = order_step(self.rows, step, self._forward.long_prompt)
+        self.buffers.load(batch)
         for extra in self.extras:
             extra.before_forward(batch)
-        hidden_TE = self._forward(batch)
-        self.rows.advance(batch.rows, batch.num_tokens, batch.rows_S, batch.num_tokens_S)
+        hidden_TE = self._compute(batch)
+        self.rows.advance(batch.rows, batch.num_tokens)
         for extra in self.extras:
             extra.after_forward(batch, hidden_TE, result)
         sampled = self._sample(batch, hidden_TE)
         for extra in self.extras:
             extra.after_sample(batch, sampled, result)
-        return _output(step.step, batch, sampled, result)
+        return PendingStep(
+            step=step.step, batch=batch, sampled=sampled, result=result, done=self._mark_done()
+        )
+
+    def finish(self, pending: PendingStep) -> StepOutput:
+        """What a submitted step brought. Steps are finished in the order they were submitted."""
+        if pending.done is not None:
+            # The marked place: here the host waits for the device.
+            pending.done.synchronize()
+        if pending.batch is None or pending.sampled is None:
+            return StepOutput(step=pending.step, rows=[], token_ids=[])
+        pending.result.finish()
+        sampled = pending.sampled.finish()
+        rows, token_ids = pending.batch.sample_rows, sampled.token_ids
+        if sampled.failed:
+            kept = [i for i, row in enumerate(rows) if row not in sampled.failed]
+            rows, token_ids = [rows[i] for i in kept], [token_ids[i] for i in kept]
+        return StepOutput(
+            step=pending.step,
+            rows=rows,
+            token_ids=token_ids,
+            logprobs=sampled.logprobs,
+            prompt_logprobs=pending.result.prompt_logprobs,
+            failed=sampled.failed,
+        )
 
     def _apply(self, step: SchedulerOutput) -> None:
         for row in step.ended_rows:
@@ -78,35 +120,30 @@ class ModelRunner:
             for extra in self.extras:
                 extra.requests_changed(step)
 
-    def _forward(self, batch: StepBatch) -> torch.Tensor:
-        attend = StepAttention(self._attention, self.kv, batch.views)
-        return self.model.forward(
-            ModelInput(token_ids_T=batch.token_ids_T, positions_T=batch.positions_T, attend=attend)
-        )
+    def _compute(self, batch: StepBatch) -> torch.Tensor:
+        hidden_TE = None if self._graphs is None else self._graphs.run(batch)
+        return self._forward.run(batch) if hidden_TE is None else hidden_TE
 
-    def _sample(self, batch: StepBatch, hidden_TE: torch.Tensor) -> Sampled:
-        hidden_RE = hidden_TE if batch.sample_tokens_R is None else hidden_TE[batch.sample_tokens_R]
-        logits_RV = self.model.logits(hidden_RE)
+    def _sample(self, batch: StepBatch, hidden_TE: torch.Tensor) -> PendingSample:
+        count = len(batch.sampling)
+        if not batch.samples_everywhere:
+            hidden_TE = hidden_TE.index_select(0, self.buffers.sample_tokens_R[:count])
+        logits_RV = self.model.logits(hidden_TE)
         for extra in self.extras:
             logits_RV = extra.before_sample(batch, logits_RV)
         sampled = self.sampler.sample(logits_RV, batch.sample_rows, self.rows)
         # Rows that failed take their placeholder too, so that all counts follow from the protocol alone.
-        self.rows.append(batch.sample_rows, batch.sample_rows_R, sampled.token_ids)
+        self.rows.append(
+            batch.sample_rows,
+            self.buffers.sample_rows_R[:count],
+            self.buffers.sample_columns_R[:count],
+            sampled.token_ids,
+        )
         return sampled
 
-
-def _output(step: int, batch: StepBatch, sampled: Sampled, result: StepResult) -> StepOutput:
-    # The marked place: here the host waits for the device.
-    token_ids = sampled.token_ids.tolist()
-    rows = batch.sample_rows
-    if sampled.failed:
-        kept = [i for i, row in enumerate(rows) if row not in sampled.failed]
-        rows, token_ids = [rows[i] for i in kept], [token_ids[i] for i in kept]
-    return StepOutput(
-        step=step,
-        rows=rows,
-        token_ids=token_ids,
-        logprobs=sampled.logprobs,
-        prompt_logprobs=result.prompt_logprobs,
-        failed=sampled.failed,
-    )
+    def _mark_done(self) -> torch.cuda.Event | None:
+        if self.rows.device.type != "cuda":
+            return None
+        done = torch.cuda.Event()
+        done.record()
+        return done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from octavo.attention.contract import AttentionBackend
+from octavo.attention.contract import AttentionBackend, AttentionLayer
 from octavo.attention.step_view import StepView
 from octavo.worker.kv_tensors import KVTensors
 
@@ -17,8 +17,6 @@ class StepAttention:
         self._plans = [backend.plan(view) for backend, view in zip(backends, views, strict=True)]
         self._kv = kv
 
-    def __call__(
-        self, layer: int, q_THD: torch.Tensor, k_TKD: torch.Tensor, v_TKD: torch.Tensor, scale: float
-    ) -> torch.Tensor:
+    def __call__(self, layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
         kv = self._kv
-        return self._plans[kv.groups[layer]].run(q_THD, k_TKD, v_TKD, kv.pages[layer], scale)
+        return self._plans[kv.groups[layer.index]].run(layer, qkv_TO, kv.pages[layer.index])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import torch
 
 from octavo.attention.choose import attention_needs, choose_backend
+from octavo.attention.contract import StepLimits
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
+from octavo.layers.placement import Placement
 from octavo.messages.kv import KVPlan
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
@@ -19,15 +22,26 @@ from octavo.models.load import load_weights
 from octavo.models.table import find_model_class
 from octavo.weights.checkpoint import Checkpoint
 from octavo.worker.extras.prompt_logprobs import PromptLogprobs
+from octavo.worker.forward import Forward
+from octavo.worker.graphs import StepGraphs, graph_sizes
 from octavo.worker.kv_tensors import KVTensors
-from octavo.worker.memory import kv_cache_bytes, step_bytes
+from octavo.worker.memory import (
+    check_cache_fits,
+    check_weights_fit,
+    estimated_graph_bytes,
+    kv_cache_bytes,
+)
+from octavo.worker.profile import step_peak_bytes
 from octavo.worker.rows import TokenRows
-from octavo.worker.runner import ModelRunner
+from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
+from octavo.worker.step_buffers import StepBuffers
+
+logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """load, allocate, run as often as wanted, shutdown: in this order, from one thread.
+    """load, allocate, then submit and finish as often as wanted, shutdown: in this order, from one thread.
 
     All config groups are resolved. Takes the checkpoint over and closes it.
     """
@@ -35,67 +49,139 @@ class Worker:
     def __init__(
         self, *, model: ModelConfig, cache: CacheConfig, schedule: ScheduleConfig, checkpoint: Checkpoint
     ) -> None:
-        self._model_config = model
+        assert model.max_model_len is not None, "the config is resolved"
+        assert schedule.max_num_seqs is not None, "the config is resolved"
+        assert schedule.max_num_batched_tokens is not None, "the config is resolved"
+        self._config = model
         self._cache = cache
-        self._schedule = schedule
         self._checkpoint = checkpoint
-        self._device = torch.device("cpu")
-        self._dtype: torch.dtype = getattr(torch, model.dtype)
+        self._placement = Placement(
+            dtype=getattr(torch, model.dtype),
+            device=torch.device(model.device),
+            max_positions=model.max_model_len,
+            deterministic=model.deterministic,
+        )
+        self._max_model_len = model.max_model_len
+        self._max_seqs = schedule.max_num_seqs
+        self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
         self._model: CausalLM | None = None
         self._runner: ModelRunner | None = None
 
     def load(self) -> WorkerFacts:
         """Build the model and put its weights in. Raises ModelFileError or ConfigError."""
         began = time.monotonic()
+        place = self._placement
+        check_weights_fit(self._checkpoint, self._config.dtype, place.device)
         model_class = find_model_class(self._checkpoint.config)
-        model = model_class(self._checkpoint.config, dtype=self._dtype, device=self._device)
+        model = model_class(self._checkpoint.config, place)
         self._backend = choose_backend(
-            attention_needs(model.kv_layers(), model.num_heads, self._dtype, self._device)
+            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device)
         )
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
         self._model = model
-        sizes = {"hidden_size": model.hidden_size, "vocab_size": model.vocab_size}
+        loaded = time.monotonic()
+        step_bytes = step_peak_bytes(model, place, max_tokens=self._max_tokens, max_seqs=self._max_seqs)
         return WorkerFacts(
             kv_layers=model.kv_layers(),
             vocab_size=model.vocab_size,
-            available_bytes=kv_cache_bytes(self._cache, self._schedule, **sizes, device=self._device),
+            available_bytes=kv_cache_bytes(
+                self._cache,
+                step_bytes=step_bytes,
+                graph_bytes=self._graph_bytes(model),
+                device=place.device,
+            ),
             memory_bytes={
                 "weights": placed.copied_bytes,
                 "weights_mapped": placed.mapped_bytes,
-                "step (estimate)": step_bytes(self._schedule, **sizes),
+                "largest step": step_bytes,
             },
-            seconds={"weights": time.monotonic() - began},
+            seconds={"weights": loaded - began, "measure a step": time.monotonic() - loaded},
         )
 
     def allocate(self, plan: KVPlan) -> None:
-        """Make rows and KV pages. Called once, after load."""
-        assert self._model is not None, "load comes before allocate"
-        assert self._model_config.max_model_len is not None, "the config is resolved"
+        """Make rows and KV pages, capture graphs. Called once, after load."""
+        model, place = self._model, self._placement
+        assert model is not None, "load comes before allocate"
+        check_cache_fits(plan.num_blocks * plan.block_bytes, place.device)
         rows = TokenRows(
-            num_rows=self._schedule.max_num_seqs,
-            max_model_len=self._model_config.max_model_len,
+            num_rows=self._max_seqs,
+            max_model_len=self._max_model_len,
             block_size=plan.block_size,
             num_groups=len(plan.groups),
-            device=self._device,
+            device=place.device,
         )
+        kv = KVTensors(
+            plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
+        )
+        limits = StepLimits(
+            max_seqs=self._max_seqs,
+            max_tokens=self._max_tokens,
+            num_heads=model.num_heads,
+            deterministic=place.deterministic,
+        )
+        buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
+        forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
         self._runner = ModelRunner(
-            model=self._model,
-            backend=self._backend,
-            kv=KVTensors(plan, dtype=self._dtype, device=self._device),
+            model=model,
             rows=rows,
-            sampler=Sampler(
-                num_rows=self._schedule.max_num_seqs, vocab_size=self._model.vocab_size, device=self._device
-            ),
-            extras=[PromptLogprobs(rows, self._model.logits)],
+            buffers=buffers,
+            forward=forward,
+            graphs=self._capture(model, forward),
+            sampler=Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device),
+            extras=[PromptLogprobs(rows, model.logits)],
         )
 
-    def run(self, step: SchedulerOutput) -> StepOutput:
-        assert self._runner is not None, "allocate comes before run"
-        return self._runner.run(step)
+    def submit(self, step: SchedulerOutput) -> PendingStep:
+        """Enqueue a step. On a CPU it is done when this returns."""
+        assert self._runner is not None, "allocate comes before the first step"
+        return self._runner.submit(step)
+
+    def finish(self, pending: PendingStep) -> StepOutput:
+        """Wait for a submitted step."""
+        assert self._runner is not None, "allocate comes before the first step"
+        return self._runner.finish(pending)
 
     def shutdown(self) -> None:
         """Let go of everything. Idempotent."""
         self._runner = None
         self._model = None
         self._checkpoint.close()
+
+    @property
+    def _captures_graphs(self) -> bool:
+        return self._placement.device.type == "cuda" and not self._config.enforce_eager
+
+    def _graph_bytes(self, model: CausalLM) -> int:
+        sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []
+        return estimated_graph_bytes(
+            num_graphs=len(sizes),
+            num_layers=len(model.kv_layers()),
+            largest_tokens=max(sizes, default=0),
+            hidden_size=model.hidden_size,
+            dtype_bytes=self._placement.dtype.itemsize,
+        )
+
+    def _capture(self, model: CausalLM, forward: Forward) -> StepGraphs | None:
+        if not self._captures_graphs:
+            return None
+        place = self._placement
+        began = time.monotonic()
+        graphs = StepGraphs(
+            forward,
+            max_seqs=self._max_seqs,
+            max_tokens=self._max_tokens,
+            width=model.hidden_size,
+            dtype=place.dtype,
+            device=place.device,
+        )
+        free_before, _ = torch.cuda.mem_get_info(place.device)
+        count = graphs.capture()
+        free_after, _ = torch.cuda.mem_get_info(place.device)
+        logger.info(
+            "Captured %d graphs in %.1f s; they take %.2f GiB.",
+            count,
+            time.monotonic() - began,
+            (free_before - free_after) / 2**30,
+        )
+        return graphs

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo.attention.backends.cpu import SHORT, CpuAttention, runs
-from octavo.attention.contract import PageLayout
-from octavo.attention.step_view import StepView
+from octavo.attention.contract import AttentionLayer, PageLayout, StepLimits
+from octavo.attention.step_view import HostView, StepView
+from octavo.ops.paged_plain import AttentionTerms
 
 WIDTH = 6
 
@@ -89,16 +90,38 @@ def check(
     for i, ((before, now), table) in enumerate(zip(sequences, tables, strict=True)):
         padded[i, : len(table)] = torch.tensor(table)
         slots += [table[p // block_size] * block_size + p % block_size for p in range(before, before + now)]
+    starts_S1 = torch.tensor(starts)
+    lengths = [sum(s) for s in sequences]
     view = StepView(
-        query_starts=starts,
-        sequence_lengths=[sum(s) for s in sequences],
+        host=HostView(query_starts=starts, lengths=lengths, num_paged=len(sequences)),
+        num_tokens=starts[-1],
+        num_seqs=len(sequences),
+        num_singles=sum(now == 1 for _, now in sequences),
+        shares_prefix=False,
+        counts=torch.zeros(8, dtype=torch.int32),
+        rows_S=torch.arange(len(sequences)),
+        starts_S1=starts_S1,
+        lengths_S=torch.tensor(lengths),
         positions_T=positions,
         slots_T=torch.tensor(slots),
-        block_tables_SN=padded,
+        table_RM=padded,
+    )
+    layer = AttentionLayer(
+        index=0,
+        num_heads=num_kv_heads * group,
+        num_kv_heads=num_kv_heads,
+        head_dim=WIDTH,
+        terms=AttentionTerms(scale=0.3, window=window),
+        rotation_PD=None,
+        q_norm_D=None,
+        k_norm_D=None,
+        norm_epsilon=0.0,
     )
     fresh_k = torch.cat([k[before:] for (before, _), k in zip(sequences, keys, strict=True)])
     fresh_v = torch.cat([v[before:] for (before, _), v in zip(sequences, values, strict=True)])
-    found = CpuAttention(layout).plan(view).run(torch.cat(queries), fresh_k, fresh_v, pages, 0.3)
+    qkv_TO = torch.cat((torch.cat(queries), fresh_k, fresh_v), 1).flatten(1)
+    limits = StepLimits(max_seqs=8, max_tokens=400, num_heads=num_kv_heads * group, deterministic=False)
+    found = CpuAttention(layout, limits).plan(view).run(layer, qkv_TO, layout.pages(pages))
     expected = torch.cat(
         [
             written_out(q, k, v, before, window)

@@ -446,6 +446,6 @@ class TestLedger:
         record = StepRecord(1)
         record.sampling[request.row] = request
         check_ledger(running._requests, running._scheduler, [record])
-        record.forget(request)
+        record.forget([request])
         with pytest.raises(EngineError):
             check_ledger(running._requests, running._scheduler, [record])

@@ -10,7 +10,8 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from octavo.layers.rope import Rope, RopeFacts
+from octavo.layers.placement import Placement
+from octavo.layers.rope import RopeFacts, rotation_table
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -43,15 +44,22 @@ def config_of(values: dict[str, Any], head_dim: int) -> dict[str, Any]:
     return {**config, "rope_parameters": {**values, "rope_theta": 20000.0}}
 
 
+def table_of(config: dict[str, Any], head_dim: int, max_positions: int = 256) -> torch.Tensor:
+    placement = Placement(dtype=torch.bfloat16, device=torch.device("cpu"), max_positions=max_positions)
+    return rotation_table(RopeFacts.from_config(config, head_dim), placement)
+
+
 @pytest.mark.parametrize("head_dim", [24, 64])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_equals_transformers(kind: str, head_dim: int) -> None:
     config = config_of(KINDS[kind], head_dim)
     positions = torch.arange(256)
     expected = LlamaRotaryEmbedding(LlamaConfig(**config))(torch.zeros(1), positions[None])
-    rope = Rope(RopeFacts.from_config(config, head_dim), dtype=torch.float32, device=torch.device("cpu"))
-    for ours, theirs in zip(rope.rotation(positions), expected, strict=True):
-        torch.testing.assert_close(ours[:, 0], theirs[0], atol=2e-5, rtol=0)
+    half = head_dim // 2
+    found = table_of(config, head_dim)
+    assert found.dtype == torch.float32  # whatever the model computes in
+    for ours, theirs in zip(found.split(half, -1), expected, strict=True):
+        torch.testing.assert_close(ours, theirs[0, :, :half], atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["linear", "yarn", "llama3"])
@@ -62,20 +70,14 @@ def test_old_spelling(kind: str) -> None:
     del values["rope_theta"]
     values["type"] = values.pop("rope_type")
     old["rope_scaling"] = values
-    made = [
-        Rope(RopeFacts.from_config(config, 24), dtype=torch.float32, device=torch.device("cpu"))
-        for config in (new, old)
-    ]
-    positions = torch.tensor([0, 1, 100, 255])
-    assert torch.equal(made[0].rotation(positions).cos_T1D, made[1].rotation(positions).cos_T1D)
+    assert torch.equal(table_of(new, 24), table_of(old, 24))
 
 
 def test_dynamic_turns_each_token_as_if_the_text_ended_there() -> None:
     config = config_of(KINDS["dynamic"], 24)
-    rope = Rope(RopeFacts.from_config(config, 24), dtype=torch.float32, device=torch.device("cpu"))
+    table_PD = table_of(config, 24, 512)
     for position in (256, 300, 511):
         frequencies, _ = ROPE_INIT_FUNCTIONS["dynamic"](LlamaConfig(**config), None, seq_len=position + 1)
-        expected = torch.cat((frequencies, frequencies)) * position
-        found = rope.rotation(torch.tensor([3, position, 7]))
-        torch.testing.assert_close(found.cos_T1D[1, 0], expected.cos(), atol=5e-5, rtol=0)
-        torch.testing.assert_close(found.sin_T1D[1, 0], expected.sin(), atol=5e-5, rtol=0)
+        angles = frequencies * position
+        expected = torch.cat((angles.cos(), angles.sin()))
+        torch.testing.assert_close(table_PD[position], expected, atol=5e-5, rtol=0)

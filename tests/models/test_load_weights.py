@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from octavo.base.errors import ModelFileError
+from octavo.layers.placement import Placement
 from octavo.models.load import load_weights
 from octavo.models.table import MODELS, find_model_class
 
@@ -46,7 +47,7 @@ class DictCheckpoint:
 
 def build(**overrides: Any) -> Any:
     config = {**CONFIG, **overrides}
-    return find_model_class(config)(config, dtype=torch.float32, device=CPU)
+    return find_model_class(config)(config, Placement(dtype=torch.float32, device=CPU, max_positions=64))
 
 
 def tensors_for(model: Any) -> dict[str, torch.Tensor]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
-from sampling_rows import Row, Table, make_table, sample
+from sampling_rows import Row, Step, Table, make_table, sample
 
 from octavo.messages.params import SamplingParams
-from octavo.worker.sampling.sampler import Sampled
 
-SampleRows = Callable[..., Sampled]
+SampleRows = Callable[..., Step]
 MakeRow = Callable[..., Row]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from octavo.worker.sampling.blocks import BLOCK, best_token, best_tokens
+from octavo.ops.sampling.blocks import BLOCK, best_token, best_tokens
 
 SIZES = [1, 5, BLOCK, BLOCK + 1, 1000, 50257 // 4]
 

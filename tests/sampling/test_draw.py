@@ -4,7 +4,7 @@ import itertools
 
 import torch
 
-from octavo.worker.sampling.draw import ONE, draw, exact_weights, mass
+from octavo.ops.sampling.draw import ONE, draw, exact_weights, mass
 
 
 def by_hand(weights: list[int], uniform: float) -> int:

@@ -11,16 +11,15 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from octavo.worker.sampling import filters as filters_module
-from octavo.worker.sampling.draw import exact_weights
-from octavo.worker.sampling.filters import (
-    NO_TOP_K,
-    Filters,
+from octavo.ops.sampling import filters as filters_module
+from octavo.ops.sampling.draw import exact_weights
+from octavo.ops.sampling.filters import (
     draw_filtered,
     draw_unfiltered,
     full_threshold,
     probabilities,
 )
+from octavo.ops.sampling.settings import NO_TOP_K, Filters
 
 
 def filters_of(rows: list[tuple[float, int, float, float]]) -> Filters:

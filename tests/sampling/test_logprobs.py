@@ -15,7 +15,7 @@ def test_values_order_and_rank(dtype, vocab):
     exact = torch.log_softmax(logits.double(), -1)
     order = torch.sort(logits.float(), dim=-1, descending=True, stable=True).indices
     tops = [0, 1, 5, 20, -1, 3]
-    for i, (found, top) in enumerate(zip(token_logprobs(logits, tokens, tops), tops, strict=True)):
+    for i, (found, top) in enumerate(zip(token_logprobs(logits, tokens, tops).finish(), tops, strict=True)):
         count = vocab if top == -1 else min(top, vocab)
         assert found.token_ids == [i, *order[i, :count].tolist()]
         torch.testing.assert_close(
@@ -27,24 +27,26 @@ def test_values_order_and_rank(dtype, vocab):
 def test_prompt_positions_in_pieces_equal_one_by_one(monkeypatch):
     logits = torch.randn(37, 300, generator=torch.Generator().manual_seed(5))
     following = torch.randint(300, (37,), generator=torch.Generator().manual_seed(6))
-    whole = prompt_logprobs(logits, following, 4)
+    whole = prompt_logprobs(logits, following, 4).finish()
     monkeypatch.setattr(logprobs_module, "_ENTRIES_AT_ONCE", 300 * 5)
-    assert prompt_logprobs(logits, following, 4) == whole
-    assert [prompt_logprobs(logits[i : i + 1], following[i : i + 1], 4)[0] for i in range(37)] == whole
-    assert prompt_logprobs(logits[:0], following[:0], 4) == []
+    assert prompt_logprobs(logits, following, 4).finish() == whole
+    assert [
+        prompt_logprobs(logits[i : i + 1], following[i : i + 1], 4).finish()[0] for i in range(37)
+    ] == whole
+    assert prompt_logprobs(logits[:0], following[:0], 4).finish() == []
 
 
 def test_the_count_asked_by_others_changes_nothing():
     logits = torch.randn(3, 500, generator=torch.Generator().manual_seed(7)).round()  # many ties
     tokens = torch.tensor([1, 2, 3])
-    mixed = token_logprobs(logits, tokens, [2, 300, -1])
+    mixed = token_logprobs(logits, tokens, [2, 300, -1]).finish()
     for i, top in enumerate([2, 300, -1]):
-        assert token_logprobs(logits[i : i + 1], tokens[i : i + 1], [top]) == [mixed[i]]
+        assert token_logprobs(logits[i : i + 1], tokens[i : i + 1], [top]).finish() == [mixed[i]]
 
 
 def test_masked_logits_have_no_probability():
     logits = torch.tensor([[1.0, float("-inf"), 2.0]])
-    found = token_logprobs(logits, torch.tensor([1]), [-1])[0]
+    found = token_logprobs(logits, torch.tensor([1]), [-1]).finish()[0]
     assert found.token_ids == [1, 2, 0, 1]
     assert found.logprobs[0] == float("-inf")
     assert found.rank == 3

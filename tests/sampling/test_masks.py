@@ -18,7 +18,7 @@ def applied(mask_type, logits, rows, table):
         extra = ([EOS],) if mask_type is MinTokens else ()
         mask.add_row(number, r.params, *extra)
     result = logits.clone()
-    history = (History.of(table, list(rows), torch.device("cpu")),)
+    history = (History(table, list(rows), torch.device("cpu")),)
     mask.apply(result, list(rows), *(history if mask_type in (MinTokens, BadWords) else ()))
     return result
 
@@ -115,7 +115,7 @@ def test_forgotten_rows_leave_nothing(row, table_of, logits):
     bad.add_row(0, rows[0].params)
     bad.remove_row(0)
     result = logits[:1].clone()
-    bad.apply(result, [0], History.of(table_of(rows), [0], torch.device("cpu")))
+    bad.apply(result, [0], History(table_of(rows), [0], torch.device("cpu")))
     assert torch.equal(result, logits[:1])
 
 

@@ -19,8 +19,9 @@ def penalised(logits, rows, table):
     for number, row in rows.items():
         settings.add(number, row.params, row.key)
     result = logits.clone()
-    history = History.of(table, list(rows), torch.device("cpu"))
-    apply_penalties(result, list(range(len(rows))), history, settings)
+    history = History(table, list(rows), torch.device("cpu"))
+    places = [place for place, number in enumerate(rows) if number in settings.penalised]
+    apply_penalties(result, places, history, settings)
     return result
 
 

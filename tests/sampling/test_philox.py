@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from octavo.worker.sampling.random import ROUNDS, philox, round_keys, uniforms
+from octavo.ops.sampling.random import ROUNDS, philox, round_keys, uniforms
 
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sampling_rows import EOS, Row, make_table
+from sampling_rows import EOS, Row, make_table, run_step
 
 from octavo.messages.params import SamplingParams
-from octavo.worker.sampling.filters import probabilities
+from octavo.ops.sampling.filters import probabilities
 from octavo.worker.sampling.sampler import Sampler
 
 VOCAB = 2000
@@ -36,14 +36,15 @@ def test_greedy_is_argmax_and_changes_nothing(row, sample_rows):
     before = logits.clone()
     sampled = sample_rows(logits, {i: row(temperature=0.0) for i in (7, 0, 3)})
     assert torch.equal(sampled.token_ids, logits.argmax(-1))
-    assert sampled.token_ids.dtype == torch.int64
     assert sampled.logprobs == {} and sampled.failed == {}
     assert torch.equal(logits, before)
 
 
 def test_no_rows():
     sampler = Sampler(num_rows=1, vocab_size=VOCAB, device=torch.device("cpu"))
-    assert sampler.sample(torch.empty(0, VOCAB), [], None).token_ids.shape == (0,)
+    pending = sampler.sample(torch.empty(0, VOCAB), [], make_table({}))
+    assert pending.token_ids.shape == (0,)
+    assert pending.finish().token_ids == []
 
 
 TOKENS = st.integers(0, VOCAB - 1)
@@ -85,13 +86,13 @@ def test_alone_or_in_any_company_bit_for_bit(data, seed, spread, num):
     sampler = Sampler(num_rows=16, vocab_size=VOCAB, device=torch.device("cpu"))
     for number, row in rows.items():
         sampler.add_row(number, row.params, row.key, [1], row.tokens, len(row.prompt))
-    together = sampler.sample(logits, numbers, table)
+    together = run_step(sampler, logits, numbers, table)
     for place, number in enumerate(numbers):
-        alone = sampler.sample(logits[place : place + 1], [number], table)
+        alone = run_step(sampler, logits[place : place + 1], [number], table)
         assert alone.token_ids[0] == together.token_ids[place]
         assert alone.logprobs.get(number) == together.logprobs.get(number)
         assert alone.failed.get(number) == together.failed.get(number)
-    other_way = sampler.sample(logits.flip(0), numbers[::-1], table)
+    other_way = run_step(sampler, logits.flip(0), numbers[::-1], table)
     assert torch.equal(other_way.token_ids.flip(0), together.token_ids)
 
 
@@ -107,8 +108,8 @@ def test_threads_and_batch_size_change_no_bit_of_large_rows(vocab):
     results = []
     for count in (1, 2, 3):
         with threads(count):
-            results.append(sampler.sample(logits, range(5), table))
-            ones = [sampler.sample(logits[i : i + 1], [i], table) for i in range(5)]
+            results.append(run_step(sampler, logits, range(5), table))
+            ones = [run_step(sampler, logits[i : i + 1], [i], table) for i in range(5)]
         assert [int(one.token_ids) for one in ones] == results[-1].token_ids.tolist()
         assert {k: v for one in ones for k, v in one.logprobs.items()} == results[-1].logprobs
     assert all(torch.equal(result.token_ids, results[0].token_ids) for result in results)
@@ -142,7 +143,7 @@ def test_draws_follow_the_distribution():
     table = make_table(
         {i: Row(params=SamplingParams(), prompt=[1], output=[]) for i in range(count)}, count, 1
     )
-    tokens = sampler.sample(logits.expand(count, -1), range(count), table).token_ids
+    tokens = run_step(sampler, logits.expand(count, -1), range(count), table).token_ids
     temperature = torch.tensor([0.8], dtype=torch.float64)
     expected = probabilities(logits, logits.amax(-1), temperature)[0, :vocab].double() * count
     observed = torch.bincount(tokens, minlength=vocab).double()

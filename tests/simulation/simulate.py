@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from octavo.base.errors import EngineError
+from octavo.base.errors import DeviceOutOfMemory, EngineError
 from octavo.base.integers import ceil_div
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
@@ -44,6 +44,10 @@ class Scenario:
     abort_share: float
     fail_share: float
     row_fail_share: float
+    memory_tokens: int | None
+    """A step of more tokens than this does not fit the device."""
+    memory_fail_share: float
+    """Share of steps that do not fit whatever their size."""
     arrivals_per_step: float
 
 
@@ -82,6 +86,8 @@ def draw_scenario(rng: random.Random) -> Scenario:
         abort_share=0.3,
         fail_share=rng.choice([0.0, 0.0, 0.0, 0.01, 0.05]),
         row_fail_share=rng.choice([0.0, 0.0, 0.0, 0.02, 0.1]),
+        memory_tokens=rng.choice([None, None, None, 1, 5, 20]),
+        memory_fail_share=rng.choice([0.0, 0.0, 0.0, 0.05]),
         arrivals_per_step=rng.choice([0.1, 1.0, 4.0, 20.0]),
     )
 
@@ -103,10 +109,14 @@ class SimulatedExecutor(FakeExecutor):
         )
         self.surprise: Exception | None = None
         self.num_failures = 0
+        self.num_too_large = 0
         self.num_tokens = 0
         self._rng = rng
         self._fail_share = scenario.fail_share
         self._row_fail_share = scenario.row_fail_share
+        self._memory_tokens = scenario.memory_tokens if scenario.schedule.enable_chunked_prefill else None
+        self._memory_fail_share = scenario.memory_fail_share
+        self._chunks = scenario.schedule.enable_chunked_prefill
         self._depth = scenario.depth
         self._last_failure = -10
 
@@ -114,6 +124,8 @@ class SimulatedExecutor(FakeExecutor):
         if self._rng.random() < self._fail_share / 4:
             self._failed(step)
             raise InjectedFailure("submit")
+        if self._rng.random() < 0.2 and self._is_too_large(step):
+            raise DeviceOutOfMemory("submit")
         super().submit(step)
 
     def collect(self) -> StepOutput:
@@ -121,7 +133,7 @@ class SimulatedExecutor(FakeExecutor):
         self.num_tokens += sum(step.num_tokens)
         try:
             return super().collect()
-        except (InjectedFailure, StepLost):
+        except (InjectedFailure, StepLost, DeviceOutOfMemory):
             raise
         except Exception as error:
             # Steps submitted before the failure was known may meet a worker that lost its rows.
@@ -136,12 +148,26 @@ class SimulatedExecutor(FakeExecutor):
             if draw < self._fail_share / 2:
                 raise InjectedFailure("out of memory, say")
             raise StepLost("gone")
+        if self._is_too_large(step):
+            raise DeviceOutOfMemory("collect")
         if step.rows and self._rng.random() < self._row_fail_share:
             self.num_failures += 1
             # Best of all a request that has just entered: others may already read what it computes.
             rows = [new.row for new in step.new_rows] or step.rows
             return {rows[0] if self._rng.random() < 0.5 else self._rng.choice(step.rows): "injected"}
         return {}
+
+    def _is_too_large(self, step: SchedulerOutput) -> bool:
+        num_tokens = sum(step.num_tokens)
+        fits = self._memory_tokens is None or num_tokens <= self._memory_tokens
+        # A single token always fits here, so running out of memory alone never fails a request.
+        if num_tokens <= 1 or len(step.rows) <= 1 and not self._chunks:
+            return False
+        if fits and self._rng.random() >= self._memory_fail_share:
+            return False
+        self.num_too_large += 1
+        self._last_failure = step.step
+        return True
 
     def _failed(self, step: SchedulerOutput) -> None:
         self.num_failures += 1
@@ -167,6 +193,7 @@ class Report:
     steps: int = 0
     preemptions: int = 0
     failures: int = 0
+    too_large: int = 0
     aborted: int = 0
     errors: int = 0
     hit_tokens: int = 0
@@ -278,8 +305,10 @@ class Simulation:
             return
         self._take(deltas)
         self.quiet_steps = 0 if deltas or not self.live else self.quiet_steps + 1
-        # Somebody has to move: at worst one token a step through the longest request, twice over.
-        assert self.quiet_steps < 3 * self.scenario.max_len + 20, "livelock"
+        # Somebody has to move: at worst one token a step through the longest request, twice over, and a
+        # few times more while the core looks for a size of step that fits.
+        is_short = self.scenario.memory_tokens is not None or self.scenario.memory_fail_share
+        assert self.quiet_steps < (3 * self.scenario.max_len + 20) * (10 if is_short else 1), "livelock"
 
     def _restart_core(self) -> None:
         """What a supervisor does: everything in the old core has failed."""
@@ -324,6 +353,7 @@ class Simulation:
         self.report.preemptions += stats.num_preemptions
         self.report.hit_tokens += stats.prefix_hits_tokens
         self.report.failures += self.executor.num_failures
+        self.report.too_large += self.executor.num_too_large
         self.report.computed_tokens += self.executor.num_tokens
 
     def _check_end(self) -> None:

@@ -104,7 +104,7 @@ class Driver:
         seed: int = 0,
     ) -> None:
         self.worker = Worker(
-            model=ModelConfig(dtype=dtype, max_model_len=max_model_len),
+            model=ModelConfig(dtype=dtype, max_model_len=max_model_len, device="cpu"),
             cache=CacheConfig(block_size=block_size),
             schedule=ScheduleConfig(max_num_seqs=num_rows, max_num_batched_tokens=2048),
             checkpoint=open_checkpoint(path),
@@ -126,8 +126,9 @@ class Driver:
         runner = self.worker._runner
         assert runner is not None
         self.runner = runner
-        for page in runner.kv.pages:
-            page.fill_(float("nan"))  # whatever is read before it is written must show
+        self.kv = runner._forward._kv
+        for pages in self.kv.pages:
+            pages.rows_RC.fill_(float("nan"))  # whatever is read before it is written must show
         self.recorder = Recorder(self.worker)
         runner.extras.append(self.recorder)
         self.free = list(range(1, num_blocks))
@@ -176,6 +177,9 @@ class Driver:
         if give_back:
             self.free += [block for table in tables for block in table]
 
+    def run(self, step: SchedulerOutput) -> StepOutput:
+        return self.worker.finish(self.worker.submit(step))
+
     def step(self, amounts: dict[int, int]) -> StepOutput:
         """Compute amounts[row] tokens of each row."""
         new_blocks = []
@@ -186,7 +190,7 @@ class Driver:
             for table, blocks in zip(self.tables[row], grown, strict=True):
                 table += blocks
             new_blocks.append(grown)
-        output = self.worker.run(
+        output = self.run(
             SchedulerOutput(
                 step=self.num_steps,
                 ended_rows=self.ended,

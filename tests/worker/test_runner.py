@@ -88,9 +88,9 @@ def test_a_row_without_finite_logits_fails_alone(model: tuple[Path, Any]) -> Non
     driver.add(0, random_tokens(20))
     driver.add(1, random_tokens(30, seed=1))
     driver.step({0: 20, 1: 30})
-    for page in driver.runner.kv.pages:
-        rows_per_page = driver.runner.kv.layouts[0].rows_per_page
-        page.view(-1, rows_per_page, page.shape[1])[driver.tables[0][0][0]] = float("nan")
+    for pages in driver.kv.pages:
+        pages.keys_BKND[driver.tables[0][0][0]] = float("nan")
+        pages.values_BKND[driver.tables[0][0][0]] = float("nan")
     output = driver.step({0: 1, 1: 1})
     assert output.rows == [1] and len(output.token_ids) == 1
     assert list(output.failed) == [0] and "finite" in output.failed[0]
@@ -107,8 +107,8 @@ def test_blocks_of_a_failed_row_do_not_hurt_the_next(model: tuple[Path, Any]) ->
     driver = Driver(model[0], num_blocks=10)
     driver.add(0, random_tokens(100))
     driver.prefill(0)
-    for page in driver.runner.kv.pages:
-        page.fill_(float("nan"))
+    for pages in driver.kv.pages:
+        pages.rows_RC.fill_(float("nan"))
     driver.end(0)
     for row in (1, 2):
         driver.add(row, random_tokens(20 + row, seed=row))
@@ -124,10 +124,10 @@ def test_blocks_before_the_window_may_be_gone(tmp_path: Path) -> None:
     driver.add(0, random_tokens(50))
     driver.prefill(0, [30])
     first_needed = (50 - 20 + 1) // 4
-    for page in driver.runner.kv.pages:
-        by_block = page.view(-1, driver.runner.kv.layouts[0].rows_per_page, page.shape[1])
-        by_block[driver.tables[0][0][:first_needed]] = float("nan")
-    table = driver.runner.rows.block_tables[0]
+    for pages in driver.kv.pages:
+        pages.keys_BKND[driver.tables[0][0][:first_needed]] = float("nan")
+        pages.values_BKND[driver.tables[0][0][:first_needed]] = float("nan")
+    table = driver.runner.rows.tables[0]
     table[0, :first_needed] = 0
     driver.decode([0], 3)
     with torch.no_grad():

@@ -10,12 +10,10 @@ import torch
 
 from octavo.base.errors import ModelFileError
 from octavo.config.cache import CacheConfig
-from octavo.config.schedule import ScheduleConfig
 from octavo.messages.kv import KVKind
 from octavo.worker import memory
 from tests.worker.step_driver import Driver, make_model, random_tokens
 
-SIZES = {"hidden_size": 60, "vocab_size": 131}
 CPU = torch.device("cpu")
 
 
@@ -65,17 +63,14 @@ def test_unknown_architecture(tmp_path: Path) -> None:
 
 
 def test_kv_cache_bytes_are_half_of_the_share() -> None:
-    schedule = ScheduleConfig(max_num_batched_tokens=32)
     cache = CacheConfig(memory_utilization=0.5)
-    found = memory.kv_cache_bytes(cache, schedule, **SIZES, device=CPU)
-    step = memory.step_bytes(schedule, **SIZES)
-    assert found == pytest.approx(memory.available_bytes() * 0.25 - step, rel=0.3)
+    found = memory.kv_cache_bytes(cache, step_bytes=1 << 20, device=CPU)
+    assert found == pytest.approx(memory.available_bytes() * 0.25 - (1 << 20), rel=0.3)
 
 
 def test_kv_cache_bytes_as_wished() -> None:
     cache = CacheConfig(kv_cache_memory_bytes=12345)
-    schedule = ScheduleConfig(max_num_batched_tokens=32)
-    assert memory.kv_cache_bytes(cache, schedule, **SIZES, device=CPU) == 12345
+    assert memory.kv_cache_bytes(cache, step_bytes=1 << 20, device=CPU) == 12345
 
 
 @pytest.mark.parametrize(

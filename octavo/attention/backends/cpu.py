@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from octavo.attention.contract import Capability, PageLayout
-from octavo.attention.step_view import StepView
+from octavo.attention.contract import AttentionLayer, Capability, PageLayout, Pages, StepLimits
+from octavo.attention.heads import Heads
+from octavo.attention.step_view import HostView, StepView
+from octavo.base.integers import ceil_div
 
 SHORT = 64
 """Sequences up to this long share a batch whatever their lengths."""
@@ -31,36 +33,41 @@ GATHERED_BYTES = 4 << 20
 
 
 class CpuAttention:
-    """The backend. Plain torch throughout, so a CUDA device runs it too, if not fast."""
+    """The backend."""
 
-    capabilities = frozenset(Capability)
+    capabilities = frozenset(Capability) - {Capability.CUDA}
+    is_head_major = False
+    long_prompt = None
 
-    def __init__(self, layout: PageLayout) -> None:
+    def __init__(self, layout: PageLayout, limits: StepLimits) -> None:  # noqa: ARG002
         self.layout = layout
+        self._heads = Heads(layout.device)
         row_bytes = layout.num_kv_heads * layout.head_dim * layout.dtype.itemsize
         self._most_keys = GATHERED_BYTES // (2 * row_bytes)
 
     def plan(self, view: StepView) -> CpuPlan:
-        num_single = _count_single(view)
-        seen = self._seen(view.sequence_lengths[:num_single])
-        batches = [self._plan_batch(view, start, end, seen) for start, end in runs(seen, self._most_keys)]
-        chunks = [self._plan_chunk(view, i) for i in range(num_single, len(view.sequence_lengths))]
-        return CpuPlan(
-            layout=self.layout,
-            write_rows_T=self._rows(view.slots_T // self.layout.block_size, view.slots_T),
-            batches=batches,
-            chunks=chunks,
-        )
+        host = view.host
+        assert host is not None, "nothing is captured on a CPU"
+        tables_SM = view.table_RM[view.rows_S, : ceil_div(max(host.lengths), self.layout.block_size)]
+        seen = self._seen(host.lengths[: view.num_singles])
+        batches = [
+            self._plan_batch(view.positions_T, tables_SM, start, end, seen)
+            for start, end in runs(seen, self._most_keys)
+        ]
+        chunks = [self._plan_chunk(host, tables_SM, i) for i in range(view.num_singles, view.num_seqs)]
+        return CpuPlan(layout=self.layout, heads=self._heads, view=view, batches=batches, chunks=chunks)
 
     def _seen(self, lengths: list[int]) -> list[int]:
         """How many keys the last token of a sequence sees."""
         window = self.layout.window
         return lengths if window is None else [min(length, window) for length in lengths]
 
-    def _plan_batch(self, view: StepView, start: int, end: int, seen: list[int]) -> Batch:
+    def _plan_batch(
+        self, positions_T: torch.Tensor, tables_SM: torch.Tensor, start: int, end: int, seen: list[int]
+    ) -> Batch:
         window = self.layout.window
         fewest, most = seen[start], seen[end - 1]
-        last_B1 = view.positions_T[start:end, None]
+        last_B1 = positions_T[start:end, None].long()
         keys_BL = torch.arange(most, device=self.layout.device).expand(end - start, -1)
         if window is not None:
             keys_BL = keys_BL + (last_B1 - window + 1).clamp_(min=0)
@@ -70,19 +77,19 @@ class CpuAttention:
             padding_BL = keys_BL > last_B1
             keys_BL = torch.where(padding_BL, last_B1, keys_BL)
             mask = self._bias(padding_BL)[:, None, None, :]
-        blocks_BL = view.block_tables_SN[start:end].gather(1, keys_BL // self.layout.block_size)
+        blocks_BL = tables_SM[start:end].gather(1, keys_BL // self.layout.block_size)
         return Batch(start=start, end=end, rows=self._key_and_value_rows(blocks_BL, keys_BL), mask=mask)
 
-    def _plan_chunk(self, view: StepView, i: int) -> Chunk:
+    def _plan_chunk(self, host: HostView, tables_SM: torch.Tensor, i: int) -> Chunk:
         window = self.layout.window
-        start, end = view.query_starts[i], view.query_starts[i + 1]
-        length = view.sequence_lengths[i]
+        start, end = host.query_starts[i], host.query_starts[i + 1]
+        length = host.lengths[i]
         first = length - (end - start)
         low = 0 if window is None else max(0, first - window + 1)
         rows = None
         if first > 0:
             keys_1L = torch.arange(low, length, device=self.layout.device)[None]
-            blocks_1L = view.block_tables_SN[i : i + 1].gather(1, keys_1L // self.layout.block_size)
+            blocks_1L = tables_SM[i : i + 1].gather(1, keys_1L // self.layout.block_size)
             rows = self._key_and_value_rows(blocks_1L, keys_1L)
         is_causal = first == 0 and (window is None or length <= window)
         mask = None
@@ -96,11 +103,8 @@ class CpuAttention:
             mask = self._bias(hidden_TL)
         return Chunk(start=start, end=end, rows=rows, mask=mask, is_causal=is_causal)
 
-    def _rows(self, blocks: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        return blocks * self.layout.rows_per_page + positions % self.layout.block_size
-
     def _key_and_value_rows(self, blocks_BL: torch.Tensor, positions_BL: torch.Tensor) -> torch.Tensor:
-        keys_BL = self._rows(blocks_BL, positions_BL)
+        keys_BL = blocks_BL * self.layout.rows_per_page + positions_BL % self.layout.block_size
         return torch.stack((keys_BL, keys_BL + self.layout.rows_per_page // 2))
 
     def _bias(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -134,37 +138,30 @@ class Chunk:
 
 @dataclass(frozen=True, kw_only=True)
 class CpuPlan:
-    """Rows to write, rows to read, masks: all tensors ready before the first layer."""
+    """Rows to read and masks: all tensors ready before the first layer."""
 
     layout: PageLayout
-    write_rows_T: torch.Tensor
+    heads: Heads
+    view: StepView
     batches: list[Batch]
     chunks: list[Chunk]
 
-    def run(
-        self,
-        q_THD: torch.Tensor,
-        k_TKD: torch.Tensor,
-        v_TKD: torch.Tensor,
-        pages: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        half = self.layout.rows_per_page // 2
-        pages.index_copy_(0, self.write_rows_T, k_TKD.flatten(1))
-        pages[half:].index_copy_(0, self.write_rows_T, v_TKD.flatten(1))
+    def run(self, layer: AttentionLayer, qkv_TO: torch.Tensor, pages: Pages) -> torch.Tensor:
+        q_THD, k_TKD, v_TKD = self.heads.prepare(layer, qkv_TO, self.view, pages)
+        rows_RC, scale = pages.rows_RC, layer.terms.scale
         if len(self.batches) == 1 and not self.chunks:
-            return self._run_batch(self.batches[0], q_THD, pages, scale).flatten(1)
+            return self._run_batch(self.batches[0], q_THD, rows_RC, scale).flatten(1)
         out_THD = torch.empty_like(q_THD, memory_format=torch.contiguous_format)
         for batch in self.batches:
-            out_THD[batch.start : batch.end] = self._run_batch(batch, q_THD, pages, scale)
+            out_THD[batch.start : batch.end] = self._run_batch(batch, q_THD, rows_RC, scale)
         for chunk in self.chunks:
-            out_THD[chunk.start : chunk.end] = self._run_chunk(chunk, q_THD, k_TKD, v_TKD, pages, scale)
+            out_THD[chunk.start : chunk.end] = self._run_chunk(chunk, q_THD, k_TKD, v_TKD, rows_RC, scale)
         return out_THD.flatten(1)
 
     def _run_batch(
-        self, batch: Batch, q_THD: torch.Tensor, pages: torch.Tensor, scale: float
+        self, batch: Batch, q_THD: torch.Tensor, rows_RC: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        k_BKLD, v_BKLD = self._gather(batch.rows, pages)
+        k_BKLD, v_BKLD = self._gather(batch.rows, rows_RC)
         q_BHD = q_THD[batch.start : batch.end]
         num_heads, head_dim = q_BHD.shape[1:]
         q_BKGD = q_BHD.reshape(len(q_BHD), self.layout.num_kv_heads, -1, head_dim)
@@ -177,14 +174,14 @@ class CpuPlan:
         q_THD: torch.Tensor,
         k_TKD: torch.Tensor,
         v_TKD: torch.Tensor,
-        pages: torch.Tensor,
+        rows_RC: torch.Tensor,
         scale: float,
     ) -> torch.Tensor:
         if chunk.rows is None:
             k = k_TKD[chunk.start : chunk.end].transpose(0, 1)[None]
             v = v_TKD[chunk.start : chunk.end].transpose(0, 1)[None]
         else:
-            k, v = self._gather(chunk.rows, pages)
+            k, v = self._gather(chunk.rows, rows_RC)
         out = scaled_dot_product_attention(
             q_THD[chunk.start : chunk.end].transpose(0, 1)[None],
             k,
@@ -196,9 +193,9 @@ class CpuPlan:
         )
         return out[0].transpose(0, 1)
 
-    def _gather(self, rows_2BL: torch.Tensor, pages: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gather(self, rows_2BL: torch.Tensor, rows_RC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values [B, K, L, D], copied together."""
-        both = pages.index_select(0, rows_2BL.flatten())
+        both = rows_RC.index_select(0, rows_2BL.flatten())
         both = both.view(*rows_2BL.shape, self.layout.num_kv_heads, self.layout.head_dim).transpose(2, 3)
         return both[0], both[1]
 
@@ -219,11 +216,3 @@ def runs(lengths: list[int], most_keys: int) -> list[tuple[int, int]]:
     if lengths:
         found.append((start, len(lengths)))
     return found
-
-
-def _count_single(view: StepView) -> int:
-    starts = view.query_starts
-    num_single = 0
-    while num_single + 1 < len(starts) and starts[num_single + 1] - starts[num_single] == 1:
-        num_single += 1
-    return num_single

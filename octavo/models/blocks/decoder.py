@@ -9,37 +9,45 @@ import torch
 from torch import nn
 
 from octavo.attention.contract import Attend
-from octavo.layers.attention import SelfAttention
+from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.mlp import GatedMLP
 from octavo.layers.norm import RMSNorm
-from octavo.layers.rope import Rotation
+from octavo.layers.placement import Placement
+from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.models.decoder_config import DecoderConfig
 
 
 class DecoderLayer(nn.Module):
     def __init__(
-        self, layer: int, config: DecoderConfig, *, dtype: torch.dtype, device: torch.device
+        self,
+        index: int,
+        config: DecoderConfig,
+        *,
+        window: int | None,
+        has_head_norms: bool,
+        rotation_PD: torch.Tensor,
+        placement: Placement,
     ) -> None:
         super().__init__()
         width, epsilon = config.hidden_size, config.rms_norm_eps
-        self.attention_norm = RMSNorm(width, epsilon=epsilon, dtype=dtype, device=device)
+        self.attention_norm = RMSNorm(width, epsilon=epsilon, placement=placement)
         self.attention = SelfAttention(
-            layer,
+            index,
             width,
-            num_heads=config.num_heads,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
+            HeadShape(num_heads=config.num_heads, num_kv_heads=config.num_kv_heads, head_dim=config.head_dim),
             bias=config.attention_bias,
-            dtype=dtype,
-            device=device,
+            window=window,
+            norm_epsilon=epsilon if has_head_norms else None,
+            rotation_PD=rotation_PD,
+            placement=placement,
         )
-        self.mlp_norm = RMSNorm(width, epsilon=epsilon, dtype=dtype, device=device)
-        self.mlp = GatedMLP(width, config.intermediate_size, bias=config.mlp_bias, dtype=dtype, device=device)
+        self.mlp_norm = RMSNorm(width, epsilon=epsilon, placement=placement)
+        self.mlp = GatedMLP(width, config.intermediate_size, bias=config.mlp_bias, placement=placement)
 
-    def forward(self, x_TE: torch.Tensor, rotation: Rotation, attend: Attend) -> torch.Tensor:
-        x_TE = x_TE + self.attention.forward(self.attention_norm.forward(x_TE), rotation, attend)
-        return x_TE + self.mlp.forward(self.mlp_norm.forward(x_TE))
+    def forward(self, stream: Residual, attend: Attend) -> Residual:
+        stream = self.attention.forward(stream, self.attention_norm, attend)
+        return self.mlp.forward(stream, self.mlp_norm)
 
     def slots(self, name: str) -> list[WeightSlot]:
         return [

@@ -15,14 +15,24 @@ from octavo.messages.step import SchedulerOutput
 from octavo.worker.step_batch import StepBatch
 
 if TYPE_CHECKING:
-    from octavo.worker.sampling.sampler import Sampled
+    from octavo.worker.sampling.logprobs import PendingLogprobs
+    from octavo.worker.sampling.pending import PendingSample
 
 
 @dataclass(kw_only=True)
 class StepResult:
     """What extras add to the step's output."""
 
+    pending_prompt_logprobs: dict[int, list[PendingLogprobs]] = field(default_factory=dict)
+    """By row, in the order of positions: still on their way from the device."""
     prompt_logprobs: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
+    """By row, once finished."""
+
+    def finish(self) -> None:
+        """Read what is on its way. On a GPU the runner has waited for the step first."""
+        for row, pieces in self.pending_prompt_logprobs.items():
+            self.prompt_logprobs[row] = [found for piece in pieces for found in piece.finish()]
+        self.pending_prompt_logprobs.clear()
 
 
 class Extra:
@@ -41,5 +51,5 @@ class Extra:
         """Return the logits to sample from."""
         return logits_RV
 
-    def after_sample(self, batch: StepBatch, sampled: Sampled, result: StepResult) -> None:
-        """Tokens are chosen and appended to their rows."""
+    def after_sample(self, batch: StepBatch, sampled: PendingSample, result: StepResult) -> None:
+        """Tokens are chosen and appended to their rows, on the device; the host has not seen them."""

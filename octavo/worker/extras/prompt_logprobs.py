@@ -51,9 +51,9 @@ class PromptLogprobs(Extra):
                 del self._asked[row]
                 continue
             start = batch.query_starts[i]
-            found = result.prompt_logprobs.setdefault(row, [])
+            pending = result.pending_prompt_logprobs.setdefault(row, [])
             for offset in range(0, count, AT_ONCE):
                 end = min(offset + AT_ONCE, count)
                 logits_NV = self._logits(hidden_TE[start + offset : start + end])
                 following_N = self._rows.tokens[row, first + offset + 1 : first + end + 1]
-                found += prompt_logprobs(logits_NV, following_N, top)
+                pending.append(prompt_logprobs(logits_NV, following_N, top))

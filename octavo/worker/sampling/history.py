@@ -5,57 +5,72 @@ Shape letters here and in the whole room: S rows of the step, V vocabulary, N en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from octavo.worker.upload import upload
 
 
 class TokenTable(Protocol):
-    """The worker's TokenRows, as far as this room needs it."""
+    """The worker's TokenRows, as far as this room needs it. Counts live on the host, tokens on the device."""
 
     @property
     def tokens(self) -> Tensor:
-        """int64 [num_rows, width]: known tokens of each row from the left; the rest is anything."""
+        """int32 [num_rows, width]: known tokens of each row from the left; the rest is anything."""
 
     @property
-    def lengths(self) -> Tensor:
-        """int64 [num_rows]: known tokens."""
+    def num_known(self) -> NDArray[np.int32]:
+        """Known tokens by row."""
 
     @property
-    def prompt_lengths(self) -> Tensor:
-        """int64 [num_rows]: how many of them are the prompt."""
+    def num_prompt(self) -> NDArray[np.int32]:
+        """How many of them are the prompt."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class History:
-    """The token table seen through the rows of one step; `place` means an index into those rows."""
+    """The token table seen through the rows of one step; `place` means an index into those rows.
 
-    table: Tensor
-    rows_S: Tensor
-    lengths_S: Tensor
-    prompt_lengths_S: Tensor
+    What is on the device is sent there when it is first asked for: most steps need none of it.
+    """
 
-    @staticmethod
-    def of(token_rows: TokenTable, rows: Sequence[int], device: torch.device) -> History:
-        rows_S = torch.tensor(rows, dtype=torch.int64, device=device)
-        return History(
-            table=token_rows.tokens,
-            rows_S=rows_S,
-            lengths_S=token_rows.lengths[rows_S],
-            prompt_lengths_S=token_rows.prompt_lengths[rows_S],
-        )
+    def __init__(self, token_rows: TokenTable, rows: list[int], device: torch.device) -> None:
+        self.table = token_rows.tokens
+        self.rows = rows
+        self.device = device
+        self.lengths: NDArray[np.int32] = token_rows.num_known[rows]
+        self.prompt_lengths: NDArray[np.int32] = token_rows.num_prompt[rows]
+
+    @property
+    def rows_S(self) -> Tensor:
+        return self._sent_3S[0]
+
+    @property
+    def lengths_S(self) -> Tensor:
+        """Which is also the position of each row's next token."""
+        return self._sent_3S[1]
+
+    @property
+    def prompt_lengths_S(self) -> Tensor:
+        return self._sent_3S[2]
 
     @property
     def num_outputs_S(self) -> Tensor:
         return self.lengths_S - self.prompt_lengths_S
 
+    @cached_property
+    def _sent_3S(self) -> Tensor:
+        sent = np.array((self.rows, self.lengths, self.prompt_lengths), dtype=np.int64)
+        return upload(sent, torch.int64, self.device)
+
     def output_token_ids(self, place: int) -> list[int]:
-        """The output of one row on the host, for user code."""
-        start, end = int(self.prompt_lengths_S[place]), int(self.lengths_S[place])
-        output: list[int] = self.table[self.rows_S[place], start:end].tolist()
+        """The output of one row on the host, for user code. Waits for the device."""
+        start, end = self.prompt_lengths[place], self.lengths[place]
+        output: list[int] = self.table[self.rows[place], start:end].tolist()
         return output
 
     def is_output_token(self, place_N: Tensor, back_N: Tensor, token_N: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ class LogitBias:
 
     def add_row(self, row: int, params: SamplingParams) -> None:
         if params.logit_bias:
-            tokens = torch.tensor(list(params.logit_bias.keys()))
-            self.tables.put(row, tokens, torch.tensor(list(params.logit_bias.values()), dtype=torch.float32))
+            biases = [float(bias) for bias in params.logit_bias.values()]
+            self.tables.put(row, list(params.logit_bias), biases)
 
     def apply(self, logits_SV: Tensor, rows: Sequence[int]) -> None:
         found = self.tables.gather(rows)
@@ -44,7 +44,7 @@ class AllowedTokens:
 
     def add_row(self, row: int, params: SamplingParams) -> None:
         if params.allowed_token_ids is not None:
-            self.tables.put(row, torch.tensor(params.allowed_token_ids, dtype=torch.int64))
+            self.tables.put(row, params.allowed_token_ids)
 
     def apply(self, logits_SV: Tensor, rows: Sequence[int]) -> None:
         found = self.tables.gather(rows)
@@ -52,7 +52,7 @@ class AllowedTokens:
             place_N, token_N = found
             kept_N = logits_SV[place_N, token_N]
             masked_S = torch.zeros(len(rows), dtype=torch.bool, device=logits_SV.device)
-            masked_S[place_N] = True
+            masked_S.index_fill_(0, place_N, True)
             logits_SV.masked_fill_(masked_S.unsqueeze(1), _NEVER)
             logits_SV[place_N, token_N] = kept_N
 
@@ -66,8 +66,7 @@ class MinTokens:
     def add_row(self, row: int, params: SamplingParams, eos_token_ids: list[int]) -> None:
         ends = sorted({*eos_token_ids, *(params.stop_token_ids or [])})
         if params.min_tokens > 0 and ends:
-            tokens = torch.tensor(ends, dtype=torch.int64)
-            self.tables.put(row, tokens, torch.full_like(tokens, params.min_tokens))
+            self.tables.put(row, ends, [params.min_tokens] * len(ends))
 
     def apply(self, logits_SV: Tensor, rows: Sequence[int], history: History) -> None:
         found = self.tables.gather(rows)
@@ -91,14 +90,14 @@ class BadWords:
         words = [word for word in params.bad_words_token_ids or [] if word]
         if not words:
             return
-        self.tables.put(row, torch.tensor([word[-1] for word in words]))
+        self.tables.put(row, [word[-1] for word in words])
         links = [
             (number, len(word) - 1 - i, token)
             for number, word in enumerate(words)
             for i, token in enumerate(word[:-1])
         ]
         if links:
-            self._links.put(row, *(torch.tensor(column) for column in zip(*links, strict=True)))
+            self._links.put(row, *zip(*links, strict=True))
 
     def remove_row(self, row: int) -> None:
         self.tables.drop(row)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from octavo.worker.sampling.history import History
 from octavo.worker.sampling.rows import SamplingRows
+from octavo.worker.upload import upload
 
 _ROWS_AT_ONCE = 16
 
@@ -20,22 +21,22 @@ _ROWS_AT_ONCE = 16
 def apply_penalties(logits_SV: Tensor, places: list[int], history: History, settings: SamplingRows) -> None:
     """Change the logits (float32) of these places in place."""
     for start in range(0, len(places), _ROWS_AT_ONCE):
-        place_R = torch.tensor(places[start : start + _ROWS_AT_ONCE], device=logits_SV.device)
-        _apply(logits_SV, place_R, history, settings)
+        _apply(logits_SV, places[start : start + _ROWS_AT_ONCE], history, settings)
 
 
-def _apply(logits_SV: Tensor, place_R: Tensor, history: History, settings: SamplingRows) -> None:
+def _apply(logits_SV: Tensor, places: list[int], history: History, settings: SamplingRows) -> None:
+    place_R = upload(places, torch.int64, logits_SV.device)
     rows_R = history.rows_S[place_R]
     lengths_R1 = history.lengths_S[place_R].unsqueeze(1)
-    width = int(lengths_R1.max())
+    width = int(history.lengths[places].max())
     position_L = torch.arange(width, device=logits_SV.device)
     is_known_RL = position_L < lengths_R1
     is_output_RL = is_known_RL & (position_L >= history.prompt_lengths_S[place_R].unsqueeze(1))
     tokens_RL = history.table[rows_R, :width]
     # Past the end of a row the table holds anything: its first token again does no harm.
-    tokens_RL = torch.where(is_known_RL, tokens_RL, tokens_RL[:, :1])
+    tokens_RL = torch.where(is_known_RL, tokens_RL, tokens_RL[:, :1]).to(torch.int64)
 
-    counts_RV = logits_SV.new_zeros(len(place_R), logits_SV.shape[1])
+    counts_RV = logits_SV.new_zeros(len(places), logits_SV.shape[1])
     counts_RV.scatter_add_(1, tokens_RL, is_output_RL.float())
     counts_RL = counts_RV.gather(1, tokens_RL)
     repetition_R1, presence_R1, frequency_R1 = settings.penalties(rows_R)

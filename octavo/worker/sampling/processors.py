@@ -1,6 +1,8 @@
 """Logits processors: the caller's own functions `(output_token_ids, logits_V) -> logits_V`.
 
-Only rows that brought some are visited. What a function does wrong fails its own row.
+Only rows that brought some are visited. What a function does wrong fails its own row. The functions run
+while the step is being put together and read tokens of the step before: on a GPU this is where the
+room waits for the device, and only in steps with such rows.
 """
 
 from __future__ import annotations

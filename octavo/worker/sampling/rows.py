@@ -1,6 +1,6 @@
 """Sampling settings of every row: numbers on the device, feature sets on the host.
 
-A row's settings are written once, when its request enters. A step gathers them by row. The sets say
+A row's settings are written once, when its request enters. A step reads them by row. The sets say
 which rows use a feature at all, so that a feature nobody uses costs nothing.
 """
 
@@ -12,10 +12,17 @@ import torch
 from torch import Tensor
 
 from octavo.messages.params import SamplingParams
-from octavo.worker.sampling.filters import NO_TOP_K, Filters
-from octavo.worker.sampling.random import ROUNDS, round_keys
-
-_TEMPERATURE, _TOP_P, _MIN_P, _REPETITION, _PRESENCE, _FREQUENCY = range(6)
+from octavo.ops.sampling.settings import (
+    COLUMNS,
+    FILTERED,
+    GREEDY,
+    NO_TOP_K,
+    UNFILTERED,
+    Draws,
+    settings_line,
+)
+from octavo.worker.sampling.history import History
+from octavo.worker.upload import Values, upload
 
 
 class SamplingRows:
@@ -23,12 +30,12 @@ class SamplingRows:
 
     def __init__(self, *, num_rows: int, vocab_size: int, device: torch.device) -> None:
         self._vocab_size = vocab_size
-        self._numbers = torch.zeros(num_rows, 6, dtype=torch.float64, device=device)
-        self._integers = torch.zeros(num_rows, 1 + 2 * ROUNDS, dtype=torch.int64, device=device)
+        self._device = device
+        self._settings = torch.zeros(num_rows, COLUMNS, dtype=torch.int64, device=device)
+        self._penalties = torch.zeros(num_rows, 3, dtype=torch.float32, device=device)
+        self._kinds = [GREEDY] * num_rows
         self.random: set[int] = set()
         """Rows that draw; the others are greedy."""
-        self.filtered: set[int] = set()
-        """Rows among them with min_p, top_k or top_p."""
         self.penalised: set[int] = set()
         self.num_logprobs: dict[int, int] = {}
         """Best tokens asked for, by row; -1 is the whole vocabulary."""
@@ -36,53 +43,43 @@ class SamplingRows:
     def add(self, row: int, params: SamplingParams, random_key: int) -> None:
         self.remove(row)
         has_top_k = 0 < params.top_k < self._vocab_size
-        self._numbers[row] = torch.tensor(
-            [
-                params.temperature,
-                params.top_p,
-                params.min_p,
-                params.repetition_penalty,
-                params.presence_penalty,
-                params.frequency_penalty,
-            ],
-            dtype=torch.float64,
-        )
-        self._integers[row] = torch.tensor([params.top_k if has_top_k else NO_TOP_K, *round_keys(random_key)])
         if not params.is_greedy:
             self.random.add(row)
-            if has_top_k or params.top_p < 1.0 or params.min_p > 0.0:
-                self.filtered.add(row)
-        if params.repetition_penalty != 1.0 or params.presence_penalty or params.frequency_penalty:
+            is_filtered = has_top_k or params.top_p < 1.0 or params.min_p > 0.0
+            self._kinds[row] = FILTERED if is_filtered else UNFILTERED
+        line = settings_line(
+            kind=self._kinds[row],
+            temperature=params.temperature,
+            top_k=params.top_k if has_top_k else NO_TOP_K,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            random_key=random_key,
+        )
+        self._settings[row] = upload(line, torch.int64, self._device)
+        penalties = (params.repetition_penalty, params.presence_penalty, params.frequency_penalty)
+        if penalties != (1.0, 0.0, 0.0):
             self.penalised.add(row)
+            self._penalties[row] = upload(penalties, torch.float32, self._device)
         if params.logprobs is not None:
             self.num_logprobs[row] = params.logprobs
 
     def remove(self, row: int) -> None:
+        self._kinds[row] = GREEDY
         self.random.discard(row)
-        self.filtered.discard(row)
         self.penalised.discard(row)
         self.num_logprobs.pop(row, None)
 
-    def filters(self, rows_R: Tensor) -> Filters:
-        numbers_R6 = self._numbers[rows_R]
-        return Filters(
-            temperature_R=numbers_R6[:, _TEMPERATURE],
-            top_k_R=self._integers[rows_R, 0],
-            top_p_R=numbers_R6[:, _TOP_P],
-            min_p_R=numbers_R6[:, _MIN_P],
-        )
+    def draws(self, history: History) -> Draws | None:
+        """What the rows of a step choose by; None where all are greedy."""
+        if self.random.isdisjoint(history.rows):
+            return None
+        kinds = [self._kinds[row] for row in history.rows]
+        return Draws.of(kinds, self._settings, history.rows_S, history.lengths_S)
 
     def penalties(self, rows_R: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Repetition, presence and frequency penalty as float32 columns [R, 1]."""
-        numbers_R6 = self._numbers[rows_R].float()
-        return (
-            numbers_R6[:, _REPETITION].unsqueeze(1),
-            numbers_R6[:, _PRESENCE].unsqueeze(1),
-            numbers_R6[:, _FREQUENCY].unsqueeze(1),
-        )
-
-    def round_keys(self, rows_R: Tensor) -> Tensor:
-        return self._integers[rows_R, 1:]
+        repetition_R1, presence_R1, frequency_R1 = self._penalties[rows_R].unsqueeze(-1).unbind(1)
+        return repetition_R1, presence_R1, frequency_R1
 
 
 class RowTables:
@@ -92,8 +89,12 @@ class RowTables:
         self._device = device
         self._columns: dict[int, tuple[Tensor, ...]] = {}
 
-    def put(self, row: int, *columns: Tensor) -> None:
-        self._columns[row] = tuple(column.to(self._device) for column in columns)
+    def put(self, row: int, *columns: Values) -> None:
+        """Columns of integers become int64, columns of floats float32."""
+        self._columns[row] = tuple(
+            upload(column, torch.float32 if isinstance(column[0], float) else torch.int64, self._device)
+            for column in columns
+        )
 
     def drop(self, row: int) -> None:
         self._columns.pop(row, None)
@@ -109,6 +110,7 @@ class RowTables:
         if not places:
             return None
         entries = [self._columns[rows[place]] for place in places]
-        counts = torch.tensor([len(columns[0]) for columns in entries], device=self._device)
-        place_N = torch.tensor(places, device=self._device).repeat_interleave(counts)
+        counts = [len(columns[0]) for columns in entries]
+        place_P, count_P = upload([places, counts], torch.int64, self._device)
+        place_N = place_P.repeat_interleave(count_P, output_size=sum(counts))
         return place_N, *(torch.cat(column) for column in zip(*entries, strict=True))

@@ -7,37 +7,18 @@ blocks with the largest maxima) and the full way (radix selection over the row) 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from octavo.worker.sampling.blocks import BLOCK, as_blocks, pad_to_blocks
-from octavo.worker.sampling.draw import ONE, draw, exact_weights, mass
+from octavo.ops.sampling.blocks import BLOCK, as_blocks, pad_to_blocks
+from octavo.ops.sampling.draw import ONE, draw, exact_weights, mass
+from octavo.ops.sampling.settings import NO_TOP_K, Filters
 
 CANDIDATE_BLOCKS = 128
 RANKED = 256
 _LARGEST = 1e37
 _DIGIT_BITS = 15
 _DIGITS = 1 << _DIGIT_BITS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filters:
-    """Settings of R rows. top_k is the vocabulary size or more, top_p 1, min_p 0 where switched off."""
-
-    temperature_R: Tensor
-    top_k_R: Tensor
-    top_p_R: Tensor
-    min_p_R: Tensor
-
-    def take(self, index: Tensor) -> Filters:
-        return Filters(
-            temperature_R=self.temperature_R[index],
-            top_k_R=self.top_k_R[index],
-            top_p_R=self.top_p_R[index],
-            min_p_R=self.min_p_R[index],
-        )
 
 
 def probabilities(logits_RV: Tensor, best_R: Tensor, temperature_R: Tensor) -> Tensor:
@@ -118,10 +99,6 @@ def _candidate_threshold(
         is_known_R = is_known_R & ends_R
         threshold_R = torch.where(is_cut_R, nucleus_R.maximum(threshold_R), threshold_R)
     return threshold_R, is_known_R
-
-
-NO_TOP_K = 2**31
-"""top_k of rows that have none: more than any vocabulary."""
 
 
 def _is_whole(filters: Filters) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from octavo.worker.sampling.blocks import BLOCK, as_blocks
+from octavo.ops.sampling.blocks import BLOCK, as_blocks
 
 ONE = 2.0**40
 """Weight of probability 1. A token below 2**-41 gets weight 0 and is never drawn."""

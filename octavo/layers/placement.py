@@ -1,0 +1,20 @@
+"""Placement: in which numbers, where and for how long texts a model is built. Every layer takes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    dtype: torch.dtype
+    device: torch.device
+    max_positions: int
+    """Tokens of the longest text."""
+    deterministic: bool = False
+    """A token's numbers must not depend on the others in its step: fixed tiles, fixed order of addition."""
+
+    def empty(self, *shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=self.dtype, device=self.device)

@@ -1,0 +1,37 @@
+"""What a checkpoint takes in memory, by arithmetic on its shapes and config alone. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from octavo.weights.config_json import text_config
+
+if TYPE_CHECKING:
+    from octavo.weights.checkpoint import Checkpoint
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def num_parameters(checkpoint: Checkpoint) -> int:
+    """Numbers that a model of it holds; a head that is tied to the embedding is held once."""
+    is_tied = bool(text_config(checkpoint.config).get("tie_word_embeddings"))
+    return sum(
+        math.prod(checkpoint.shape(name))
+        for name in checkpoint.tensor_names()
+        if not (is_tied and name == "lm_head.weight")
+    )
+
+
+def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
+    """`dtype` is one of DTYPE_BYTES."""
+    return num_parameters(checkpoint) * DTYPE_BYTES[dtype]
+
+
+def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
+    """Keys and values of one token in all layers; 0 where the config does not say."""
+    text = text_config(config)
+    heads = text.get("num_attention_heads") or 0
+    kv_heads = text.get("num_key_value_heads") or heads
+    head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)
+    return int(2 * (text.get("num_hidden_layers") or 0) * kv_heads * head_dim * DTYPE_BYTES[dtype])

@@ -1,0 +1,51 @@
+"""Forward: from a step's numbers to hidden states, one operation after the other. T tokens, E width."""
+
+from __future__ import annotations
+
+import torch
+
+from octavo.attention.contract import AttentionBackend
+from octavo.attention.step_view import HostView
+from octavo.models.contract import CausalLM, ModelInput
+from octavo.worker.kv_tensors import KVTensors
+from octavo.worker.step_attention import StepAttention
+from octavo.worker.step_batch import StepBatch
+from octavo.worker.step_buffers import StepBounds, StepBuffers
+
+
+class Forward:
+    """Runs the model on whatever the buffers hold."""
+
+    def __init__(
+        self, model: CausalLM, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers
+    ) -> None:
+        self.long_prompt = _long_prompt(backends)
+        """From how many tokens on whole prompts come last in a step."""
+        self._model = model
+        self._backends = backends
+        self._kv = kv
+        self._buffers = buffers
+
+    def run(self, batch: StepBatch) -> torch.Tensor:
+        """Hidden states [T, E] of a step whose numbers are loaded."""
+        return self.run_bounded(StepBounds.of(batch), batch.view)
+
+    def run_bounded(self, bounds: StepBounds, host: HostView | None) -> torch.Tensor:
+        """The same for at most so many; `host` is None while a graph is captured."""
+        buffers, num_tokens = self._buffers, bounds.num_tokens
+        buffers.gather(num_tokens)
+        attend = StepAttention(self._backends, self._kv, buffers.views(bounds, host))
+        return self._model.forward(
+            ModelInput(
+                token_ids_T=buffers.token_ids_T[:num_tokens],
+                positions_T=buffers.positions_T[:num_tokens],
+                attend=attend,
+            )
+        )
+
+
+def _long_prompt(backends: list[AttentionBackend]) -> int | None:
+    """Only if all KV groups want them apart."""
+    wishes = [backend.long_prompt for backend in backends]
+    known = [wish for wish in wishes if wish is not None]
+    return max(known) if len(known) == len(wishes) else None

@@ -1,0 +1,124 @@
+"""StepGraphs: forward passes captured as CUDA graphs, so that a step costs the host one launch.
+
+Three kinds: steps of single tokens, the same where all sequences share a prefix, and small steps that hold
+chunks too. Each is captured at a few sizes; a step runs in the smallest that holds it, and its empty places
+do nothing. All graphs share one memory pool, as only one runs at a time. A step that fits none runs
+eagerly: from a few thousand tokens on the device takes longer than the host does to launch everything.
+
+T tokens, S sequences, E width.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left
+from typing import NamedTuple
+
+import torch
+from tqdm.auto import tqdm
+
+from octavo.worker.forward import Forward
+from octavo.worker.step_batch import SHARING_SEQS, StepBatch
+from octavo.worker.step_buffers import StepBounds
+
+logger = logging.getLogger(__name__)
+
+MIXED_SIZES = (16, 32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)
+"""Tokens of steps that hold chunks."""
+
+
+class _Kind(NamedTuple):
+    has_chunks: bool
+    shares_prefix: bool
+    sizes: list[int]
+    graphs: list[torch.cuda.CUDAGraph]
+
+
+class StepGraphs:
+    """Captured once, after the KV cache is there."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        *,
+        max_seqs: int,
+        max_tokens: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._forward = forward
+        self._max_seqs = max_seqs
+        self._pool = torch.cuda.graph_pool_handle()
+        self._singles = _Kind(False, False, single_sizes(max_seqs), [])
+        self._shared = _Kind(False, True, shared_sizes(max_seqs), [])
+        self._mixed = _Kind(True, False, mixed_sizes(max_tokens), [])
+        largest = max(graph_sizes(max_seqs, max_tokens))
+        self._hidden_TE = torch.empty(largest, width, dtype=dtype, device=device)
+        """Where every graph leaves its result."""
+
+    @torch.inference_mode()
+    def capture(self) -> int:
+        """Capture all sizes, largest first, so that the smaller ones fit into the pool; how many there are."""
+        kinds = (self._mixed, self._shared, self._singles)
+        plan = [(kind, size) for kind in kinds for size in reversed(kind.sizes)]
+        for kind, size in tqdm(plan, desc="Capturing graphs", disable=None, leave=False):
+            kind.graphs.insert(0, self._capture(self._bounds(kind, size)))
+        torch.cuda.synchronize()
+        return len(plan)
+
+    def run(self, batch: StepBatch) -> torch.Tensor | None:
+        """Hidden states [T, E] of a step whose numbers are loaded, or None if no graph holds it."""
+        if batch.view.num_paged < len(batch.rows):
+            return None
+        if batch.num_singles < len(batch.rows):
+            kind = self._mixed
+        else:
+            kind = self._shared if batch.num_shared_blocks else self._singles
+        place = bisect_left(kind.sizes, batch.total_tokens)
+        if place == len(kind.sizes):
+            return None
+        kind.graphs[place].replay()
+        return self._hidden_TE[: batch.total_tokens]
+
+    def _bounds(self, kind: _Kind, size: int) -> StepBounds:
+        num_seqs = min(size, self._max_seqs)
+        num_singles = min(num_seqs, size - 2) if kind.has_chunks else num_seqs
+        return StepBounds(size, num_seqs, num_singles, kind.shares_prefix)
+
+    def _capture(self, bounds: StepBounds) -> torch.cuda.CUDAGraph:
+        # Once outside: kernels are compiled and libraries set up before anything is recorded.
+        self._forward.run_bounded(bounds, None)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            hidden_TE = self._forward.run_bounded(bounds, None)
+            self._hidden_TE[: bounds.num_tokens].copy_(hidden_TE)
+        return graph
+
+
+def single_sizes(max_seqs: int) -> list[int]:
+    """Every size that pays: matrix products work in tiles of 8 tokens, and larger steps hide more padding."""
+    sizes = [
+        1,
+        2,
+        3,
+        4,
+        *range(8, 64, 8),
+        *range(64, 256, 16),
+        *range(256, 512, 32),
+        *range(512, max_seqs, 64),
+    ]
+    return [size for size in sizes if size < max_seqs] + [max_seqs]
+
+
+def shared_sizes(max_seqs: int) -> list[int]:
+    return [size for size in single_sizes(max_seqs) if size >= SHARING_SEQS]
+
+
+def mixed_sizes(max_tokens: int) -> list[int]:
+    return [size for size in MIXED_SIZES if size <= max_tokens]
+
+
+def graph_sizes(max_seqs: int, max_tokens: int) -> list[int]:
+    """The tokens of every graph that will be captured."""
+    return [*single_sizes(max_seqs), *shared_sizes(max_seqs), *mixed_sizes(max_tokens)]

@@ -1,0 +1,51 @@
+"""How much memory the largest step takes beside weights and cache: measured on a GPU, estimated on a CPU."""
+
+from __future__ import annotations
+
+import torch
+
+from octavo.attention.contract import AttentionLayer
+from octavo.layers.placement import Placement
+from octavo.models.contract import CausalLM, ModelInput
+from octavo.worker.memory import estimated_step_bytes
+from octavo.worker.memory import estimated_step_bytes
+
+
+def step_peak_bytes(model: CausalLM, placement: Placement, *, max_tokens: int, max_seqs: int) -> int:
+    """Bytes that one step of so many tokens and sequences needs at its peak."""
+    if placement.device.type != "cpu":
+        return _measure(model, placement, max_tokens, max_seqs)
+    return estimated_step_bytes(
+        num_tokens=max_tokens,
+        num_seqs=max_seqs,
+        hidden_size=model.hidden_size,
+        vocab_size=model.vocab_size,
+        dtype_bytes=4,
+    )
+
+
+@torch.inference_mode()
+def _measure(model: CausalLM, placement: Placement, max_tokens: int, max_seqs: int) -> int:
+    """Runs the largest step on zeros, without attention's own buffers, which backends set aside once.
+
+    Float32 copies of logits are added as the sampler may make them. The run also loads the libraries, whose
+    memory is gone from what is free then.
+    """
+    device = placement.device
+    zeros_T = torch.zeros(max_tokens, dtype=torch.int32, device=device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    hidden_TE = model.forward(ModelInput(token_ids_T=zeros_T, positions_T=zeros_T, attend=_no_attention))
+    logits_RV = model.logits(hidden_TE[:max_seqs])
+    copies = 2 * logits_RV.numel() * 4
+    torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) - before
+    del hidden_TE, logits_RV, zeros_T
+    torch.cuda.empty_cache()
+    return peak + copies
+
+
+def _no_attention(layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
+    return torch.zeros(
+        len(qkv_TO), layer.num_heads * layer.head_dim, dtype=qkv_TO.dtype, device=qkv_TO.device
+    )
