@@ -17,20 +17,42 @@ import torch
 
 from octavo.ops.table import OPS
 
-HIDDEN, HEADS, HEAD_DIM, MLP = 576, 12, 64, 1536
+HIDDEN, HEADS, KV_HEADS, HEAD_DIM, MLP, BLOCK_SIZE = 576, 9, 3, 64, 1536, 16
 CPU = torch.device("cpu")
 
 
 def inputs(op: str, tokens: int) -> tuple[Any, ...]:
+    if op == "gated_silu":
+        return (torch.randn(tokens, 2 * MLP),)
+    if op == "prepare_heads":
+        return heads_inputs(tokens)
+    weight = torch.randn(HIDDEN)
     if op == "rms_norm":
-        return torch.randn(tokens, HIDDEN), torch.randn(HIDDEN), 1e-5
-    if op == "rope":
-        angles = torch.rand(tokens, 1, HEAD_DIM)
-        return torch.randn(tokens, HEADS, HEAD_DIM), angles.cos(), angles.sin()
-    return (torch.randn(tokens, 2 * MLP),)
+        return torch.randn(tokens, HIDDEN), weight, 1e-5
+    assert op == "add_rms_norm", f"no inputs for {op}"
+    return torch.randn(tokens, HIDDEN), torch.randn(tokens, HIDDEN), weight, 1e-5
 
 
-def mean_us(run: Callable[..., torch.Tensor], arguments: tuple[Any, ...], calls: int) -> float:
+def heads_inputs(tokens: int) -> tuple[Any, ...]:
+    """As the CPU backend gives them: pages whose tokens hold all their heads side by side."""
+    num_blocks = 1 + tokens // BLOCK_SIZE
+    angles = torch.rand(2048, HEAD_DIM // 2) * 100
+    pages = torch.randn(num_blocks, 2, BLOCK_SIZE, KV_HEADS, HEAD_DIM).transpose(2, 3)
+    return (
+        torch.randn(tokens, (HEADS + 2 * KV_HEADS) * HEAD_DIM),
+        torch.arange(tokens, dtype=torch.int32),
+        torch.randperm(num_blocks * BLOCK_SIZE, dtype=torch.int32)[:tokens],
+        torch.cat((angles.cos(), angles.sin()), -1),
+        None,
+        None,
+        1e-5,
+        pages[:, 0],
+        pages[:, 1],
+        HEADS,
+    )
+
+
+def mean_us(run: Callable[..., object], arguments: tuple[Any, ...], calls: int) -> float:
     began = time.perf_counter()
     for _ in range(calls):
         run(*arguments)
@@ -47,6 +69,8 @@ def main() -> None:
     with torch.inference_mode():
         for name in OPS:
             op = OPS.load(name)
+            if CPU.type not in op.providers:
+                continue
             forms = {"plain": op.plain, "cpu": op.on(CPU)}
             for tokens in arguments.tokens:
                 given, calls = inputs(name, tokens), max(20, 2000 // tokens)

@@ -22,7 +22,9 @@ from benchmarks.gpu.compare import number
 
 COLORS = {"llama8b": "#2f6f9f", "qwen0.6b": "#d98b2b"}
 INK, PALE = "#222222", "#999999"
-BAR_HEIGHT, ROW_INCHES, WIDTH_INCHES = 0.62, 0.30, 8.6
+BAR_HEIGHT, ROW_INCHES, WIDTH_INCHES = 0.62, 0.26, 8.6
+MOST_SHOWN = 3.0
+"""Longer bars end here; their number says how long they are."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,17 +38,29 @@ def main(argv: Sequence[str] | None = None) -> None:
 def draw(claim: dict[str, Any], path: Path) -> None:
     """One bar a result, from the peer's speed at 1; a tick where the target is."""
     results = claim["results"]
-    style: Any = {"svg.hashsalt": "octavo", "font.size": 9, "axes.edgecolor": PALE, "text.color": INK}
+    style: Any = {
+        "svg.hashsalt": "octavo",
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.edgecolor": PALE,
+        "text.color": INK,
+    }
     with plt.rc_context(style):
         figure, axes = plt.subplots(figsize=(WIDTH_INCHES, 1.3 + ROW_INCHES * len(results)))
+        edge = min(MOST_SHOWN, max(1.5, *(speed_up(result) for result in results)))
         for place, result in enumerate(results):
-            _bar(axes, place, result)
+            _bar(axes, place, result, edge)
+        axes.text(edge, -1, "   speed   octavo : vLLM", va="center", ha="left", color=PALE)
         axes.axvline(1.0, color=INK, linewidth=1)
         axes.set_yticks(range(len(results)), [_label(result) for result in results])
-        axes.invert_yaxis()
-        axes.set_xlim(0, max(1.5, *(speed_up(result) for result in results)) * 1.32)
-        axes.set_xlabel(f"times as fast as vLLM {claim['versions'].get('vllm', '')} (1 = equal; | = target)")
-        axes.set_title(f"{claim['machine'].get('gpu') or 'GPU'}, {claim['date']}", fontsize=10, loc="left")
+        axes.set_ylim(len(results) - 0.4, -0.6)
+        axes.set_xlim(0, edge)
+        axes.set_xlabel(
+            f"times as fast as vLLM {claim['versions'].get('vllm', '')} (1: equal, short line: target)"
+        )
+        axes.set_title(
+            f"{claim['machine'].get('gpu') or 'GPU'}, {claim['date']}", fontsize=10, loc="left", pad=16
+        )
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         figure.tight_layout()
@@ -64,16 +78,16 @@ def _as_speed(result: dict[str, Any], ratio: float) -> float:
     return 1 / ratio if result["better"] == "lower" else ratio
 
 
-def _bar(axes: Any, place: int, result: dict[str, Any]) -> None:
+def _bar(axes: Any, place: int, result: dict[str, Any], edge: float) -> None:
+    """Bar and target end at the edge of the picture; the numbers stand beside it."""
     speed = speed_up(result)
-    axes.barh(place, speed, height=BAR_HEIGHT, color=COLORS.get(result["shape"], PALE))
+    axes.barh(place, min(speed, edge), height=BAR_HEIGHT, color=COLORS.get(result["shape"], PALE))
     if result["target"] is not None:
-        target = _as_speed(result, float(result["target"]))
-        axes.plot(
-            [target, target], [place - BAR_HEIGHT / 2, place + BAR_HEIGHT / 2], color=INK, linewidth=1.4
-        )
-    text = f" {speed:.2f}x   {number(result['octavo'])} : {number(result['peer'])}"
-    axes.text(speed, place, text, va="center", ha="left")
+        target = min(edge, _as_speed(result, float(result["target"])))
+        half = BAR_HEIGHT / 2
+        axes.plot([target, target], [place - half, place + half], color=INK, linewidth=1.4, clip_on=False)
+    text = f"  {speed:5.2f}x   {number(result['octavo'])} : {number(result['peer'])}"
+    axes.text(edge, place, text, va="center", ha="left")
 
 
 def _label(result: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shape = SHAPES[arguments.shape]
     folder = write_model(shape, Path(tempfile.gettempdir()) / "benchmark-shapes-with-tokenizer")
     write_tokenizer(folder, shape.vocab_size)
-    port = _free_port()
+    port = free_port()
     found: dict[str, Any]
     try:
         command = server_command(arguments.engine, folder, port) + arguments.flag
@@ -111,7 +111,7 @@ def _leave(*_: object) -> None:
     sys.exit(1)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -12,7 +12,7 @@ from octavo.cli.targets import GPUS, Target
 from octavo.config.root import EngineConfig
 from octavo.weights.config_json import text_config
 from octavo.weights.footprint import DTYPE_BYTES, kv_bytes_per_token
-from octavo.worker.graph_sizes import mixed_sizes, single_sizes
+from octavo.worker.graph_sizes import graph_sizes
 from octavo.worker.memory import SLACK_BYTES, cache_share, estimated_graph_bytes, estimated_step_bytes
 
 RUNTIME_BYTES = 640 * 2**20
@@ -119,7 +119,7 @@ def _step_bytes(model_config: dict[str, Any], config: EngineConfig) -> int:
 def _graph_bytes(model_config: dict[str, Any], config: EngineConfig) -> int:
     hidden, _, layers = _widths(model_config)
     tokens, seqs = _limits(config)
-    sizes = single_sizes(seqs) + mixed_sizes(tokens)
+    sizes = graph_sizes(seqs, tokens)
     return estimated_graph_bytes(
         num_graphs=len(sizes),
         num_layers=layers,

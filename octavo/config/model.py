@@ -20,6 +20,9 @@ class ModelConfig:
     tokenizer: str | None = option(
         None, "Folder, file or repository of the tokenizer, if not the model's own."
     )
+    skip_tokenizer_init: bool = option(
+        False, "Load no tokenizer: prompts are token ids, and answers have no text."
+    )
     revision: str | None = option(None, "Branch, tag or commit of the Hugging Face repository.")
     served_model_name: list[str] = option([], "Names the API answers to; the first one is reported.")
     dtype: str = option(

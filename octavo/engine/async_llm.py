@@ -149,12 +149,13 @@ class AsyncLLM:
         """Take the core's reports until it ends; then fail every open stream with the cause."""
         try:
             while True:
-                message = await self._core.receive()
+                messages = await self._core.receive()
                 self._last_sign = monotonic()
-                if isinstance(message, CoreUpdate):
-                    self._update(message)
-                elif isinstance(message, PrefixCacheReset) and self._resets:
-                    self._resets.pop(0).set_result(message.done)
+                for message in messages:
+                    if isinstance(message, CoreUpdate):
+                        self._update(message)
+                    elif isinstance(message, PrefixCacheReset) and self._resets:
+                        self._resets.pop(0).set_result(message.done)
         except OctavoError as error:
             self._fail(error)
 
@@ -166,7 +167,9 @@ class AsyncLLM:
         if to_abort:
             self._core.send(AbortRequest(request_ids=to_abort))
         for state in changed:
-            self._streams[id(state)].wake()
+            # Only a stream that waits runs at all, and then takes all that has come for it as one output.
+            if state.has_output:
+                self._streams[id(state)].wake()
 
     def _fail(self, error: OctavoError) -> None:
         self._failure = error
@@ -226,31 +229,36 @@ class AsyncLLM:
 
 
 class _Stream:
-    """Where one consumer waits for its request."""
+    """Where one consumer waits for its request. Hot path: once per token of each stream."""
+
+    __slots__ = ("_error", "_waiter", "state")
 
     def __init__(self, state: RequestState) -> None:
         self.state = state
         self._error: OctavoError | None = None
-        self._changed = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        if self.state.error is not None:
-            self._error = EngineError(self.state.error)
-        self._changed.set()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def fail(self, error: OctavoError) -> None:
         self._error = error
-        self._changed.set()
+        self.wake()
 
     async def next_output(self) -> RequestOutput:
+        state = self.state
         while True:
-            await self._changed.wait()
-            self._changed.clear()
             if self._error is not None:
                 raise self._error
-            output = self.state.take_output()
+            if state.error is not None:
+                raise EngineError(state.error)
+            output = state.take_output()
             if output is not None:
                 return output
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
 
 
 def _again(error: OctavoError) -> OctavoError:

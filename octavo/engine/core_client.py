@@ -20,8 +20,8 @@ class CoreClient(Protocol):
 
     def send(self, message: ToCore) -> None: ...
 
-    async def receive(self) -> FromCore:
-        """The next message. Raises EngineError once the core is gone."""
+    async def receive(self) -> list[FromCore]:
+        """All messages that are there, at least one. Raises EngineError once the core is gone."""
 
     async def close(self) -> None:
         """End the core and free what it holds. Idempotent."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import msgspec
 import zmq
 
+from octavo.core.loop import EngineCore
 from octavo.engine.core_serve import describe_failure, serve_core
 from octavo.engine.core_start import start_core
-from octavo.core.loop import EngineCore
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import FromCore, ToCore
 

@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -44,6 +44,9 @@ class ProcessCore:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._raw: zmq.Socket[bytes] = zmq.Socket.shadow(self._socket.underlying)
+        """The same socket, asked without waiting."""
+        self._failure: CoreFailed | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._exit: asyncio.Task[int] | None = None
         self._encoder = msgspec.msgpack.Encoder()
@@ -62,7 +65,7 @@ class ProcessCore:
         self._exit = asyncio.create_task(self._process.wait())
         await self._socket.send(self._encoder.encode(self._start))
         try:
-            message = await self.receive()
+            (message,) = await self.receive()
         except BaseException:
             await self.close()
             raise
@@ -75,9 +78,31 @@ class ProcessCore:
         sent = self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
         asyncio.ensure_future(sent).exception()
 
-    async def receive(self) -> FromCore:
+    async def receive(self) -> list[FromCore]:
+        if self._failure is not None:
+            raise raised(self._failure)
+        messages: list[FromCore] = []
+        for frame in [await self._first_frame(), *self._further_frames()]:
+            message = self._decoder.decode(frame)
+            if isinstance(message, CoreFailed):
+                self._failure = message  # What came before it still counts.
+                break
+            messages.append(message)
+        if not messages and self._failure is not None:
+            raise raised(self._failure)
+        return messages
+
+    def _further_frames(self) -> Iterator[bytes]:
+        """What else has arrived: a server that is behind takes it in at once and sends it on as one."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                yield self._raw.recv(zmq.NOBLOCK)
+
+    async def _first_frame(self) -> bytes:
         assert self._exit is not None, "started"
         frame: asyncio.Future[bytes] = asyncio.ensure_future(self._socket.recv())
+        if frame.done():
+            return frame.result()
         await asyncio.wait((frame, self._exit), return_when=asyncio.FIRST_COMPLETED)
         if not frame.done():
             # The last message of a core that has just ended may still be on its way.
@@ -88,10 +113,7 @@ class ProcessCore:
             raise EngineError(
                 f"The engine core ended unexpectedly ({_how(status)}). Its last words are in the log."
             )
-        message = self._decoder.decode(frame.result())
-        if isinstance(message, CoreFailed):
-            raise raised(message)
-        return message
+        return frame.result()
 
     async def close(self) -> None:
         if self._process is not None and self._process.returncode is None:

@@ -27,6 +27,7 @@ class ThreadCore:
         self._inbox: queue.SimpleQueue[ToCore] = queue.SimpleQueue()
         self._outbox: asyncio.Queue[FromCore] = asyncio.Queue()
         self._thread = threading.Thread(target=self._run, name="octavo-core", daemon=True)
+        self._failure: CoreFailed | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self) -> CoreReady:
@@ -41,11 +42,20 @@ class ThreadCore:
     def send(self, message: ToCore) -> None:
         self._inbox.put(message)
 
-    async def receive(self) -> FromCore:
+    async def receive(self) -> list[FromCore]:
+        if self._failure is not None:
+            raise raised(self._failure)
+        messages: list[FromCore] = []
         message = await self._outbox.get()
-        if isinstance(message, CoreFailed):
+        while not isinstance(message, CoreFailed):
+            messages.append(message)
+            if self._outbox.empty():
+                return messages
+            message = self._outbox.get_nowait()
+        self._failure = message  # What came before it still counts.
+        if not messages:
             raise raised(message)
-        return message
+        return messages
 
     async def close(self) -> None:
         if self._thread.is_alive():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from octavo.base.errors import ConfigError, ModelFileError
 from octavo.config.resolve import Reason, local_device, resolve
 from octavo.config.root import EngineConfig
+from octavo.tokens.no_tokenizer import NoTokenizer
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
 from octavo.weights.checkpoint import Checkpoint, checkpoint_facts, open_checkpoint
@@ -74,6 +75,8 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
 
 
 def _tokenizer(wishes: EngineConfig, checkpoint: Checkpoint) -> Tokenizer:
+    if wishes.model.skip_tokenizer_init:
+        return NoTokenizer(checkpoint_facts(checkpoint).vocab_size)
     template = _chat_template(wishes.model.chat_template)
     if wishes.model.tokenizer is None:
         return load_tokenizer(checkpoint.tokenizer_source(), chat_template=template)

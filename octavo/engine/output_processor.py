@@ -45,7 +45,7 @@ class OutputProcessor:
             state, index = entry
             if state.add(index, delta, now):
                 to_abort.append(delta.request_id)
-            if state.samples[index].is_finished:
+            if state.samples[index].finish_reason is not None:
                 del self._samples[delta.request_id]
             changed[id(state)] = state
         return list(changed.values()), to_abort

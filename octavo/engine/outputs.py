@@ -1,4 +1,4 @@
-"""What callers get: RequestOutput and its parts, shaped like vLLM's. One of each per streamed token: structs."""
+"""What callers get: RequestOutput and its parts, shaped like vLLM's. Structs: each token makes some."""
 
 from __future__ import annotations
 

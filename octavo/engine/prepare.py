@@ -75,6 +75,8 @@ class RequestPreparer:
                 param="logits_processors",
             )
         _check_extras(priority, cache_salt)
+        if not self._tokenizer.has_text:
+            _check_without_text(params)
         prompt_token_ids = self._tokenize(prompt, params)
         max_tokens = self._max_tokens(len(prompt_token_ids), params)
         core_params = self._for_core(params)
@@ -172,6 +174,17 @@ def derive_key(seed: int, index: int) -> int:
     """64-bit key of sample `index` of a request with this seed."""
     material = f"{seed % 2**64}/{index}".encode()
     return int.from_bytes(hashlib.sha256(material).digest()[:8], "little")
+
+
+def _check_without_text(params: SamplingParams) -> None:
+    """Without a tokenizer, what speaks of text cannot be kept."""
+    for name, instead in (("stop", "stop_token_ids"), ("bad_words", "logit_bias")):
+        if getattr(params, name):
+            raise RequestError(
+                f"{name} needs text, and this engine runs without a tokenizer (skip_tokenizer_init); "
+                f"use {instead} instead.",
+                param=name,
+            )
 
 
 def _check_extras(priority: int, cache_salt: str | None) -> None:

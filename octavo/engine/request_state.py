@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from octavo.engine.outputs import (
-    CompletionOutput,
-    LogprobsOnePosition,
-    RequestMetrics,
-    RequestOutput,
-)
+from octavo.engine.outputs import LogprobsOnePosition, RequestMetrics, RequestOutput
 from octavo.engine.sample import Sample, logprobs_at
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.request import EngineRequest
@@ -28,111 +23,103 @@ class PreparedRequest:
     samples: list[EngineRequest]
 
 
-@dataclass(slots=True)
-class _Handed:
-    """How much of a sample the caller already has."""
-
-    text: int = 0
-    tokens: int = 0
-    is_finished: bool = False
-
-
-@dataclass(slots=True)
 class RequestState:
     """Collects deltas of all samples and makes RequestOutputs of the kind the caller wants."""
 
-    prepared: PreparedRequest
-    tokenizer: Tokenizer
-    samples: list[Sample] = field(init=False)
-    metrics: RequestMetrics = field(init=False)
-    prompt_logprobs: list[LogprobsOnePosition | None] | None = None
-    num_cached_tokens: int = 0
-    error: str | None = None
-    _handed: list[_Handed] = field(init=False)
-    _gave_prompt_logprobs: bool = False
+    __slots__ = (
+        "_gave_prompt_logprobs",
+        "_kind",
+        "_num_open",
+        "error",
+        "metrics",
+        "num_cached_tokens",
+        "prepared",
+        "prompt_logprobs",
+        "samples",
+        "tokenizer",
+    )
 
-    def __post_init__(self) -> None:
-        params, prompt = self.prepared.params, self.prepared.prompt_token_ids
-        count = len(self.prepared.samples)
-        self.samples = [Sample(self.tokenizer, params, index, prompt) for index in range(count)]
-        self._handed = [_Handed() for _ in range(count)]
+    def __init__(self, prepared: PreparedRequest, tokenizer: Tokenizer) -> None:
+        params, prompt = prepared.params, prepared.prompt_token_ids
+        self.prepared = prepared
+        self.tokenizer = tokenizer
+        self.samples = [Sample(tokenizer, params, index, prompt) for index in range(len(prepared.samples))]
         self.metrics = RequestMetrics(
-            arrival_time=self.prepared.samples[0].arrival_time, num_prompt_tokens=len(prompt)
+            arrival_time=prepared.samples[0].arrival_time, num_prompt_tokens=len(prompt)
         )
+        self.prompt_logprobs: list[LogprobsOnePosition | None] | None = None
+        self.num_cached_tokens = 0
+        self.error: str | None = None
+        self._kind = params.output_kind
+        self._num_open = len(self.samples)
+        self._gave_prompt_logprobs = False
 
     @property
     def is_finished(self) -> bool:
-        return all(sample.is_finished for sample in self.samples)
+        return not self._num_open
+
+    @property
+    def has_output(self) -> bool:
+        """take_output() has something, or the request failed. Asked per token: cheap."""
+        return self._kind is not RequestOutputKind.FINAL_ONLY or not self._num_open or self.error is not None
 
     def add(self, index: int, delta: RequestDelta, now: float) -> bool:
         """Take a delta of sample `index`. Returns True if the core must be told to abort that sample."""
         sample = self.samples[index]
-        if sample.is_finished:
+        if sample.finish_reason is not None:
             return False  # it ended by a stop string; the core had not heard yet
-        if delta.error is not None and self.error is None:
-            self.error = delta.error
         must_abort = sample.add(delta)
+        if sample.finish_reason is not None:
+            self._num_open -= 1
         self._measure(delta, now)
-        if delta.prompt_logprobs is not None and self.prompt_logprobs is None:
-            rest = [logprobs_at(self.tokenizer, position) for position in delta.prompt_logprobs]
-            self.prompt_logprobs = [None, *rest]
+        if delta.timing is not None or delta.error is not None:
+            self._note_rare(delta)
         return must_abort
 
     def _measure(self, delta: RequestDelta, now: float) -> None:
         metrics = self.metrics
-        self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
-        metrics.num_preemptions = max(metrics.num_preemptions, delta.num_preemptions)
-        if delta.timing is not None and metrics.first_scheduled_time is None:
-            metrics.first_scheduled_time = delta.timing.first_scheduled
+        if delta.num_preemptions > metrics.num_preemptions:
+            metrics.num_preemptions = delta.num_preemptions
         if delta.token_ids:
             metrics.num_output_tokens += len(delta.token_ids)
             metrics.first_token_time = metrics.first_token_time or now
             metrics.last_token_time = now
-        if self.is_finished:
+        if not self._num_open:
             metrics.finished_time = now
+
+    def _note_rare(self, delta: RequestDelta) -> None:
+        """What comes with the first and the last delta only."""
+        self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
+        if delta.timing is not None and self.metrics.first_scheduled_time is None:
+            self.metrics.first_scheduled_time = delta.timing.first_scheduled
+        if self.error is None:
+            self.error = delta.error
+        if delta.prompt_logprobs is not None and self.prompt_logprobs is None:
+            rest = [logprobs_at(self.tokenizer, position) for position in delta.prompt_logprobs]
+            self.prompt_logprobs = [None, *rest]
 
     def take_output(self) -> RequestOutput | None:
         """What the caller is owed now, or None: nothing new, or the kind wants only the end."""
-        kind = self.prepared.params.output_kind
-        is_finished = self.is_finished
-        if kind is RequestOutputKind.FINAL_ONLY and not is_finished:
+        is_finished = not self._num_open
+        if self._kind is RequestOutputKind.FINAL_ONLY and not is_finished:
             return None
-        changed = [s for s, h in zip(self.samples, self._handed, strict=True) if _has_news(s, h)]
+        changed = [sample for sample in self.samples if sample.has_news]
         if not changed:
             return None
-        wants_delta = kind is RequestOutputKind.DELTA
-        shown = changed if wants_delta else self.samples
-        outputs = [self._hand_out(sample, wants_delta) for sample in shown]
+        wants_delta = self._kind is RequestOutputKind.DELTA
+        outputs = [sample.hand_out(wants_delta) for sample in (changed if wants_delta else self.samples)]
         prompt_logprobs = self.prompt_logprobs
-        if wants_delta:
+        if wants_delta and prompt_logprobs is not None:
             prompt_logprobs = None if self._gave_prompt_logprobs else prompt_logprobs
-            self._gave_prompt_logprobs = self._gave_prompt_logprobs or prompt_logprobs is not None
+            self._gave_prompt_logprobs = True
+        prepared = self.prepared
         return RequestOutput(
-            request_id=self.prepared.request_id,
-            prompt=self.prepared.prompt,
-            prompt_token_ids=self.prepared.prompt_token_ids,
+            request_id=prepared.request_id,
+            prompt=prepared.prompt,
+            prompt_token_ids=prepared.prompt_token_ids,
             prompt_logprobs=prompt_logprobs,
             outputs=outputs,
             finished=is_finished,
             metrics=self.metrics,
             num_cached_tokens=self.num_cached_tokens,
         )
-
-    def _hand_out(self, sample: Sample, wants_delta: bool) -> CompletionOutput:
-        handed = self._handed[sample.index]
-        text_from, tokens_from = (handed.text, handed.tokens) if wants_delta else (0, 0)
-        handed.text, handed.tokens = len(sample.text), len(sample.token_ids)
-        handed.is_finished = sample.is_finished
-        return CompletionOutput(
-            index=sample.index,
-            text=sample.text[text_from:],
-            token_ids=sample.token_ids[tokens_from:],
-            cumulative_logprob=sample.cumulative_logprob,
-            logprobs=None if sample.logprobs is None else sample.logprobs[tokens_from:],
-            finish_reason=sample.finish_reason,
-            stop_reason=sample.stop_reason,
-        )
-
-
-def _has_news(sample: Sample, handed: _Handed) -> bool:
-    return len(sample.token_ids) > handed.tokens or sample.is_finished != handed.is_finished

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from octavo.engine.outputs import Logprob, LogprobsOnePosition
+from octavo.engine.outputs import CompletionOutput, Logprob, LogprobsOnePosition
 from octavo.messages.params import SamplingParams
 from octavo.messages.result import FinishReason, RequestDelta, TokenLogprobs
 from octavo.tokens.detokenizer import Detokenizer
 from octavo.tokens.stop_strings import StopStrings
 from octavo.tokens.tokenizer import Tokenizer
 
+TEXT_BATCH = 16
+"""Without stop strings text is made of so many tokens at a time, or when somebody wants to see it."""
+
 
 class Sample:
-    """One of the n answers to a request. `new_*` attributes hold what was not yet handed out."""
+    """One of the n answers to a request. Hot path: `add` runs per token."""
+
+    __slots__ = (
+        "_detokenizer",
+        "_num_decoded",
+        "_num_handed",
+        "_params",
+        "_parts",
+        "_stops",
+        "_tokenizer",
+        "_was_finished",
+        "cumulative_logprob",
+        "finish_reason",
+        "index",
+        "logprobs",
+        "stop_reason",
+        "token_ids",
+    )
 
     def __init__(
         self, tokenizer: Tokenizer, params: SamplingParams, index: int, prompt_token_ids: list[int]
     ) -> None:
         self.index = index
         self.token_ids: list[int] = []
-        self.text = ""
         self.logprobs: list[LogprobsOnePosition] | None = None if params.logprobs is None else []
         self.cumulative_logprob: float | None = None if params.logprobs is None else 0.0
         self.finish_reason: str | None = None
@@ -32,47 +51,106 @@ class Sample:
                 skip_special_tokens=params.skip_special_tokens,
                 spaces_between_special_tokens=params.spaces_between_special_tokens,
             )
-            if params.detokenize
+            if params.detokenize and tokenizer.has_text
             else None
         )
         stops = params.stop_strings
         self._stops = StopStrings(stops, params.include_stop_str_in_output) if stops else None
+        self._parts: list[str] = []
+        """Text that nobody has taken yet."""
+        self._num_decoded = 0
+        self._num_handed = 0
+        self._was_finished = False
 
     @property
     def is_finished(self) -> bool:
         return self.finish_reason is not None
 
+    @property
+    def text(self) -> str:
+        """All of it, or what was not taken yet."""
+        if self.finish_reason is None and self._stops is None:
+            self._decode(len(self.token_ids))
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    @property
+    def has_news(self) -> bool:
+        """Something happened since the last hand-out."""
+        return len(self.token_ids) > self._num_handed or (self.is_finished and not self._was_finished)
+
     def add(self, delta: RequestDelta) -> bool:
         """Take what the core reported. Returns True if a stop string ended the sample before the core did."""
+        if self._stops is not None:
+            return self._add_watching(delta)
+        if delta.logprobs is not None:
+            self._add_logprobs(delta.logprobs)
+        token_ids = self.token_ids
+        token_ids += delta.token_ids
+        if delta.finish_reason is not None:
+            self._finish(delta)
+        elif len(token_ids) - self._num_decoded >= TEXT_BATCH:
+            self._decode(len(token_ids))
+        return False
+
+    def hand_out(self, only_new: bool) -> CompletionOutput:
+        """The answer as it stands, or what is new of it since the last call."""
+        text, token_ids, logprobs = self.text, self.token_ids, self.logprobs
+        if only_new:
+            self._parts = []
+            token_ids = token_ids[self._num_handed :]
+            logprobs = None if logprobs is None else logprobs[self._num_handed :]
+        else:
+            token_ids = token_ids.copy()
+            logprobs = None if logprobs is None else logprobs.copy()
+        self._num_handed = len(self.token_ids)
+        self._was_finished = self.is_finished
+        return CompletionOutput(
+            index=self.index,
+            text=text,
+            token_ids=token_ids,
+            cumulative_logprob=self.cumulative_logprob,
+            logprobs=logprobs,
+            finish_reason=self.finish_reason,
+            stop_reason=self.stop_reason,
+        )
+
+    def _add_watching(self, delta: RequestDelta) -> bool:
+        """Token by token: nothing after a stop string counts."""
+        last = len(delta.token_ids) - 1
         for position, token_id in enumerate(delta.token_ids):
-            is_last = position == len(delta.token_ids) - 1
-            self._add_token(token_id, delta.logprobs[position] if delta.logprobs else None)
-            hide = is_last and self._hides_stop_token(delta)
-            if not hide and self._add_text([token_id]):
+            self.token_ids.append(token_id)
+            if delta.logprobs is not None:
+                self._add_logprobs(delta.logprobs[position : position + 1])
+            if position == last and self._hides_stop_token(delta):
+                break
+            if self._decode(len(self.token_ids)):
                 return delta.finish_reason is None
         if delta.finish_reason is not None:
             self._finish(delta)
         return False
 
-    def _add_token(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
-        self.token_ids.append(token_id)
-        if logprobs is not None and self.logprobs is not None:
-            self.logprobs.append(logprobs_at(self._tokenizer, logprobs))
-            self.cumulative_logprob = (self.cumulative_logprob or 0.0) + logprobs.logprobs[0]
+    def _add_logprobs(self, logprobs: list[TokenLogprobs]) -> None:
+        if self.logprobs is None:
+            return
+        for position in logprobs:
+            self.logprobs.append(logprobs_at(self._tokenizer, position))
+            self.cumulative_logprob = (self.cumulative_logprob or 0.0) + position.logprobs[0]
 
-    def _add_text(self, token_ids: list[int]) -> bool:
-        """Append text of `token_ids`; True when it completed a stop string."""
-        if self._detokenizer is None:
-            return False
-        return self._show(self._detokenizer.add(token_ids))
+    def _decode(self, end: int) -> bool:
+        """Make text of the tokens up to `end`; True when it completed a stop string."""
+        new = self.token_ids[self._num_decoded : end]
+        self._num_decoded = end
+        return bool(new) and self._detokenizer is not None and self._show(self._detokenizer.add(new))
 
     def _show(self, text: str) -> bool:
         # Stop strings count only from min_tokens on, like stop tokens do.
         if self._stops is None or len(self.token_ids) <= self._params.min_tokens:
-            self.text += text
+            self._parts.append(text)
             return False
         shown, hit = self._stops.add(text)
-        self.text += shown
+        self._parts.append(shown)
         if hit is None:
             return False
         self.finish_reason, self.stop_reason = FinishReason.STOP.value, hit
@@ -84,10 +162,12 @@ class Sample:
 
     def _finish(self, delta: RequestDelta) -> None:
         assert delta.finish_reason is not None, "only called with the last delta"
+        is_last_hidden = bool(delta.token_ids) and self._hides_stop_token(delta)
+        self._decode(len(self.token_ids) - int(is_last_hidden))
         if self._detokenizer is not None and self._show(self._detokenizer.flush()):
             return
         if self._stops is not None:
-            self.text += self._stops.flush()
+            self._parts.append(self._stops.flush())
         self.finish_reason = delta.finish_reason.value
         self.stop_reason = delta.stop_token_id
 

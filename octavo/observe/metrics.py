@@ -24,6 +24,10 @@ from octavo.observe.metric_table import (
     MetricSpec,
     bounded,
 )
+from octavo.observe.tally import Tally
+
+PER_TOKEN = ("inter_token_latency_seconds", "iteration_tokens_total")
+"""Histograms that are too busy for a lock and a walk over the buckets each time."""
 
 
 class StepStats(Protocol):
@@ -44,15 +48,15 @@ class Metrics:
         self._counters: dict[str, Counter] = {}
         self._histograms: dict[str, Histogram] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._tallies: dict[str, Tally] = {}
         for spec in METRICS:
             if spec.source is None:
                 self._make(spec)
         self._http = Counter(
             HTTP_REQUESTS.name, HTTP_REQUESTS.help, HTTP_REQUESTS.labels, registry=self.registry
         )
-        # Looked up once: these two are called per token and per step.
-        self._token_gaps = self._histogram("inter_token_latency_seconds")
-        self._step_tokens = self._histogram("iteration_tokens_total")
+        self._token_gaps = self._tallies["inter_token_latency_seconds"]
+        self._step_tokens = self._tallies["iteration_tokens_total"]
         ProcessCollector(registry=self.registry)
 
     def read_stats(self, stats: Callable[[], StepStats]) -> None:
@@ -119,6 +123,10 @@ class Metrics:
     def _make(self, spec: MetricSpec) -> None:
         name = self._prefix + spec.name
         labels = (*BASE_LABELS, *spec.labels)
+        if spec.name in PER_TOKEN:
+            self._tallies[spec.name] = Tally(name, spec.help, self._labels, spec.buckets)
+            self.registry.register(self._tallies[spec.name])
+            return
         if spec.kind == "histogram":
             self._histograms[spec.name] = Histogram(
                 name, spec.help, labels, buckets=spec.buckets, registry=self.registry

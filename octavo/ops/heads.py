@@ -77,7 +77,8 @@ class _Rows(NamedTuple):
     """Where one step's keys and values go in pages seen as rows [rows, K * D]."""
 
     slots_T: torch.Tensor
-    rows_per_block: int
+    layout: tuple[int, int]
+    """Tokens per block, rows per block."""
     rows_T: torch.Tensor | None
     """None: some are not written."""
 
@@ -86,7 +87,7 @@ class CpuHeads:
     """Rotates without a concatenated copy, writes whole rows (benchmarks/ops_cpu.py).
 
     All layers of a step turn by the same angles and write to the same slots, so the last ones looked up
-    are kept. A comparison of a step's numbers takes 1 us, looking the angles up 10, the rows 8.
+    are kept: comparing a step's numbers takes 1 us, looking angles and rows up 20.
     """
 
     def __init__(self) -> None:
@@ -106,17 +107,26 @@ class CpuHeads:
         values_BKND: torch.Tensor,
         num_heads: int,
     ) -> None:
-        q_THD, k_TKD, v_TKD = _heads(qkv_TO, num_heads, keys_BKND)
+        num_kv_heads, _, head_dim = keys_BKND.shape[1:]
+        first_value = num_heads + num_kv_heads
+        heads_T = qkv_TO.view(len(qkv_TO), -1, head_dim)
         if q_norm_D is not None:
+            q_THD = heads_T[:, :num_heads]
             q_THD.copy_(rms_norm_cpu(q_THD, q_norm_D, epsilon))
         if k_norm_D is not None:
+            k_TKD = heads_T[:, num_heads:first_value]
             k_TKD.copy_(rms_norm_cpu(k_TKD, k_norm_D, epsilon))
         if rotation_PR is not None:
-            num_turned = num_heads + keys_BKND.shape[1]
-            heads_T = qkv_TO.view(len(qkv_TO), -1, keys_BKND.shape[3])
-            _turn(heads_T[:, :num_turned], self._look_up_angles(rotation_PR, positions_T))
-        self._write(keys_BKND, slots_T, k_TKD)
-        self._write(values_BKND, slots_T, v_TKD)
+            _turn(heads_T[:, :first_value], self._look_up_angles(rotation_PR, positions_T))
+        rows_T = self._look_up_rows(slots_T, keys_BKND, values_BKND)
+        if rows_T is None:
+            _write(keys_BKND, slots_T, heads_T[:, num_heads:first_value])
+            _write(values_BKND, slots_T, heads_T[:, first_value:])
+        else:
+            end = first_value * head_dim
+            width = num_kv_heads * head_dim
+            _rows_of(keys_BKND, width).index_copy_(0, rows_T, qkv_TO[:, end - width : end])
+            _rows_of(values_BKND, width).index_copy_(0, rows_T, qkv_TO[:, end:])
 
     def _look_up_angles(self, rotation_PR: torch.Tensor, positions_T: torch.Tensor) -> _Angles:
         # Read once and replaced as a whole: another engine's thread may do the same.
@@ -132,30 +142,24 @@ class CpuHeads:
             self._angles = last
         return last
 
-    def _write(self, pages_BKND: torch.Tensor, slots_T: torch.Tensor, heads_TKD: torch.Tensor) -> None:
-        num_blocks, num_kv_heads, block_size, head_dim = pages_BKND.shape
-        block_stride, *inner_strides = pages_BKND.stride()
-        width = num_kv_heads * head_dim
-        rows_T = None
-        if inner_strides == [head_dim, width, 1] and block_stride % width == 0:
-            rows_T = self._look_up_rows(slots_T, block_size, block_stride // width)
-        if rows_T is None:
-            _write(pages_BKND, slots_T, heads_TKD)
-            return
-        num_rows = (num_blocks - 1) * (block_stride // width) + block_size
-        rows_RC = pages_BKND.as_strided((num_rows, width), (width, 1))
-        rows_RC.index_copy_(0, rows_T, heads_TKD.flatten(1))
-
     def _look_up_rows(
-        self, slots_T: torch.Tensor, block_size: int, rows_per_block: int
+        self, slots_T: torch.Tensor, keys_BKND: torch.Tensor, values_BKND: torch.Tensor
     ) -> torch.Tensor | None:
+        """None: there is no such thing, in these pages or for these slots."""
+        num_kv_heads, block_size, head_dim = keys_BKND.shape[1:]
+        width = num_kv_heads * head_dim
+        strides = keys_BKND.stride()
+        rows_per_block, odd = divmod(strides[0], width)
+        if odd or strides[1:] != (head_dim, width, 1) or strides != values_BKND.stride():
+            return None
+        layout = block_size, rows_per_block
         last = self._rows
-        if last is None or last.rows_per_block != rows_per_block or not _is_same(last.slots_T, slots_T):
+        if last is None or last.layout != layout or not _is_same(last.slots_T, slots_T):
             rows_T = None
             if slots_T.min() >= 0:
                 blocks_T = (slots_T // block_size).long()
                 rows_T = slots_T + blocks_T * (rows_per_block - block_size)
-            last = _Rows(slots_T.clone(), rows_per_block, rows_T)
+            last = _Rows(slots_T.clone(), layout, rows_T)
             self._rows = last
         return last.rows_T
 
@@ -164,10 +168,17 @@ def _is_same(last_T: torch.Tensor, now_T: torch.Tensor) -> bool:
     return last_T.dtype == now_T.dtype and torch.equal(last_T, now_T)
 
 
+def _rows_of(pages_BKND: torch.Tensor, width: int) -> torch.Tensor:
+    """The same memory as rows [rows, K * D], from the first token's to the last one's."""
+    num_rows = pages_BKND.stride(0) // width * (len(pages_BKND) - 1) + pages_BKND.shape[2]
+    return pages_BKND.as_strided((num_rows, width), (width, 1))
+
+
 def _turn(heads: torch.Tensor, angles: _Angles) -> None:
-    turned = heads[..., : angles.cos_T1R.shape[-1]]
+    width = angles.cos_T1R.shape[-1]
+    turned = heads if width == heads.shape[-1] else heads[..., :width]
     exact = turned.float()
-    swapped = exact.roll(exact.shape[-1] // 2, -1)
+    swapped = exact.roll(width // 2, -1)
     exact.mul_(angles.cos_T1R).addcmul_(swapped, angles.sin_T1R)
     if exact is not turned:
         turned.copy_(exact)

@@ -16,7 +16,6 @@ OPS: LazyTable[Op[..., Any]] = LazyTable(
         "gather_step": "octavo.ops.step:gather_step",
         "prepare_heads": "octavo.ops.heads:prepare_heads",
         "rms_norm": "octavo.ops.norm:rms_norm",
-        "rope": "octavo.ops.rope:rope",
         "write_segments": "octavo.ops.step:write_segments",
     },
 )

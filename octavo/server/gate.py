@@ -6,6 +6,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from octavo.base.errors import EngineError, ErrorCode
+from octavo.server.body_writer import SERVER_SEND
 from octavo.server.errors import error_response
 from octavo.server.paths import route_path
 
@@ -21,6 +22,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is not None:
+            scope[SERVER_SEND] = send
             await self._app(scope, receive, send)
         elif scope["type"] == "http" and route_path(scope) == "/livez":
             await JSONResponse({"status": "starting"})(scope, receive, send)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, RequestError
+from octavo.server.body_writer import WritesBody, body_writer
 from octavo.server.disconnect import end_tasks, until_disconnected
 from octavo.server.errors import describe
 
@@ -34,50 +35,46 @@ def frame(event: Any) -> bytes:
     return b"data: " + _encode(event) + b"\n\n"
 
 
-async def guarded(frames: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """`frames`, then [DONE]. An error after the first frame becomes one last event in the error shape."""
-    has_begun = False
-    try:
-        async for data in frames:
-            has_begun = True
-            yield data
-    except Exception as error:
-        if not has_begun:
-            raise  # Nothing was sent: the caller can still give the true status.
-        if not isinstance(error, RequestError | EngineError):
-            logger.exception("A stream failed")
-        yield frame(describe(error)[1])
-    yield DONE
+class ChunkFrames:
+    """Frames of events that differ in their one choice only: the rest is encoded once."""
+
+    def __init__(self, event: Any) -> None:
+        """`event` has an empty list of choices."""
+        before, _, after = _encode(event).partition(b'"choices":[]')
+        self._before = b"data: " + before + b'"choices":['
+        self._after = b"]" + after + b"\n\n"
+
+    def frame(self, choice: Any) -> bytes:
+        return b"%b%b%b" % (self._before, _encode(choice), self._after)
 
 
 async def event_stream(frames: AsyncGenerator[bytes, None]) -> EventStream:
     """A response that begins only once the first frame exists; errors before it are raised here."""
-    stream = guarded(frames)
     try:
-        first = await anext(stream)
+        first = await anext(frames, None)
     except BaseException:
         await frames.aclose()
         raise
-    return EventStream(first, stream, frames)
+    return EventStream(first, frames)
 
 
 class EventStream(Response):
-    """Sends frames until they end, the client leaves, or the client stops reading."""
+    """Sends frames until they end, the client leaves, or the client stops reading; then [DONE].
+
+    An error after the first frame becomes one last event in the error shape.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, first: bytes, rest: AsyncGenerator[bytes, None], source: AsyncGenerator[bytes, None]
-    ) -> None:
+    def __init__(self, first: bytes | None, rest: AsyncGenerator[bytes, None]) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._first = first
         self._rest = rest
-        self._source = source
         self._sending_since: float | None = None
 
-    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
-        sender = asyncio.create_task(self._send_all(send))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sender = asyncio.create_task(self._send_all(scope, send))
         watcher = asyncio.create_task(until_disconnected(receive))
         try:
             while not sender.done() and not watcher.done() and not self._is_stalled():
@@ -88,20 +85,30 @@ class EventStream(Response):
                 sender.result()
         finally:
             await end_tasks(sender, watcher)
-            # Closing the source aborts what the engine still runs for it.
+            # Closing the frames aborts what the engine still runs for them.
             await self._rest.aclose()
-            await self._source.aclose()
 
-    async def _send_all(self, send: Send) -> None:
+    async def _send_all(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await self._send_frame(send, self._first)
-        async for data in self._rest:
-            await self._send_frame(send, data)
+        write = body_writer(scope, send)
+        if self._first is not None:
+            await self._write(write, self._first)
+        try:
+            async for data in self._rest:
+                # As in _write, which would cost every token a call.
+                self._sending_since = monotonic()
+                await write(data)
+                self._sending_since = None
+        except Exception as error:
+            if not isinstance(error, RequestError | EngineError):
+                logger.exception("A stream failed")
+            await self._write(write, frame(describe(error)[1]))
+        await self._write(write, DONE)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_frame(self, send: Send, data: bytes) -> None:
+    async def _write(self, write: WritesBody, data: bytes) -> None:
         self._sending_since = monotonic()
-        await send({"type": "http.response.body", "body": data, "more_body": True})
+        await write(data)
         self._sending_since = None
 
     def _is_stalled(self) -> bool:

@@ -24,6 +24,7 @@ class Submission:
         self._rendered = rendered
         self._num_open_samples = rendered.params.n * len(rendered.prompts)
         self._last_output: dict[tuple[int, int], float] = {}
+        """By prompt and sample."""
         self._end_reason = "abort"
         try:
             # No stream runs before its first step, so a refusal leaves nothing behind.
@@ -65,23 +66,27 @@ class Submission:
         return [last[index] for index in range(len(self._streams))]
 
     def _note(self, index: int, output: RequestOutput) -> None:
-        reasons = [part.finish_reason for part in output.outputs if part.finish_reason is not None]
-        if reasons:
-            self._check_not_aborted(reasons)
+        reasons: list[str] = []
         metrics = self._serving.metrics
-        if metrics is None:
-            self._num_open_samples -= len(reasons)
-            return
         now = monotonic()
         for part in output.outputs:
-            key = (index, part.index)
-            before = self._last_output.get(key)
-            if before is not None:
-                metrics.token_gap(inter_token_latency(before, now, len(part.token_ids)))
-            self._last_output[key] = now
+            if part.finish_reason is not None:
+                reasons.append(part.finish_reason)
+            if metrics is not None:
+                before = self._last_output.get((index, part.index))
+                if before is not None:
+                    metrics.token_gap(inter_token_latency(before, now, len(part.token_ids)))
+                self._last_output[index, part.index] = now
         if reasons:
-            self._num_open_samples -= len(reasons)
-            metrics.samples_ended(reasons)
+            self._note_end(reasons, output)
+
+    def _note_end(self, reasons: list[str], output: RequestOutput) -> None:
+        self._check_not_aborted(reasons)
+        self._num_open_samples -= len(reasons)
+        metrics = self._serving.metrics
+        if metrics is None:
+            return
+        metrics.samples_ended(reasons)
         if output.finished and output.metrics is not None:
             metrics.request_finished(
                 output.metrics,

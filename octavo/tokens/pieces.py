@@ -1,4 +1,4 @@
-"""What each token adds to a text, worked out when it is first met: text if it is whole characters, else bytes.
+"""What each token adds to a text, found out when it is first met: text if it is whole characters, else bytes.
 
 Most tokens are whole characters, and putting text together is all that is left to do with them.
 """

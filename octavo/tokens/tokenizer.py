@@ -86,6 +86,11 @@ class Tokenizer:
         return self._templates.get("default")
 
     @property
+    def has_text(self) -> bool:
+        """Whether ids can become text at all (see `NoTokenizer`)."""
+        return True
+
+    @property
     def has_token_bytes(self) -> bool:
         """Whether text is the plain concatenation of `token_bytes`."""
         return self._spelling is not None

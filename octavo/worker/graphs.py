@@ -18,13 +18,11 @@ import torch
 from tqdm.auto import tqdm
 
 from octavo.worker.forward import Forward
-from octavo.worker.step_batch import SHARING_SEQS, StepBatch
+from octavo.worker.graph_sizes import graph_sizes, mixed_sizes, shared_sizes, single_sizes
+from octavo.worker.step_batch import StepBatch
 from octavo.worker.step_buffers import StepBounds
 
 logger = logging.getLogger(__name__)
-
-MIXED_SIZES = (16, 32, 48, 64, 96, 128, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1536, 2048)
-"""Tokens of steps that hold chunks."""
 
 
 class _Kind(NamedTuple):
@@ -94,31 +92,3 @@ class StepGraphs:
             hidden_TE = self._forward.run_bounded(bounds, None)
             self._hidden_TE[: bounds.num_tokens].copy_(hidden_TE)
         return graph
-
-
-def single_sizes(max_seqs: int) -> list[int]:
-    """Every size that pays: matrix products work in tiles of 8 tokens, and larger steps hide more padding."""
-    sizes = [
-        1,
-        2,
-        3,
-        4,
-        *range(8, 64, 8),
-        *range(64, 256, 16),
-        *range(256, 512, 32),
-        *range(512, max_seqs, 64),
-    ]
-    return [size for size in sizes if size < max_seqs] + [max_seqs]
-
-
-def shared_sizes(max_seqs: int) -> list[int]:
-    return [size for size in single_sizes(max_seqs) if size >= SHARING_SEQS]
-
-
-def mixed_sizes(max_tokens: int) -> list[int]:
-    return [size for size in MIXED_SIZES if size <= max_tokens]
-
-
-def graph_sizes(max_seqs: int, max_tokens: int) -> list[int]:
-    """The tokens of every graph that will be captured."""
-    return [*single_sizes(max_seqs), *shared_sizes(max_seqs), *mixed_sizes(max_tokens)]

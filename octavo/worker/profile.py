@@ -8,7 +8,6 @@ from octavo.attention.contract import AttentionLayer
 from octavo.layers.placement import Placement
 from octavo.models.contract import CausalLM, ModelInput
 from octavo.worker.memory import estimated_step_bytes
-from octavo.worker.memory import estimated_step_bytes
 
 
 def step_peak_bytes(model: CausalLM, placement: Placement, *, max_tokens: int, max_seqs: int) -> int:

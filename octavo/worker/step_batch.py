@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from octavo.attention.step_view import HostView
 from octavo.messages.step import SchedulerOutput
+from octavo.worker.graph_sizes import SHARING_SEQS
 from octavo.worker.rows import TokenRows
 
-SHARING_SEQS, SHARING_TOKENS = 16, 256
-"""From so many sequences and common tokens on attention reads the common part once for all."""
+SHARING_TOKENS = 256
+"""From so many common tokens (and SHARING_SEQS sequences) on attention reads the common part once for all."""
 
 IntArray = npt.NDArray[np.int32]
 

@@ -23,7 +23,8 @@ from octavo.models.table import find_model_class
 from octavo.weights.checkpoint import Checkpoint
 from octavo.worker.extras.prompt_logprobs import PromptLogprobs
 from octavo.worker.forward import Forward
-from octavo.worker.graphs import StepGraphs, graph_sizes
+from octavo.worker.graph_sizes import graph_sizes
+from octavo.worker.graphs import StepGraphs
 from octavo.worker.kv_tensors import KVTensors
 from octavo.worker.memory import (
     check_cache_fits,

@@ -26,7 +26,7 @@ GREEDY = SamplingParams(temperature=0.0)
 
 def make_model(folder: Path, family: str = "llama", **overrides: Any) -> tuple[Path, Any]:
     """A random checkpoint of odd sizes and the transformers model it was made from."""
-    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
+    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen3Config
 
     values: dict[str, Any] = {
         "vocab_size": 131,
@@ -40,7 +40,7 @@ def make_model(folder: Path, family: str = "llama", **overrides: Any) -> tuple[P
         "initializer_range": 0.2,
         **overrides,
     }
-    config = {"llama": LlamaConfig, "mistral": MistralConfig}[family](**values)
+    config = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen3": Qwen3Config}[family](**values)
     torch.manual_seed(11)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(torch.float32).eval()
     for name, parameter in model.named_parameters():
@@ -101,10 +101,13 @@ class Driver:
         num_rows: int = 8,
         max_model_len: int = 1024,
         num_groups: int = 1,
+        deterministic: bool = False,
         seed: int = 0,
     ) -> None:
         self.worker = Worker(
-            model=ModelConfig(dtype=dtype, max_model_len=max_model_len, device="cpu"),
+            model=ModelConfig(
+                dtype=dtype, max_model_len=max_model_len, device="cpu", deterministic=deterministic
+            ),
             cache=CacheConfig(block_size=block_size),
             schedule=ScheduleConfig(max_num_seqs=num_rows, max_num_batched_tokens=2048),
             checkpoint=open_checkpoint(path),

@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from octavo.base.errors import ModelFileError
-from octavo.config.cache import CacheConfig
 from octavo.messages.kv import KVKind
-from octavo.worker import memory
 from tests.worker.step_driver import Driver, make_model, random_tokens
 
 CPU = torch.device("cpu")
@@ -60,31 +58,3 @@ def test_unknown_architecture(tmp_path: Path) -> None:
     (path / "config.json").write_text(json.dumps({**config, "architectures": ["FooForCausalLM"]}))
     with pytest.raises(ModelFileError, match=r"FooForCausalLM\. Supported: LlamaForCausalLM, Mistral"):
         Driver(path)
-
-
-def test_kv_cache_bytes_are_half_of_the_share() -> None:
-    cache = CacheConfig(memory_utilization=0.5)
-    found = memory.kv_cache_bytes(cache, step_bytes=1 << 20, device=CPU)
-    assert found == pytest.approx(memory.available_bytes() * 0.25 - (1 << 20), rel=0.3)
-
-
-def test_kv_cache_bytes_as_wished() -> None:
-    cache = CacheConfig(kv_cache_memory_bytes=12345)
-    assert memory.kv_cache_bytes(cache, step_bytes=1 << 20, device=CPU) == 12345
-
-
-@pytest.mark.parametrize(
-    "names",
-    [("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")],
-)
-def test_a_container_has_less(
-    tmp_path: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.available_bytes() > 1000
-    (tmp_path / names[0]).parent.mkdir(exist_ok=True)
-    (tmp_path / names[0]).write_text("5000\n")
-    (tmp_path / names[1]).write_text("4000\n")
-    assert memory.available_bytes() == 1000
-    (tmp_path / names[0]).write_text("max\n")
-    assert memory.available_bytes() > 1000

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 import torch
 
 from octavo.attention.contract import AttentionLayer, Capability, PageLayout, Pages, StepLimits
-from octavo.attention.dense_prefill import can_dense_prefill, dense_prefill
+from octavo.attention.dense_prefill import MIN_TOKENS, can_dense_prefill, dense_prefill
 from octavo.attention.heads import Heads
 from octavo.attention.step_view import StepView
+from octavo.ops.paged_plain import AttentionTerms
 from octavo.ops.triton.paged_chunks import paged_chunks
 from octavo.ops.triton.paged_decode import paged_decode
 from octavo.ops.triton.paged_decode_shared import paged_decode_shared
 from octavo.ops.triton.paged_decode_workspace import DecodeWorkspace, decode_splits
+from octavo.ops.triton.tuning import multiprocessors
 
 MOST_CAPTURED_SPLITS = 8
 CAPTURED_PROGRAMS = 4096
@@ -36,7 +38,8 @@ class TritonAttention:
         self.layout = layout
         self.heads = Heads(layout.device)
         self.deterministic = limits.deterministic
-        self.num_sms = torch.cuda.get_device_properties(layout.device).multi_processor_count
+        self.num_sms = multiprocessors(layout.device)
+        self.long_prompt = _long_prompt(layout, limits)
         self.workspace = DecodeWorkspace.allocate(
             max_seqs=limits.max_seqs,
             num_heads=limits.num_heads,
@@ -75,6 +78,14 @@ class TritonAttention:
             return []
         starts = view.host.query_starts
         return [(starts[i], starts[i + 1]) for i in range(view.host.num_paged, view.num_seqs)]
+
+
+def _long_prompt(layout: PageLayout, limits: StepLimits) -> int | None:
+    terms = AttentionTerms(scale=1.0, window=layout.window)
+    is_served = can_dense_prefill(
+        layout.device, layout.dtype, layout.head_dim, terms, is_deterministic=limits.deterministic
+    )
+    return MIN_TOKENS if is_served else None
 
 
 @dataclass(frozen=True, kw_only=True)

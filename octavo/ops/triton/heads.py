@@ -168,21 +168,21 @@ def _prepare_part(  # noqa: PLR0913
     if pages_ptr is not None:
         slot = tl.load(slot_ptr)
     heads = first_head + tl.arange(0, TILE_HEADS)[:, None]
-    columns = tl.arange(0, PADDED_HALF)[None, :]
-    rest_columns = 2 * HALF + tl.arange(0, PADDED_REST)[None, :]
+    columns = tl.arange(0, PADDED_HALF)
+    rest_columns = 2 * HALF + tl.arange(0, PADDED_REST)
     is_half = columns < HALF
     is_rest = rest_columns < HEAD_DIM
-    inside = (heads < num_heads) & is_half
-    rest_inside = (heads < num_heads) & is_rest
+    inside = (heads < num_heads) & is_half[None, :]
+    rest_inside = (heads < num_heads) & is_rest[None, :]
     HAS_REST: tl.constexpr = HEAD_DIM > 2 * HALF
     head_ptrs = heads_ptr + heads * HEAD_DIM
-    head = _load(head_ptrs, columns, rest_columns, inside, rest_inside, HALF, HAS_REST)
+    head = _load(head_ptrs, columns[None, :], rest_columns[None, :], inside, rest_inside, HALF, HAS_REST)
     if norm_ptr is not None:
         weight = _load(norm_ptr, columns, rest_columns, is_half, is_rest, HALF, HAS_REST)
     if rotation_ptr is not None:
         angles_ptr = rotation_ptr + position.to(tl.int64) * (2 * HALF)
-        cosines = tl.load(angles_ptr + columns, mask=is_half, other=0.0)
-        sines = tl.load(angles_ptr + HALF + columns, mask=is_half, other=0.0)
+        cosines = tl.load(angles_ptr + columns, mask=is_half, other=0.0)[None, :]
+        sines = tl.load(angles_ptr + HALF + columns, mask=is_half, other=0.0)[None, :]
 
     if norm_ptr is not None:
         head = _normed(head, weight, epsilon, HEAD_DIM, HAS_REST)
@@ -217,10 +217,10 @@ def _load(ptrs, columns, rest_columns, inside, rest_inside, HALF: tl.constexpr, 
 def _store(
     ptrs, head, columns, rest_columns, inside, rest_inside, HALF: tl.constexpr, HAS_REST: tl.constexpr
 ):
-    tl.store(ptrs + columns, head[0], mask=inside)
-    tl.store(ptrs + HALF + columns, head[1], mask=inside)
+    tl.store(ptrs + columns[None, :], head[0], mask=inside)
+    tl.store(ptrs + HALF + columns[None, :], head[1], mask=inside)
     if HAS_REST:
-        tl.store(ptrs + rest_columns, head[2], mask=rest_inside)
+        tl.store(ptrs + rest_columns[None, :], head[2], mask=rest_inside)
 
 
 @triton.jit
@@ -241,4 +241,4 @@ def _normed(head, weight, epsilon, HEAD_DIM: tl.constexpr, HAS_REST: tl.constexp
 def _scaled(x, scale, weight):
     """Rounded before the weight and after it, as the plain norm does."""
     rounded = (x * scale).to(weight.dtype).to(tl.float32)
-    return (rounded * weight.to(tl.float32)).to(weight.dtype)
+    return (rounded * weight[None, :].to(tl.float32)).to(weight.dtype)

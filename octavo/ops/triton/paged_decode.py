@@ -34,6 +34,7 @@ from octavo.ops.triton.paged_decode_workspace import (
     decode_tuning,
     rows_per_seq,
 )
+from octavo.ops.triton.pdl import pdl_options
 
 LEAST_SPLIT = 64
 """Tokens below which a split does not pay: folding costs about as long as reading this many."""
@@ -176,7 +177,6 @@ def paged_decode(  # noqa: PLR0913
     tuning: Tuning | None = None,
     shared_splits: int = 0,
     shared_tile: int = 16,
-    use_pdl: bool = False,
 ) -> None:
     """Attend for the first min(counts[0], num_seqs) sequences into their rows of out_THD, and no others.
 
@@ -219,7 +219,9 @@ def paged_decode(  # noqa: PLR0913
         SHARED_SPLITS=shared_splits,
         SHARED_TILE=shared_tile,
         **constants,
-        **launch_options(tuning, use_pdl),
+        num_warps=tuning.num_warps,
+        num_stages=tuning.num_stages,
+        **pdl_options(q_THD.device),
     )
 
 
@@ -252,9 +254,3 @@ def page_constants(
         "SCALE": terms.scale,
         "SOFT_CAP": terms.soft_cap,
     }
-
-
-def launch_options(tuning: Tuning, use_pdl: bool) -> dict[str, Any]:
-    options = {"num_warps": tuning.num_warps, "num_stages": tuning.num_stages, "USE_PDL": use_pdl}
-    # Only NVIDIA's compiler knows the option.
-    return options | {"launch_pdl": True} if use_pdl else options

@@ -18,7 +18,7 @@ import triton.language as tl
 from octavo.base.errors import EngineError
 from octavo.base.integers import ceil_div
 from octavo.ops.paged_plain import AttentionTerms
-from octavo.ops.triton.paged_decode import launch_options, page_constants, paged_decode
+from octavo.ops.triton.paged_decode import page_constants, paged_decode
 from octavo.ops.triton.paged_decode_states import attend, save_states, split_length
 from octavo.ops.triton.paged_decode_workspace import (
     SHARED_ROWS,
@@ -28,6 +28,7 @@ from octavo.ops.triton.paged_decode_workspace import (
     shared_splits,
     shared_tuning,
 )
+from octavo.ops.triton.pdl import pdl_options
 
 
 @triton.jit(do_not_specialize=["num_splits"])
@@ -124,12 +125,13 @@ def paged_decode_shared(  # noqa: PLR0913
     num_shared_splits: int | None = None,
     tuning: Tuning | None = None,
     own_tuning: Tuning | None = None,
-    use_pdl: bool = False,
+    tile_rows: int = SHARED_ROWS,
 ) -> None:
     """`paged_decode` for sequences whose first counts[3] blocks are the same (0: none).
 
     No sequence may be shorter than those blocks, and there must not be a window. The workspace must have
-    been allocated with_shared. tuning is the shared part's, own_tuning the rest's.
+    been allocated with_shared. tuning and tile_rows (queries of a tile) are for the shared part, own_tuning
+    is for the rest.
     """
     if terms.window is not None:
         raise EngineError("A window may hide shared blocks from some sequences: call paged_decode instead.")
@@ -137,7 +139,7 @@ def paged_decode_shared(  # noqa: PLR0913
         return
     num_kv_heads = keys_BKND.shape[1]
     constants = page_constants(q_THD, keys_BKND, values_BKND, out_THD, terms)
-    seqs_per_tile = max(1, SHARED_ROWS // constants["ROWS_PER_SEQ"])
+    seqs_per_tile = max(1, tile_rows // constants["ROWS_PER_SEQ"])
     if num_splits is None:
         num_splits = decode_splits(num_seqs, num_kv_heads, workspace.num_sms)
     if num_shared_splits is None:
@@ -160,7 +162,9 @@ def paged_decode_shared(  # noqa: PLR0913
         TILE=tuning.tile,
         SHARED_SPLITS=num_shared_splits,
         **constants,
-        **launch_options(tuning, use_pdl),
+        num_warps=tuning.num_warps,
+        num_stages=tuning.num_stages,
+        **pdl_options(q_THD.device),
     )
     paged_decode(
         q_THD,
@@ -178,5 +182,4 @@ def paged_decode_shared(  # noqa: PLR0913
         tuning=own_tuning,
         shared_splits=num_shared_splits,
         shared_tile=tuning.tile,
-        use_pdl=use_pdl,
     )

@@ -11,6 +11,7 @@ import torch
 
 from octavo.base.errors import EngineError
 from octavo.base.integers import ceil_div
+from octavo.ops.triton.tuning import multiprocessors
 
 PROGRAMS_PER_SM = 4
 """Programs that run side by side on a processor: what its shared memory has room for."""
@@ -78,12 +79,13 @@ class DecodeWorkspace:
         num_heads: int,
         num_kv_heads: int,
         head_dim: int,
-        num_sms: int,
         device: torch.device,
+        num_sms: int | None = None,
         num_splits: int | None = None,
         with_shared: bool = False,
     ) -> DecodeWorkspace:
-        """For every batch up to max_seqs. num_splits: as the calls will give it."""
+        """For any batch up to max_seqs. num_splits: as calls will give it; num_sms: None asks the device."""
+        num_sms = num_sms or multiprocessors(device)
         seqs_per_tile = max(1, SHARED_ROWS // rows_per_seq(num_heads, num_kv_heads))
         num_slots = 0
         for num_seqs in range(1, max_seqs + 1):

@@ -29,7 +29,7 @@ from octavo.server.openai.usage import UsageCount
 from octavo.server.render.chat import echoed_text, render_chat
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
-from octavo.server.stream import event_stream, frame
+from octavo.server.stream import ChunkFrames, event_stream, frame
 from octavo.server.submit import Submission
 
 ROLE = "assistant"
@@ -57,6 +57,8 @@ class ChatWriter:
         self._format = LogprobFormat(serving.tokenizer, bool(body.return_tokens_as_token_ids))
         self._usage = UsageCount()
         self._begun: set[int] = set()
+        self._is_plain = not (body.logprobs or body.return_token_ids or body.wants_running_usage)
+        """Between its first and its last chunk an answer is only text: the hot path."""
         self._echo = echoed_text(body)
         self._id = reply_id
         self._created = int(time.time())
@@ -82,10 +84,15 @@ class ChatWriter:
 
     async def frames(self, submission: Submission) -> AsyncGenerator[bytes, None]:
         """Role, text as it comes, finish reason, usage if wanted."""
+        plain = ChunkFrames(self._chunk(None)) if self._is_plain else None
         async with aclosing(submission.outputs()) as outputs:
             async for _, output in outputs:
                 self._usage.add(0, output)
                 for part in output.outputs:
+                    if plain is not None and part.finish_reason is None and part.index in self._begun:
+                        if part.text:
+                            yield plain.frame(ChunkChoice(part.index, Delta(content=part.text)))
+                        continue
                     for chunk in self._chunks(output, part):
                         yield frame(chunk)
         if self._body.wants_usage:

@@ -26,7 +26,7 @@ from octavo.server.render.completion import drops_answer, render_completion
 from octavo.server.render.rendered import Rendered
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
-from octavo.server.stream import event_stream, frame
+from octavo.server.stream import ChunkFrames, event_stream, frame
 from octavo.server.submit import Submission
 
 
@@ -66,6 +66,13 @@ class CompletionWriter:
         self._choices: dict[int, _Choice] = {}
         self._usage = UsageCount()
         self._drops_answer = drops_answer(body)
+        self._has_text = not serving.engine.config.model.skip_tokenizer_init
+        self._is_plain = (
+            body.logprobs is None
+            and body.prompt_logprobs is None
+            and not (body.echo or body.return_token_ids)
+        )
+        """Chunks say text and how it ended: the hot path."""
 
     def reply(self, results: Sequence[RequestOutput]) -> CompletionReply:
         """The whole reply from the last outputs of all prompts."""
@@ -82,14 +89,19 @@ class CompletionWriter:
 
     async def frames(self, submission: Submission) -> AsyncGenerator[bytes, None]:
         """Chunks as they come, then usage if wanted."""
+        chunks = ChunkFrames(self._with([], has_usage=False))
         runs_usage = self._body.wants_running_usage
         async with aclosing(submission.outputs()) as outputs:
             async for index, output in outputs:
                 self._usage.add(index, output)
                 for part in output.outputs:
                     choice = self._choice(index, output, part)
-                    if _says_something(choice):
-                        yield frame(self._with([choice], has_usage=runs_usage))
+                    if not (self._has_text and _says_nothing(choice)):
+                        yield (
+                            frame(self._with([choice], has_usage=True))
+                            if runs_usage
+                            else chunks.frame(choice)
+                        )
         if self._body.wants_usage:
             yield frame(self._with([], has_usage=True))
 
@@ -107,6 +119,8 @@ class CompletionWriter:
 
     def _choice(self, index: int, output: RequestOutput, part: CompletionOutput) -> CompletionChoice:
         number = index * self._rendered.params.n + part.index
+        if self._is_plain:
+            return CompletionChoice(number, part.text, None, part.finish_reason, part.stop_reason)
         state = self._choices.setdefault(number, _Choice())
         is_first, state.has_begun = not state.has_begun, True
         echoes = bool(self._body.echo) and is_first
@@ -150,8 +164,8 @@ class CompletionWriter:
         return self._serving.tokenizer.decode(prompt.token_ids, self._rendered.params.skip_special_tokens)
 
 
-def _says_something(choice: CompletionChoice) -> bool:
+def _says_nothing(choice: CompletionChoice) -> bool:
     """Tokens that are not text yet make no chunk of their own."""
     if choice.text or choice.finish_reason is not None:
-        return True
-    return bool(choice.logprobs and choice.logprobs.tokens) or bool(choice.token_ids)
+        return False
+    return not (choice.logprobs and choice.logprobs.tokens) and not choice.token_ids

@@ -16,8 +16,9 @@ class UsageCount:
 
     def add(self, index: int, output: RequestOutput) -> None:
         """Take an output of prompt `index` whose token ids have not been counted."""
-        self._prompts[index] = len(output.prompt_token_ids)
-        self._cached[index] = output.num_cached_tokens
+        if index not in self._prompts or output.finished:
+            self._prompts[index] = len(output.prompt_token_ids)
+            self._cached[index] = output.num_cached_tokens
         for part in output.outputs:
             self._num_generated += len(part.token_ids)
 

@@ -50,6 +50,8 @@ def drops_answer(body: CompletionBody) -> bool:
 
 def _check(serving: Serving, body: CompletionBody) -> None:
     check_options(serving, body)
+    if body.echo and serving.engine.config.model.skip_tokenizer_init:
+        raise RequestError("echo needs text, and this server runs without a tokenizer.", param="echo")
     if body.max_tokens == 0 and not body.echo:
         raise RequestError("max_tokens is 0; it must be at least 1, unless echo is true.", param="max_tokens")
     if body.max_tokens == 0 and body.min_tokens:

@@ -1,0 +1,66 @@
+"""The whole GPU path of a worker, its kernels interpreted on the CPU: steps of every shape equal transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from octavo.attention.backends.triton import TritonAttention
+from octavo.attention.contract import Capability
+from octavo.layers import linear, product
+from octavo.layers.placement import Placement
+from octavo.ops.contract import Op
+from octavo.worker import worker
+from tests.interpreted_triton import mend_interpreter
+from tests.worker.step_driver import Driver, make_model, random_tokens
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs natively there")
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    mend_interpreter()
+
+    def provider(op: Op[..., Any], device: torch.device) -> Any:
+        return op.providers.load("cuda") if "cuda" in op.providers and op.name != "choose_tokens" else op.plain
+
+    def product_on(placement: Placement) -> product.Product:
+        kind = product.InvariantProduct if placement.deterministic else product.StreamingProduct
+        return kind(placement)
+
+    monkeypatch.setattr(Op, "on", provider)
+    monkeypatch.setattr(linear, "product_on", product_on)
+    monkeypatch.setattr(worker, "choose_backend", lambda needs: TritonAttention)
+    monkeypatch.setattr(TritonAttention, "capabilities", frozenset(Capability))
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "mistral"])
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_mixed_steps_equal_transformers(tmp_path: Path, family: str, deterministic: bool) -> None:
+    sizes: dict[str, Any] = {"num_hidden_layers": 2, "intermediate_size": 44}
+    if family == "mistral":
+        sizes["sliding_window"] = 11
+    path, reference = make_model(tmp_path, family, **sizes)
+    driver = Driver(path, num_rows=6, max_model_len=80, num_blocks=30, deterministic=deterministic)
+    lengths = {0: 3, 1: 21, 2: 9, 3: 1, 4: 12, 5: 7}
+    for row in (0, 1, 2):
+        driver.add(row, random_tokens(lengths[row], seed=row))
+    driver.step({0: 3, 1: 10, 2: 9})
+    driver.step({0: 1, 1: 11, 2: 1})
+    for row in (3, 4, 5):
+        driver.add(row, random_tokens(lengths[row], seed=row))
+    driver.step({0: 1, 3: 1, 4: 12, 5: 7, 1: 1})
+    driver.step({row: 1 for row in range(6)})
+    driver.step({2: 1})
+    for row, length in lengths.items():
+        tokens = driver.tokens[row]
+        with torch.no_grad():
+            logits = reference(torch.tensor([tokens[:-1]])).logits[0]
+        torch.testing.assert_close(driver.recorder.of(row), logits, atol=1e-4, rtol=1e-4)
+        assert tokens[length:] == logits[length - 1 :].argmax(-1).tolist()
