@@ -35,6 +35,8 @@ VOCAB_SIZE = 151_936
 """As large as Qwen3's."""
 MAX_LEN = 4096
 NUM_RANDOM = 1 << 16
+NUM_WORDS = 1 << 12
+"""Different tokens in answers: text has favourites too."""
 
 
 class NullExecutor:
@@ -50,7 +52,8 @@ class NullExecutor:
         self._missing: dict[int, int] = {}
         """Prompt tokens that a row has not computed yet; rows that decode are not in it."""
         source = random.Random(0)
-        self._tokens = [source.randrange(1000, VOCAB_SIZE - 2000) for _ in range(NUM_RANDOM)]
+        words = [source.randrange(1000, VOCAB_SIZE - 2000) for _ in range(NUM_WORDS)]
+        self._tokens = source.choices(words, k=NUM_RANDOM)
         self.waited_s = 0.0
 
     def start(self) -> WorkerFacts:

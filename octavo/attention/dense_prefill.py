@@ -21,7 +21,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from octavo.ops.paged_plain import AttentionTerms
 
-MIN_TOKENS = 1024
+MIN_TOKENS = 3072
 """From this length on it is faster than paged chunks (see benchmarks/gpu/kernels/paged_chunks.py)."""
 
 BUCKET = 512

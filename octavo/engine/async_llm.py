@@ -114,6 +114,7 @@ class AsyncLLM:
     def _check_queue(self, num_new: int) -> None:
         schedule = self.config.schedule
         bound = schedule.max_num_queued_reqs
+        assert schedule.max_num_seqs is not None, "the config is resolved"
         if bound and len(self._processor) + num_new > bound + schedule.max_num_seqs:
             raise EngineError(
                 f"{len(self._processor)} requests run or wait; the queue holds {bound}. Try again soon.",
@@ -130,7 +131,11 @@ class AsyncLLM:
             for sample in prepared.samples:
                 self._core.send(sample)
             while True:
-                output = await stream.next_output()
+                stream.raise_failure()
+                output = state.take_output()
+                if output is None:
+                    await stream.changed()
+                    continue
                 yield output
                 if output.finished:
                     return
@@ -247,18 +252,16 @@ class _Stream:
         self._error = error
         self.wake()
 
-    async def next_output(self) -> RequestOutput:
-        state = self.state
-        while True:
-            if self._error is not None:
-                raise self._error
-            if state.error is not None:
-                raise EngineError(state.error)
-            output = state.take_output()
-            if output is not None:
-                return output
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+    def raise_failure(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self.state.error is not None:
+            raise EngineError(self.state.error)
+
+    def changed(self) -> asyncio.Future[None]:
+        """Done when there is something to look at that was not there at the call."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
 
 
 def _again(error: OctavoError) -> OctavoError:

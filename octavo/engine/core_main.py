@@ -14,6 +14,7 @@ import zmq
 from octavo.core.loop import EngineCore
 from octavo.engine.core_serve import describe_failure, serve_core
 from octavo.engine.core_start import start_core
+from octavo.engine.heap import settle_heap
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import FromCore, ToCore
 
@@ -58,6 +59,7 @@ def main(address: str, starts_core: StartsCore = start_core) -> None:
     try:
         start = msgspec.msgpack.decode(socket.recv(), type=StartCore)
         core, ready = starts_core(start)
+        settle_heap()
         channel.send(ready)
         try:
             serve_core(core, channel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypedDict
 
@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from octavo.base.errors import ConfigError, EngineError, RequestError
 from octavo.config.root import EngineConfig
 from octavo.engine.core_start import start_core
+from octavo.engine.heap import quiet_heap
 from octavo.engine.load import load_front
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
@@ -180,8 +181,10 @@ class LLM:
             for request in prepared:
                 for sample in request.samples:
                     self._core.add(sample)
-            with _Progress(len(prepared), use_tqdm) as progress:
+            with quiet_heap(), _Progress(len(prepared), use_tqdm) as progress:
                 outputs = {id(output.state): output.output for output in self._finished(progress)}
+                while self._core.has_work():  # Steps that overlap may outlive the last answer.
+                    self._core.step()
             return [outputs[id(state)] for state in states]
         finally:
             # After an error or Ctrl-C nothing of this call may stay behind.
@@ -194,8 +197,10 @@ class LLM:
             changed, to_abort = self._processor.process(self._core.step())
             if to_abort:
                 self._core.abort(to_abort)
-            progress.add_tokens(self._core.stats())
+            progress.add_tokens(self._core.stats)
             for state in changed:
+                if not state.has_output:
+                    continue
                 if state.error is not None:
                     raise EngineError(state.error)
                 output = state.take_output()
@@ -229,9 +234,10 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def add_tokens(self, stats: CoreStats) -> None:
+    def add_tokens(self, read_stats: Callable[[], CoreStats]) -> None:
         if self._bar.disable:
             return
+        stats = read_stats()
         if self._start is None:
             self._start = stats
         elapsed = self._bar.format_dict["elapsed"] or 1e-9

@@ -1,4 +1,4 @@
-"""Tally: a histogram for what happens per token. Noting a value is a bisection; samples are made by a scrape."""
+"""Tally: a histogram for what happens per token: noting is a bisection, and a scrape makes the samples."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ class Tally(Collector):
         buckets, total = [], 0
         for bound, count in zip(self._bounds, self._counts, strict=True):
             total += count
-            buckets.append((floatToGoString(bound), float(total)))
+            buckets.append((str(floatToGoString(bound)), float(total)))  # type: ignore[no-untyped-call]
         family.add_metric(list(self._labels.values()), buckets, self._sum)
         yield family

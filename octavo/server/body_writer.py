@@ -20,8 +20,11 @@ SERVER_SEND = "octavo.server_send"
 def body_writer(scope: Scope, send: Send) -> WritesBody:
     """Writes one piece of the body. Use it after the start of a response without a content-length."""
     cycle = getattr(scope.get(SERVER_SEND), "__self__", None)
-    is_chunked = scope["type"] == "http" and scope["http_version"] == "1.1" and scope["method"] != "HEAD"
-    if is_chunked and isinstance(cycle, RequestResponseCycle):
+    if (
+        isinstance(cycle, RequestResponseCycle)
+        and scope["http_version"] == "1.1"
+        and scope["method"] != "HEAD"
+    ):
         return _connection_writer(cycle)
 
     async def write(data: bytes) -> None:

@@ -11,22 +11,15 @@ from octavo.server.disconnect import end_tasks
 Item = tuple[int, RequestOutput]
 
 
+async def close_all(streams: Sequence[AsyncIterator[RequestOutput]]) -> None:
+    """End streams that may still run."""
+    for stream in streams:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
 async def merged(streams: Sequence[AsyncIterator[RequestOutput]]) -> AsyncGenerator[Item, None]:
-    """(index of the stream, output). Closing it closes all streams; the first error ends them all."""
-    try:
-        if len(streams) == 1:
-            async for output in streams[0]:
-                yield 0, output
-            return
-        async for item in _interleaved(streams):
-            yield item
-    finally:
-        for stream in streams:
-            if isinstance(stream, AsyncGenerator):
-                await stream.aclose()
-
-
-async def _interleaved(streams: Sequence[AsyncIterator[RequestOutput]]) -> AsyncGenerator[Item, None]:
+    """(index of the stream, output). The first error ends them all."""
     # Bounded, so that a slow reader holds the streams back instead of filling memory.
     queue: asyncio.Queue[Item | BaseException | None] = asyncio.Queue(2 * len(streams))
 

@@ -19,6 +19,7 @@ import uvicorn
 from octavo.base.errors import ConfigError
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
+from octavo.engine.heap import settle_heap
 from octavo.observe.log import set_up_logging
 from octavo.server.app import create_app
 from octavo.server.auth import configured_keys
@@ -91,6 +92,7 @@ async def serve(
             engine = await _unless_stopped(starting, stop)
             if engine is not None:
                 gate.open(create_app(engine, config.server, config.observe, lifecycle))
+                settle_heap()
                 if on_ready is not None:
                     on_ready(engine)
                 await stop.first.wait()

@@ -48,29 +48,19 @@ class ChunkFrames:
         return b"%b%b%b" % (self._before, _encode(choice), self._after)
 
 
-async def event_stream(frames: AsyncGenerator[bytes, None]) -> EventStream:
-    """A response that begins only once the first frame exists; errors before it are raised here."""
-    try:
-        first = await anext(frames, None)
-    except BaseException:
-        await frames.aclose()
-        raise
-    return EventStream(first, frames)
-
-
 class EventStream(Response):
     """Sends frames until they end, the client leaves, or the client stops reading; then [DONE].
 
-    An error after the first frame becomes one last event in the error shape.
+    It begins only once the first frame exists, so that an error before it is raised and gets its status.
+    An error after it becomes one last event in the error shape.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: bytes | None, rest: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
-        self._first = first
-        self._rest = rest
+        self._frames = frames
         self._sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,15 +76,16 @@ class EventStream(Response):
         finally:
             await end_tasks(sender, watcher)
             # Closing the frames aborts what the engine still runs for them.
-            await self._rest.aclose()
+            await self._frames.aclose()
 
     async def _send_all(self, scope: Scope, send: Send) -> None:
+        first = await anext(self._frames, None)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         write = body_writer(scope, send)
-        if self._first is not None:
-            await self._write(write, self._first)
+        if first is not None:
+            await self._write(write, first)
         try:
-            async for data in self._rest:
+            async for data in self._frames:
                 # As in _write, which would cost every token a call.
                 self._sending_since = monotonic()
                 await write(data)

@@ -6,12 +6,13 @@ Hot path: `outputs` runs once per streamed token.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.engine.outputs import RequestOutput
 from octavo.observe.latency import inter_token_latency
-from octavo.server.merge import Item, merged
+from octavo.server.merge import Item, close_all, merged
 from octavo.server.render.rendered import Rendered
 from octavo.server.serving import Serving
 
@@ -45,16 +46,22 @@ class Submission:
 
     async def outputs(self) -> AsyncGenerator[Item, None]:
         """(index of the prompt, output) until all have finished. Closing it early aborts the rest."""
-        stream = merged(self._streams)
+        streams = self._streams
         try:
-            async for index, output in stream:
-                self._note(index, output)
-                yield index, output
+            if len(streams) == 1:  # Nearly always: each token has a generator less to pass.
+                async for output in streams[0]:
+                    self._note(0, output)
+                    yield 0, output
+            else:
+                async with aclosing(merged(streams)) as items:
+                    async for index, output in items:
+                        self._note(index, output)
+                        yield index, output
         except Exception:
             self._end_reason = "error"
             raise
         finally:
-            await stream.aclose()
+            await close_all(streams)
             if self._serving.metrics is not None and self._num_open_samples:
                 self._serving.metrics.samples_ended([self._end_reason] * self._num_open_samples)
 

@@ -9,6 +9,7 @@ from octavo.base.errors import EngineError
 from octavo.ops.matvec import MAX_TOKENS, matvec
 
 kernels = pytest.importorskip("octavo.ops.triton.matvec")
+tuning = pytest.importorskip("octavo.ops.triton.tuning")
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="kernels are compiled here: tests/gpu covers them"
 )
@@ -86,3 +87,26 @@ def test_the_rule_of_thumb_gives_each_thread_work(
     loads = tile.block_o * tile.block_i * element_size / (16 * 32 * tile.warps)
     assert loads >= 1 or inputs < 1024, "every thread has something to load"
     assert loads <= 16, "what is loaded has to fit into registers"
+
+
+def test_measured_tiles_come_before_the_rule_of_thumb(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {"block_o": 16, "block_i": 32, "warps": 2, "prefetch_kib": 64}
+    table = {"sm_90": {"matvec_4": {"6,32": measured}}, "GPU X": {"matvec_4": {"6,64": measured}}}
+    monkeypatch.setattr(tuning, "_table", lambda: table)
+    monkeypatch.setattr(tuning, "gpu_names", lambda device: ("GPU X", "sm_90"))
+    device = torch.device("cpu", 7)  # not asked for before: choices are remembered
+    for inputs in (32, 64):
+        assert kernels.chosen_tile(device, 6, inputs, 3, 2) == kernels.MatvecTile(**measured)
+    for other in ((6, 128, 3, 2), (6, 32, 1, 2), (6, 32, 3, 4)):
+        assert kernels.chosen_tile(device, *other) == kernels.usual_tile(device, *other)
+
+
+def test_the_table_of_measured_tiles_can_be_used() -> None:
+    for by_kernel in tuning._table().values():
+        for kernel, by_shape in by_kernel.items():
+            for shape, choices in by_shape.items():
+                outputs, inputs = map(int, shape.split(","))
+                assert outputs > 0 and inputs > 0
+                if kernel.startswith("matvec_"):
+                    assert int(kernel.removeprefix("matvec_")) in kernels.PADDED_TOKENS
+                    kernels.MatvecTile(**choices)

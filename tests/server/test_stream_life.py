@@ -16,7 +16,7 @@ from starlette.types import Message
 
 from octavo.base.errors import EngineError
 from octavo.server import stream as stream_module
-from octavo.server.stream import EventStream, event_stream
+from octavo.server.stream import EventStream
 
 CHAT = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 50}
 
@@ -118,8 +118,7 @@ async def test_a_reader_that_stops_loses_its_stream(monkeypatch: pytest.MonkeyPa
         await asyncio.Event().wait()
         raise AssertionError("never")
 
-    response = await event_stream(frames())
-    assert isinstance(response, EventStream)
+    response = EventStream(frames())
     async with asyncio.timeout(5):
         await response({}, receive, send)
     assert is_closed

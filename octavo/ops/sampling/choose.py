@@ -106,7 +106,7 @@ def _examples() -> Iterator[tuple[Any, ...]]:
         for place, (kind, temperature, top_k, top_p, min_p) in enumerate(EXAMPLE_SETTINGS)
     ]
     kinds = [line[0] for line in lines]
-    for vocab_size, spread in ((257, 2.0), (9000, 4.0), (9000, 0.3)):
+    for vocab_size, spread in ((257, 2.0), (1200, 4.0), (1200, 0.3)):
         logits_SV = torch.randn(count, vocab_size, generator=generator) * spread
         logits_SV[:, 7] = -torch.inf
         rows_S = torch.arange(count)

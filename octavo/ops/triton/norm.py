@@ -25,12 +25,16 @@ def rms_norm(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> torc
 
 
 def add_rms_norm(
-    x_TE: torch.Tensor, delta_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float
+    x_TE: torch.Tensor,
+    delta_TE: torch.Tensor,
+    weight_E: torch.Tensor,
+    epsilon: float,
+    num_warps: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """x + delta and its norm."""
+    """x + delta and its norm. num_warps: for measurements; the norm's last bits depend on it."""
     sum_TE = torch.empty_like(x_TE, memory_format=torch.contiguous_format)
     normed_TE = torch.empty_like(sum_TE)
-    _launch(x_TE, delta_TE, weight_E, epsilon, sum_TE, normed_TE)
+    _launch(x_TE, delta_TE, weight_E, epsilon, sum_TE, normed_TE, num_warps)
     return sum_TE, normed_TE
 
 
@@ -41,6 +45,7 @@ def _launch(
     epsilon: float,
     sum_TE: torch.Tensor | None,
     normed_TE: torch.Tensor,
+    num_warps: int | None = None,
 ) -> None:
     num_rows, width = x_TE.shape
     assert x_TE.stride(1) == 1 and (delta_TE is None or delta_TE.stride(1) == 1), "rows lie in one piece"
@@ -56,12 +61,12 @@ def _launch(
         epsilon,
         WIDTH=width,
         PADDED_WIDTH=padded_width,
-        num_warps=num_warps(padded_width),
+        num_warps=num_warps or _num_warps(padded_width),
         **pdl_options(x_TE.device),
     )
 
 
-def num_warps(padded_width: int) -> int:
+def _num_warps(padded_width: int) -> int:
     """Eight elements a thread, one wide load of a 2-byte type, as long as a program may have the threads."""
     return min(max(padded_width // 256, 1), 32)
 

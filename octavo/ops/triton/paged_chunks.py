@@ -50,9 +50,9 @@ def choose_tile(head_dim: int, itemsize: int, *, is_short: bool, shared_memory: 
     if itemsize > 2:  # no tensor cores: exact products
         tile = ChunkTile(64, 32, 8, 2)
     elif is_short:
-        tile = ChunkTile(64, 64, 4, 2) if head_dim <= 128 else ChunkTile(64, 32, 4, 2)
+        tile = ChunkTile(64, 64, 4, 3) if head_dim <= 128 else ChunkTile(64, 32, 4, 2)
     else:
-        tile = ChunkTile(128, 64, 8, 3) if head_dim <= 128 else ChunkTile(128, 32, 8, 2)
+        tile = ChunkTile(128, 128, 8, 3) if head_dim <= 128 else ChunkTile(128, 32, 8, 2)
     while tile.shared_bytes(row_bytes) > shared_memory and (tile.stages > 1 or tile.keys > 16):
         if tile.stages > 1:
             tile = ChunkTile(tile.rows, tile.keys, tile.warps, tile.stages - 1)

@@ -42,7 +42,7 @@ FEWEST_ROWS = 16
 """Rows of the smallest matrix product."""
 
 
-@triton.jit(do_not_specialize=["num_splits"])
+@triton.jit(do_not_specialize=["num_splits", "split_tokens", "shared_splits", "shared_tile"])
 def _decode_kernel(  # noqa: PLR0913
     q,
     keys,
@@ -60,6 +60,9 @@ def _decode_kernel(  # noqa: PLR0913
     table_stride,
     out_stride,
     num_splits,
+    split_tokens,
+    shared_splits,
+    shared_tile,
     G: tl.constexpr,
     R: tl.constexpr,
     ROWS_PER_SEQ: tl.constexpr,
@@ -74,14 +77,12 @@ def _decode_kernel(  # noqa: PLR0913
     WINDOW: tl.constexpr,
     TILE: tl.constexpr,
     IS_SPLIT: tl.constexpr,
-    LEAST: tl.constexpr,
-    SHARED_SPLITS: tl.constexpr,
-    SHARED_TILE: tl.constexpr,
+    IS_SHARED: tl.constexpr,
     USE_PDL: tl.constexpr,
 ):
     """One program per KV head, sequence and split.
 
-    With SHARED_SPLITS, another kernel has left the states of the shared blocks' tokens in the slots before
+    Where IS_SHARED, another kernel has left the states of the shared blocks' tokens in the slots in front of
     this pair's own.
     """
     if USE_PDL:
@@ -96,14 +97,14 @@ def _decode_kernel(  # noqa: PLR0913
     num_seqs = tl.load(counts)
     start = 0
     num_shared_slots = 0
-    if SHARED_SPLITS > 0:
+    if IS_SHARED:
         start = tl.load(counts + 3) * BLOCK_SIZE
-        num_shared_slots = tl.cdiv(start, split_length(start, SHARED_SPLITS, SHARED_TILE, SHARED_TILE))
+        num_shared_slots = tl.cdiv(start, split_length(start, shared_splits, shared_tile, shared_tile))
     if WINDOW is not None:
         start = tl.maximum(end - WINDOW, 0)
     num_live = 1
     if IS_SPLIT:
-        tokens = split_length(end - start, num_splits, LEAST, TILE)
+        tokens = split_length(end - start, num_splits, split_tokens, TILE)
         num_live = tl.maximum(tl.cdiv(end - start, tokens), 1)
         start += split * tokens
         end = tl.minimum(start + tokens, end)
@@ -137,12 +138,12 @@ def _decode_kernel(  # noqa: PLR0913
     if sinks is not None:
         sinks += head * G
     pair = seq * tl.num_programs(0) + head
-    own_slot = pair.to(tl.int64) * (SHARED_SPLITS + num_splits) + SHARED_SPLITS
+    own_slot = pair.to(tl.int64) * (shared_splits + num_splits) + shared_splits
     first_slot = own_slot - num_shared_slots
     if num_live == 1:
-        if SHARED_SPLITS > 0:
+        if IS_SHARED:
             m_R, l_R, acc_RD = fold_states(
-                accs, stats, first_slot, num_shared_slots, m_R, l_R, acc_RD, 4, G, HEAD_DIM
+                accs, stats, first_slot, num_shared_slots, m_R, l_R, acc_RD, G, HEAD_DIM
             )
         write_out(out, sinks, m_R, l_R, acc_RD, G, HEAD_DIM)
     elif IS_SPLIT:
@@ -154,7 +155,7 @@ def _decode_kernel(  # noqa: PLR0913
             tl.store(counters + pair, 0)
             m_F, l_F, acc_FD = empty_states(ROWS_PER_SEQ, BLOCK_D)
             m_F, l_F, acc_FD = fold_states(
-                accs, stats, first_slot, num_shared_slots + num_live, m_F, l_F, acc_FD, 8, G, HEAD_DIM
+                accs, stats, first_slot, num_shared_slots + num_live, m_F, l_F, acc_FD, G, HEAD_DIM
             )
             write_out(out, sinks, m_F, l_F, acc_FD, G, HEAD_DIM)
 
@@ -211,13 +212,14 @@ def paged_decode(  # noqa: PLR0913
         table_RM.stride(0),
         out_THD.stride(0),
         num_splits,
+        split_tokens,
+        shared_splits,
+        shared_tile,
         R=max(FEWEST_ROWS, constants["ROWS_PER_SEQ"]),
         WINDOW=terms.window,
         TILE=tuning.tile,
         IS_SPLIT=num_splits > 1,
-        LEAST=split_tokens,
-        SHARED_SPLITS=shared_splits,
-        SHARED_TILE=shared_tile,
+        IS_SHARED=shared_splits > 0,
         **constants,
         num_warps=tuning.num_warps,
         num_stages=tuning.num_stages,

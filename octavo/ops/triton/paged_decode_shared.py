@@ -31,7 +31,7 @@ from octavo.ops.triton.paged_decode_workspace import (
 from octavo.ops.triton.pdl import pdl_options
 
 
-@triton.jit(do_not_specialize=["num_splits"])
+@triton.jit(do_not_specialize=["num_splits", "shared_splits"])
 def _shared_kernel(  # noqa: PLR0913
     q,
     keys,
@@ -44,6 +44,7 @@ def _shared_kernel(  # noqa: PLR0913
     q_stride,
     table_stride,
     num_splits,
+    shared_splits,
     SEQS: tl.constexpr,
     G: tl.constexpr,
     ROWS_PER_SEQ: tl.constexpr,
@@ -56,7 +57,6 @@ def _shared_kernel(  # noqa: PLR0913
     SCALE: tl.constexpr,
     SOFT_CAP: tl.constexpr,
     TILE: tl.constexpr,
-    SHARED_SPLITS: tl.constexpr,
     USE_PDL: tl.constexpr,
 ):
     """One program per KV head, SEQS sequences and split of the shared tokens, all of which every query sees.
@@ -73,7 +73,7 @@ def _shared_kernel(  # noqa: PLR0913
     num_tokens = tl.load(counts + 3) * BLOCK_SIZE
     # All sequences begin with the same blocks: the first one's table serves.
     row = tl.load(rows).to(tl.int64)
-    tokens = split_length(num_tokens, SHARED_SPLITS, TILE, TILE)
+    tokens = split_length(num_tokens, shared_splits, TILE, TILE)
     start = split * tokens
     if (first_seq >= num_seqs) | (start >= num_tokens):
         return
@@ -104,7 +104,7 @@ def _shared_kernel(  # noqa: PLR0913
         SOFT_CAP,
     )
     pair_R = (seq_R * tl.num_programs(0) + head).to(tl.int64)
-    slot_R = pair_R * (SHARED_SPLITS + num_splits) + SHARED_SPLITS - tl.cdiv(num_tokens, tokens) + split
+    slot_R = pair_R * (shared_splits + num_splits) + shared_splits - tl.cdiv(num_tokens, tokens) + split
     save_states(accs, stats, slot_R * G + g_R, is_real_R, m_R, l_R, acc_RD, HEAD_DIM)
 
 
@@ -129,9 +129,9 @@ def paged_decode_shared(  # noqa: PLR0913
 ) -> None:
     """`paged_decode` for sequences whose first counts[3] blocks are the same (0: none).
 
-    No sequence may be shorter than those blocks, and there must not be a window. The workspace must have
-    been allocated with_shared. tuning and tile_rows (queries of a tile) are for the shared part, own_tuning
-    is for the rest.
+    No sequence may be shorter than those blocks, counts[0] may not exceed num_seqs, and there must not be a
+    window. The workspace must have been allocated with_shared. tuning and tile_rows (queries of a tile) are
+    for the shared part, own_tuning is for the rest.
     """
     if terms.window is not None:
         raise EngineError("A window may hide shared blocks from some sequences: call paged_decode instead.")
@@ -158,9 +158,9 @@ def paged_decode_shared(  # noqa: PLR0913
         q_THD.stride(0),
         table_RM.stride(0),
         num_splits,
+        num_shared_splits,
         SEQS=seqs_per_tile,
         TILE=tuning.tile,
-        SHARED_SPLITS=num_shared_splits,
         **constants,
         num_warps=tuning.num_warps,
         num_stages=tuning.num_stages,

@@ -19,9 +19,9 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def split_length(num_tokens, num_splits, LEAST: tl.constexpr, TILE: tl.constexpr):
-    """Tokens of each split but the last: whole tiles, at least LEAST."""
-    return tl.maximum(tl.cdiv(tl.cdiv(num_tokens, num_splits), TILE) * TILE, LEAST)
+def split_length(num_tokens, num_splits, least, tile):
+    """Tokens of each split but the last: whole tiles, at least `least`."""
+    return tl.maximum(tl.cdiv(tl.cdiv(num_tokens, num_splits), tile) * tile, least)
 
 
 @triton.jit
@@ -98,24 +98,19 @@ def save_states(accs, stats, state_R, is_real_R, m_R, l_R, acc_RD, HEAD_DIM: tl.
 
 
 @triton.jit
-def fold_states(  # noqa: PLR0913
-    accs,
-    stats,
-    first_slot,
-    num_slots,
-    m_R,
-    l_R,
-    acc_RD,
-    P: tl.constexpr,
-    G: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
+def fold_states(
+    accs, stats, first_slot, num_slots, m_R, l_R, acc_RD, G: tl.constexpr, HEAD_DIM: tl.constexpr
 ):
     """Fold the saved states of `num_slots` slots into a state, always in the same order.
 
     Other programs of this launch may have saved them: read past this processor's own cache (.cg).
     """
-    r_R = tl.arange(0, acc_RD.shape[0])
-    d_D = tl.arange(0, acc_RD.shape[1])
+    R: tl.constexpr = acc_RD.shape[0]
+    BLOCK_D: tl.constexpr = acc_RD.shape[1]
+    # As many slots at a time as registers have room for: each round is a trip to memory.
+    P: tl.constexpr = 4096 // (R * BLOCK_D) if R * BLOCK_D <= 4096 else 1
+    r_R = tl.arange(0, R)
+    d_D = tl.arange(0, BLOCK_D)
     for first in range(0, num_slots, P):
         p_P = first + tl.arange(0, P)
         state_PR = (first_slot + p_P)[:, None] * G + r_R[None, :]

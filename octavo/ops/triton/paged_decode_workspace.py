@@ -40,7 +40,9 @@ def decode_tuning(head_bytes: int) -> Tuning:
 
 
 def shared_tuning(head_bytes: int) -> Tuning:
-    return Tuning(tile=max(16, 16384 // head_bytes), num_warps=4, num_stages=3)
+    """Tiles of 16 KB; half of that for wide heads, whose queries need the room on GPUs with 99 KB."""
+    tile_bytes = 16384 if head_bytes <= 256 else 8192
+    return Tuning(tile=max(16, tile_bytes // head_bytes), num_warps=4, num_stages=3)
 
 
 def decode_splits(num_seqs: int, num_kv_heads: int, num_sms: int) -> int:

@@ -22,6 +22,8 @@ CHUNK = 4096
 SCAN_WARPS = 4
 PICK_WARPS = 8
 """Where rows draw; for the largest logit alone one warp does."""
+PICK_REGISTERS = 128
+"""Of a thread, where rows have filters: so that two programs share a multiprocessor."""
 
 
 def choose_tokens(logits_SV: Tensor, draws: Draws | None) -> Tensor:
@@ -40,7 +42,7 @@ def choose_tokens(logits_SV: Tensor, draws: Draws | None) -> Tensor:
             maxima_SB = torch.empty(num_rows, num_chunks * CHUNK // BLOCK, device=device)
             candidates_SN = torch.empty(num_rows, CANDIDATE_BLOCKS, dtype=torch.int32, device=device)
     sizes = {"VOCAB": vocab_size, "CHUNK": CHUNK, "NUM_CHUNKS": num_chunks, "BLOCK": BLOCK}
-    options = pdl_options(device)
+    options: dict[str, int | bool] = dict(pdl_options(device))
     scan_kernel[(num_rows * num_chunks,)](
         logits_SV,
         logits_SV.stride(0),
@@ -53,6 +55,8 @@ def choose_tokens(logits_SV: Tensor, draws: Draws | None) -> Tensor:
         num_warps=SCAN_WARPS,
         **options,
     )
+    if maxima_SB is not None and torch.version.cuda is not None:
+        options["maxnreg"] = PICK_REGISTERS
     pick_kernel[(num_rows,)](
         logits_SV,
         logits_SV.stride(0),

@@ -50,7 +50,8 @@ _STAGES = tl.constexpr(3)
 """Tiles of a row on their way from memory at a time."""
 
 
-@triton.jit
+# Parts of larger tensors: their alignment varies with the number of rows, and one load does not need it.
+@triton.jit(do_not_specialize_on_alignment=["rows_ptr", "positions_ptr", "tokens_ptr", "codes_ptr"])
 def pick_kernel(  # noqa: PLR0913
     logits_ptr,
     logits_stride,
@@ -105,7 +106,7 @@ def pick_kernel(  # noqa: PLR0913
                     if token < 0:
                         threshold = _row_threshold(row_ptr, line_ptr, best, steep, norm, VOCAB, CHUNK)
             if token < 0:
-                token = _draw_from_row(
+                token = draw_from_row(
                     row_ptr, sums_ptr, threshold, best, steep, norm, uniform,
                     VOCAB, CHUNK, NUM_CHUNKS, PADDED_CHUNKS,
                 )  # fmt: skip
@@ -187,9 +188,9 @@ def _one():
 
 @triton.jit
 def _load_bits(row_ptr, index, best, steep, norm, VOCAB: tl.constexpr):
-    """Bits of probabilities, -1 past the vocabulary."""
+    """Bits of probabilities, 0 past the vocabulary."""
     x = tl.load(row_ptr + index, mask=index < VOCAB, other=-_INFINITY).to(tl.float32)
-    return tl.where(index < VOCAB, bits_of(probability(x, best, steep, norm)), -1)
+    return bits_of(probability(x, best, steep, norm))
 
 
 @triton.jit
@@ -203,7 +204,7 @@ def _row_threshold(row_ptr, line_ptr, best, steep, norm, VOCAB: tl.constexpr, TI
     threshold = _min_p_threshold(line_ptr, norm)
     top_k = tl.load(line_ptr + TOP_K)
     if top_k < NO_TOP_K:
-        found = _row_cut(row_ptr, threshold - 1, top_k, best, steep, norm, False, VOCAB, TILE)
+        found = row_cut(row_ptr, threshold - 1, top_k, best, steep, norm, False, VOCAB, TILE)
         threshold = tl.maximum(threshold, found)
     top_p = load_float(line_ptr + TOP_P)
     if top_p < 1.0:
@@ -212,13 +213,13 @@ def _row_threshold(row_ptr, line_ptr, best, steep, norm, VOCAB: tl.constexpr, TI
             bits = _load_bits(row_ptr, start + tl.arange(0, TILE), best, steep, norm, VOCAB)
             kept += _kept_weights(bits, threshold)
         limit = limit_of(top_p, tl.where(_is_whole(line_ptr), _one(), tl.sum(kept, 0)))
-        found = _row_cut(row_ptr, threshold - 1, limit, best, steep, norm, True, VOCAB, TILE)
+        found = row_cut(row_ptr, threshold - 1, limit, best, steep, norm, True, VOCAB, TILE)
         threshold = tl.maximum(threshold, found)
     return threshold
 
 
 @triton.jit
-def _row_cut(
+def row_cut(
     row_ptr,
     low,
     limit,
@@ -253,7 +254,7 @@ def _row_cut(
 
 
 @triton.jit
-def _draw_from_row(  # noqa: PLR0913
+def draw_from_row(  # noqa: PLR0913
     row_ptr,
     masses_ptr,  # int64 [NUM_CHUNKS]: room
     threshold,

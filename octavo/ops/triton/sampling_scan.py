@@ -44,7 +44,7 @@ def packed_index(packed):
     return (packed & _LAST_INDEX).to(tl.int32) ^ _LAST_INDEX
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows_ptr"])
 def scan_kernel(  # noqa: PLR0913
     logits_ptr,
     logits_stride,

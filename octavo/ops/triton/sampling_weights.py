@@ -58,7 +58,8 @@ def probability(x, best, steep, norm):
 @triton.jit
 def norm_of(sums, best, chunk_best, steep):
     """From each chunk's sum of exponentials, in weights, taken against the chunk's own largest logit."""
-    return 1.0 / (tl.sum(sums.to(tl.float32) * tl.exp2((chunk_best - best) * steep), 0) * _UNIT)
+    total = tl.sum((sums.to(tl.float32) * tl.exp2((chunk_best - best) * steep)).to(tl.int64), 0)
+    return 1.0 / (total.to(tl.float32) * _UNIT)
 
 
 @triton.jit

@@ -29,7 +29,7 @@ from octavo.server.openai.usage import UsageCount
 from octavo.server.render.chat import echoed_text, render_chat
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
-from octavo.server.stream import ChunkFrames, event_stream, frame
+from octavo.server.stream import ChunkFrames, EventStream, frame
 from octavo.server.submit import Submission
 
 ROLE = "assistant"
@@ -43,7 +43,7 @@ async def create_chat_completion(serving: Serving, request: Request) -> Response
     submission = Submission(serving, rendered, reply_id)
     writer = ChatWriter(serving, body, reply_id, model)
     if body.wants_stream:
-        return await while_connected(request.receive, event_stream(writer.frames(submission)))
+        return EventStream(writer.frames(submission))
     (output,) = await while_connected(request.receive, submission.results())
     return json_reply(writer.reply(output))
 

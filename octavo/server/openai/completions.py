@@ -26,7 +26,7 @@ from octavo.server.render.completion import drops_answer, render_completion
 from octavo.server.render.rendered import Rendered
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
-from octavo.server.stream import ChunkFrames, event_stream, frame
+from octavo.server.stream import ChunkFrames, EventStream, frame
 from octavo.server.submit import Submission
 
 
@@ -40,7 +40,7 @@ async def create_completion(serving: Serving, request: Request) -> Response:
         id=reply_id, created=int(time.time()), model=model, choices=[], system_fingerprint=serving.fingerprint
     ))  # fmt: skip
     if body.wants_stream:
-        return await while_connected(request.receive, event_stream(writer.frames(submission)))
+        return EventStream(writer.frames(submission))
     return json_reply(writer.reply(await while_connected(request.receive, submission.results())))
 
 

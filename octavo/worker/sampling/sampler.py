@@ -102,6 +102,18 @@ class Sampler:
             logprob_places=places,
         )
 
+    def warm_up(self, dtype: torch.dtype, token_rows: TokenTable) -> None:
+        """Let kernels be compiled now, for logits of this type, not in the first step that needs them.
+
+        Uses row 0, which nobody may have taken yet.
+        """
+        for params in (SamplingParams(temperature=0.0), SamplingParams(), SamplingParams(top_p=0.5)):
+            self.add_row(0, params, 0, [], [0], 1)
+            for logits_dtype in {dtype, torch.float32}:  # penalties and masks work on float32
+                logits_SV = torch.zeros(1, self._vocab_size, dtype=logits_dtype, device=self._device)
+                self.sample(logits_SV, [0], token_rows)
+        self.remove_row(0)
+
     def _is_changed(self, rows: list[int]) -> bool:
         """Whether any row chooses from other logits than the model's."""
         return (
