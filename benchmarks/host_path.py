@@ -26,6 +26,7 @@ import psutil
 from null_engine import MAX_LEN, VOCAB_SIZE, NullExecutor, make_config, make_core, make_tokenizer
 from stream_client import Answer, LoadPlan, drive, mixed_requests
 
+from octavo.engine.heap import quiet_heap
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.prepare import RequestPreparer, repeatable_keys
 from octavo.messages.params import RequestOutputKind, SamplingParams
@@ -104,17 +105,20 @@ def _offline(running: int, depth: int, steps: int, *, detokenize: bool | None) -
         deltas = core.step()
         if detokenize is not None:
             for state in processor.process(deltas)[0]:
-                state.take_output()
+                if state.has_output:
+                    state.take_output()
 
-    for _ in range(WARM_STEPS):
-        step()
     gc.collect()
-    wall_us, began = [], time.process_time()
-    for _ in range(steps):
-        start = time.perf_counter()
-        step()
-        wall_us.append((time.perf_counter() - start) * 1e6)
-    cpu_us = (time.process_time() - began) / steps * 1e6
+    wall_us = []
+    with quiet_heap():
+        for _ in range(WARM_STEPS):
+            step()
+        began = time.process_time()
+        for _ in range(steps):
+            start = time.perf_counter()
+            step()
+            wall_us.append((time.perf_counter() - start) * 1e6)
+        cpu_us = (time.process_time() - began) / steps * 1e6
     return {
         "running": running,
         "depth": depth,
@@ -135,7 +139,14 @@ def _tokenizer(made: list[Any] = []) -> Any:  # noqa: B006  (made once)
 def server_part(arguments: argparse.Namespace) -> Iterator[Row]:
     """A server process and its core process under streams; the client counts what arrives."""
     port = _free_port()
-    command = [sys.executable, str(HERE / "null_engine.py"), "server", str(port), "--step-ms", str(arguments.step_ms)]
+    command = [
+        sys.executable,
+        str(HERE / "null_engine.py"),
+        "server",
+        str(port),
+        "--step-ms",
+        str(arguments.step_ms),
+    ]
     command += ["--depth", str(max(arguments.depth)), *(["--profile"] if arguments.profile else [])]
     server = subprocess.Popen(command)
     try:

@@ -1,7 +1,7 @@
 """An engine whose device answers at once: what is left is the host path. Used by `host_path.py` only.
 
-    python benchmarks/null_engine.py server PORT [--step-ms MS] [--depth N] [--profile]   # a real server process
-    python benchmarks/null_engine.py core ... ADDRESS                                     # its core process
+python benchmarks/null_engine.py server PORT [--step-ms MS] [--depth N] [--profile]   # a real server process
+python benchmarks/null_engine.py core ... ADDRESS                                     # its core process
 """
 
 from __future__ import annotations
@@ -107,7 +107,11 @@ def make_config(max_num_seqs: int, max_tokens: int = 8192) -> EngineConfig:
         }
     )
     facts = CheckpointFacts(
-        name="null", architecture="Null", model_max_len=MAX_LEN, vocab_size=VOCAB_SIZE, stored_dtype="bfloat16"
+        name="null",
+        architecture="Null",
+        model_max_len=MAX_LEN,
+        vocab_size=VOCAB_SIZE,
+        stored_dtype="bfloat16",
     )
     return resolve(wishes, facts, local_device()).config
 

@@ -73,9 +73,12 @@ def drive(plan: LoadPlan) -> tuple[list[Answer], float]:
     return answers, seconds
 
 
-def _run_process(plan: LoadPlan, number: int, queue: multiprocessing.Queue, go: multiprocessing.Event) -> None:
+def _run_process(
+    plan: LoadPlan, number: int, queue: multiprocessing.Queue, go: multiprocessing.Event
+) -> None:
     bodies = [
-        (_request(plan.model, prompt, count), count) for prompt, count in plan.requests[number :: plan.num_processes]
+        (_request(plan.model, prompt, count), count)
+        for prompt, count in plan.requests[number :: plan.num_processes]
     ]
     queue.put("ready")
     go.wait()

@@ -12,7 +12,6 @@ T tokens, H query heads, K KV heads, D head width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -55,29 +54,22 @@ def can_dense_prefill(
 
 
 def dense_prefill(
-    q_THD: torch.Tensor,
-    k_TKD: torch.Tensor,
-    v_TKD: torch.Tensor,
-    out_THD: torch.Tensor,
-    spans: Sequence[tuple[int, int]],
-    scale: float,
-) -> None:
-    """Write causal attention within each span of tokens to its rows of `out_THD`; others stay as they are.
+    q_THD: torch.Tensor, k_TKD: torch.Tensor, v_TKD: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Causal attention [T, H, D] of a sequence computed from its first token on.
 
-    A span is a sequence computed from its first token on. Tensors may be slices of larger ones, with every
-    head in one piece.
+    Tensors may be slices of larger ones, with every head in one piece.
     """
     with _fastest_first():
-        for start, end in spans:
-            out_1HTD = scaled_dot_product_attention(
-                _whole_buckets(q_THD[start:end]),
-                _whole_buckets(k_TKD[start:end]),
-                _whole_buckets(v_TKD[start:end]),
-                is_causal=True,
-                scale=scale,
-                enable_gqa=q_THD.shape[1] != k_TKD.shape[1],
-            )
-            out_THD[start:end] = out_1HTD[0, :, : end - start].transpose(0, 1)
+        out_1HTD = scaled_dot_product_attention(
+            _whole_buckets(q_THD),
+            _whole_buckets(k_TKD),
+            _whole_buckets(v_TKD),
+            is_causal=True,
+            scale=scale,
+            enable_gqa=q_THD.shape[1] != k_TKD.shape[1],
+        )
+    return out_1HTD[0, :, : len(q_THD)].transpose(0, 1)
 
 
 def _whole_buckets(x_THD: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,11 @@ class ModelConfig:
     deterministic: bool = option(
         False, "On a GPU: a request's numbers do not depend, in any bit, on what else runs. Costs speed."
     )
+    graph_capture: str = option(
+        "start",
+        "On a GPU: capture graphs before serving, or while the first steps are served.",
+        choices=("start", "serving"),
+    )
     enforce_eager: bool = option(False, "On a GPU: capture no graphs. Starts faster, serves slower.")
     max_model_len: int | None = option(None, "Most tokens of one request, prompt and output together.")
     load_format: str = option(

@@ -18,6 +18,8 @@ from octavo.engine.heap import settle_heap
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import FromCore, ToCore
 
+READABLE = int(zmq.POLLIN)
+
 StartsCore = Callable[[StartCore], tuple[EngineCore, CoreReady]]
 
 
@@ -33,11 +35,10 @@ class SocketChannel:
         messages: list[ToCore] = []
         if wait:
             messages.append(self._decoder.decode(self._socket.recv()))
-        while True:
-            try:
-                messages.append(self._decoder.decode(self._socket.recv(zmq.NOBLOCK)))
-            except zmq.Again:
-                return messages
+        # Asked between all steps: an exception for every "nothing there" would cost more than the asking.
+        while self._socket.getsockopt(zmq.EVENTS) & READABLE:  # type: ignore[operator]
+            messages.append(self._decoder.decode(self._socket.recv()))
+        return messages
 
     def send(self, message: FromCore) -> None:
         self._socket.send(self._encoder.encode(message))

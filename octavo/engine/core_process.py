@@ -27,6 +27,7 @@ GRACE_S = 5.0
 """What a core gets to free its memory before it is killed."""
 
 LAST_WORDS_S = 0.5
+READABLE = int(zmq.POLLIN)
 
 
 class ProcessCore:
@@ -94,9 +95,8 @@ class ProcessCore:
 
     def _further_frames(self) -> Iterator[bytes]:
         """What else has arrived: a server that is behind takes it in at once and sends it on as one."""
-        with contextlib.suppress(zmq.Again):
-            while True:
-                yield self._raw.recv(zmq.NOBLOCK)
+        while self._raw.getsockopt(zmq.EVENTS) & READABLE:  # type: ignore[operator]
+            yield self._raw.recv()
 
     async def _first_frame(self) -> bytes:
         assert self._exit is not None, "started"

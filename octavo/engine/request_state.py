@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from octavo.engine.outputs import LogprobsOnePosition, RequestMetrics, RequestOutput
+from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestMetrics, RequestOutput
 from octavo.engine.sample import Sample, logprobs_at
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.request import EngineRequest
@@ -98,16 +98,25 @@ class RequestState:
             rest = [logprobs_at(self.tokenizer, position) for position in delta.prompt_logprobs]
             self.prompt_logprobs = [None, *rest]
 
+    def _hand_out(self, wants_delta: bool) -> list[CompletionOutput]:
+        """Of every sample with news; or, once one has any, of all."""
+        samples = self.samples
+        if len(samples) == 1:  # Nearly always.
+            return [samples[0].hand_out(wants_delta)] if samples[0].has_news else []
+        changed = [sample for sample in samples if sample.has_news]
+        if changed and not wants_delta:
+            changed = samples
+        return [sample.hand_out(wants_delta) for sample in changed]
+
     def take_output(self) -> RequestOutput | None:
         """What the caller is owed now, or None: nothing new, or the kind wants only the end."""
         is_finished = not self._num_open
         if self._kind is RequestOutputKind.FINAL_ONLY and not is_finished:
             return None
-        changed = [sample for sample in self.samples if sample.has_news]
-        if not changed:
-            return None
         wants_delta = self._kind is RequestOutputKind.DELTA
-        outputs = [sample.hand_out(wants_delta) for sample in (changed if wants_delta else self.samples)]
+        outputs = self._hand_out(wants_delta)
+        if not outputs:
+            return None
         prompt_logprobs = self.prompt_logprobs
         if wants_delta and prompt_logprobs is not None:
             prompt_logprobs = None if self._gave_prompt_logprobs else prompt_logprobs

@@ -78,7 +78,8 @@ class Sample:
     @property
     def has_news(self) -> bool:
         """Something happened since the last hand-out."""
-        return len(self.token_ids) > self._num_handed or (self.is_finished and not self._was_finished)
+        is_over = self.finish_reason is not None
+        return len(self.token_ids) > self._num_handed or (is_over and not self._was_finished)
 
     def add(self, delta: RequestDelta) -> bool:
         """Take what the core reported. Returns True if a stop string ended the sample before the core did."""
@@ -105,7 +106,7 @@ class Sample:
             token_ids = token_ids.copy()
             logprobs = None if logprobs is None else logprobs.copy()
         self._num_handed = len(self.token_ids)
-        self._was_finished = self.is_finished
+        self._was_finished = self.finish_reason is not None
         return CompletionOutput(
             index=self.index,
             text=text,

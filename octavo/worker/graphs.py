@@ -29,11 +29,12 @@ class _Kind(NamedTuple):
     has_chunks: bool
     shares_prefix: bool
     sizes: list[int]
-    graphs: list[torch.cuda.CUDAGraph]
+    graphs: dict[int, torch.cuda.CUDAGraph]
+    """By size, as far as they are captured."""
 
 
 class StepGraphs:
-    """Captured once, after the KV cache is there."""
+    """Captured once, after the KV cache is there: all at start, or one after each of the first steps."""
 
     def __init__(
         self,
@@ -48,22 +49,50 @@ class StepGraphs:
         self._forward = forward
         self._max_seqs = max_seqs
         self._pool = torch.cuda.graph_pool_handle()
-        self._singles = _Kind(False, False, single_sizes(max_seqs), [])
-        self._shared = _Kind(False, True, shared_sizes(max_seqs), [])
-        self._mixed = _Kind(True, False, mixed_sizes(max_tokens), [])
+        self._singles = _Kind(False, False, single_sizes(max_seqs), {})
+        self._shared = _Kind(False, True, shared_sizes(max_seqs), {})
+        self._mixed = _Kind(True, False, mixed_sizes(max_tokens), {})
         largest = max(graph_sizes(max_seqs, max_tokens))
         self._hidden_TE = torch.empty(largest, width, dtype=dtype, device=device)
         """Where every graph leaves its result."""
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        # Largest last: they are taken from the end, so that the smaller ones fit into the pool.
+        kinds = (self._singles, self._shared, self._mixed)
+        self._missing = [(kind, size) for kind in kinds for size in kind.sizes]
+
+    def __len__(self) -> int:
+        """How many are captured."""
+        return sum(len(kind.graphs) for kind in (self._singles, self._shared, self._mixed))
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._missing
+
+    def capture_all(self) -> None:
+        """Capture all sizes now."""
+        for _ in tqdm(range(len(self._missing)), desc="Capturing graphs", disable=None, leave=False):
+            self.capture_next()
 
     @torch.inference_mode()
-    def capture(self) -> int:
-        """Capture all sizes, largest first, so that the smaller ones fit into the pool; how many there are."""
-        kinds = (self._mixed, self._shared, self._singles)
-        plan = [(kind, size) for kind in kinds for size in reversed(kind.sizes)]
-        for kind, size in tqdm(plan, desc="Capturing graphs", disable=None, leave=False):
-            kind.graphs.insert(0, self._capture(self._bounds(kind, size)))
-        torch.cuda.synchronize()
-        return len(plan)
+    def capture_next(self) -> None:
+        """Capture one more size, if any is missing. Steps may run in between.
+
+        Its operations must have run before (see warm_up.py): nothing may be compiled while it is recorded.
+        """
+        if not self._missing:
+            return
+        kind, size = self._missing.pop()
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+            try:
+                hidden_TE = self._forward.run_bounded(self._bounds(kind, size), None)
+                self._hidden_TE[:size].copy_(hidden_TE)
+            finally:
+                graph.capture_end()
+        torch.cuda.current_stream().wait_stream(self._stream)
+        kind.graphs[size] = graph
 
     def run(self, batch: StepBatch) -> torch.Tensor | None:
         """Hidden states [T, E] of a step whose numbers are loaded, or None if no graph holds it."""
@@ -74,21 +103,13 @@ class StepGraphs:
         else:
             kind = self._shared if batch.num_shared_blocks else self._singles
         place = bisect_left(kind.sizes, batch.total_tokens)
-        if place == len(kind.sizes):
+        graph = kind.graphs.get(kind.sizes[place]) if place < len(kind.sizes) else None
+        if graph is None:
             return None
-        kind.graphs[place].replay()
+        graph.replay()
         return self._hidden_TE[: batch.total_tokens]
 
     def _bounds(self, kind: _Kind, size: int) -> StepBounds:
         num_seqs = min(size, self._max_seqs)
         num_singles = min(num_seqs, size - 2) if kind.has_chunks else num_seqs
         return StepBounds(size, num_seqs, num_singles, kind.shares_prefix)
-
-    def _capture(self, bounds: StepBounds) -> torch.cuda.CUDAGraph:
-        # Once outside: kernels are compiled and libraries set up before anything is recorded.
-        self._forward.run_bounded(bounds, None)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            hidden_TE = self._forward.run_bounded(bounds, None)
-            self._hidden_TE[: bounds.num_tokens].copy_(hidden_TE)
-        return graph

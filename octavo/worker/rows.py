@@ -69,6 +69,12 @@ class TokenRows:
         self._append_tokens(self.memory_RW, rows_R, columns_R, token_ids_R)
         self.num_known[rows] += 1
 
+    def warm_up(self) -> None:
+        """Call the device's operations once without an effect."""
+        zeros = torch.zeros(4, dtype=torch.int32, device=self.device)
+        self._write_segments(self.memory_RW, zeros, zeros.view(1, 4), 1)
+        self._append_tokens(self.memory_RW, zeros[:1] - 1, zeros[:1], zeros[:1])
+
     def _fill(self, new: NewRow, changes: _Changes) -> None:
         row = new.row
         assert 0 <= new.num_computed_tokens < len(new.token_ids), "a row enters with something to compute"

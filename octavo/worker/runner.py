@@ -77,9 +77,13 @@ class ModelRunner:
         sampled = self._sample(batch, hidden_TE)
         for extra in self.extras:
             extra.after_sample(batch, sampled, result)
-        return PendingStep(
+        pending = PendingStep(
             step=step.step, batch=batch, sampled=sampled, result=result, done=self._mark_done()
         )
+        if self._graphs is not None and not self._graphs.is_complete:
+            # The device is busy with this step meanwhile.
+            self._graphs.capture_next()
+        return pending
 
     def finish(self, pending: PendingStep) -> StepOutput:
         """What a submitted step brought. Steps are finished in the order they were submitted."""
@@ -144,6 +148,6 @@ class ModelRunner:
     def _mark_done(self) -> torch.cuda.Event | None:
         if self.rows.device.type != "cuda":
             return None
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()
         return done

@@ -16,7 +16,7 @@ from octavo.worker.graph_sizes import SHARING_SEQS
 from octavo.worker.rows import TokenRows
 
 SHARING_TOKENS = 256
-"""From so many common tokens (and SHARING_SEQS sequences) on attention reads the common part once for all."""
+"""From so many common tokens (and SHARING_SEQS sequences) on attention reads them once for all."""
 
 IntArray = npt.NDArray[np.int32]
 
@@ -52,7 +52,7 @@ class StepBatch:
 
 
 def order_step(rows: TokenRows, step: SchedulerOutput, long_prompt: int | None) -> StepBatch:
-    """The step, whose changes `rows` has taken in. Whole prompts of at least `long_prompt` tokens come last."""
+    """The step, whose changes `rows` has taken in. Whole prompts of `long_prompt` or more tokens come last."""
     row_S = np.array(step.rows, dtype=np.int32)
     count_S = np.array(step.num_tokens, dtype=np.int32)
     first_S = rows.num_computed[row_S]

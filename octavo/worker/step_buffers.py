@@ -40,7 +40,7 @@ class StepBuffers:
         self._device = rows.device
         sizes = [NUM_COUNTS, max_seqs, max_seqs + 1, *[max_seqs] * 5]
         self._ints = torch.zeros(sum(sizes), dtype=torch.int32, device=self._device)
-        parts = self._ints.split(sizes)
+        parts = torch.split(self._ints, sizes)
         self.counts, self.rows_S, self.starts_S1, self.firsts_S, self.lengths_S = parts[:5]
         self.sample_rows_R, self.sample_columns_R, self.sample_tokens_R = parts[5:]
         """Whose token goes where in row memory, and which of the step's tokens it follows."""

@@ -21,7 +21,7 @@ def upload(values: Values, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor of these values on the device, for what is enqueued after it."""
     if device.type != "cuda":
         return torch.tensor(values, dtype=dtype, device=device)
-    return torch.tensor(values, dtype=dtype, pin_memory=True).to(device, non_blocking=True)
+    return torch.tensor(values, dtype=dtype).pin_memory().to(device, non_blocking=True)
 
 
 class Download:

@@ -37,6 +37,7 @@ from octavo.worker.rows import TokenRows
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBuffers
+from octavo.worker.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -123,13 +124,16 @@ class Worker:
         )
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
         forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
+        sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
+        if place.device.type == "cuda":
+            warm_up(model, forward, sampler, rows, dtype=place.dtype, max_tokens=self._max_tokens)
         self._runner = ModelRunner(
             model=model,
             rows=rows,
             buffers=buffers,
             forward=forward,
-            graphs=self._capture(model, forward),
-            sampler=Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device),
+            graphs=self._make_graphs(model, forward),
+            sampler=sampler,
             extras=[PromptLogprobs(rows, model.logits)],
         )
 
@@ -163,11 +167,10 @@ class Worker:
             dtype_bytes=self._placement.dtype.itemsize,
         )
 
-    def _capture(self, model: CausalLM, forward: Forward) -> StepGraphs | None:
+    def _make_graphs(self, model: CausalLM, forward: Forward) -> StepGraphs | None:
         if not self._captures_graphs:
             return None
         place = self._placement
-        began = time.monotonic()
         graphs = StepGraphs(
             forward,
             max_seqs=self._max_seqs,
@@ -176,13 +179,13 @@ class Worker:
             dtype=place.dtype,
             device=place.device,
         )
-        free_before, _ = torch.cuda.mem_get_info(place.device)
-        count = graphs.capture()
-        free_after, _ = torch.cuda.mem_get_info(place.device)
-        logger.info(
-            "Captured %d graphs in %.1f s; they take %.2f GiB.",
-            count,
-            time.monotonic() - began,
-            (free_before - free_after) / 2**30,
-        )
+        if self._config.graph_capture == "start":
+            began, (free_before, _) = time.monotonic(), torch.cuda.mem_get_info(place.device)
+            graphs.capture_all()
+            torch.cuda.synchronize(place.device)
+            taken = free_before - torch.cuda.mem_get_info(place.device)[0]
+            seconds = time.monotonic() - began
+            logger.info(
+                "Captured %d graphs in %.1f s; they take %.2f GiB.", len(graphs), seconds, taken / 2**30
+            )
         return graphs

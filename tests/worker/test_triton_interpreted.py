@@ -27,7 +27,9 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     mend_interpreter()
 
     def provider(op: Op[..., Any], device: torch.device) -> Any:
-        return op.providers.load("cuda") if "cuda" in op.providers and op.name != "choose_tokens" else op.plain
+        return (
+            op.providers.load("cuda") if "cuda" in op.providers and op.name != "choose_tokens" else op.plain
+        )
 
     def product_on(placement: Placement) -> product.Product:
         kind = product.InvariantProduct if placement.deterministic else product.StreamingProduct

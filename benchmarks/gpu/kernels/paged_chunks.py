@@ -132,9 +132,10 @@ class Step:
 
     def dense(self) -> None:
         heads = (self.shape.num_heads, self.shape.num_kv_heads, self.shape.num_kv_heads)
-        starts = range(0, len(self.fused), self.case.queries)
-        spans = [(start, start + self.case.queries) for start in starts]
-        dense_prefill(*self.fused.split(heads, dim=1), self.out_THD, spans, self.terms.scale)
+        for start in range(0, len(self.fused), self.case.queries):
+            prompt = slice(start, start + self.case.queries)
+            q_THD, k_TKD, v_TKD = self.fused[prompt].split(heads, dim=1)
+            self.out_THD[prompt] = dense_prefill(q_THD, k_TKD, v_TKD, self.terms.scale)
 
     def varlen(self) -> Callable[[], object]:
         """torch's varlen attention over keys and values laid out one sequence after the other (no paging)."""

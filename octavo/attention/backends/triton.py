@@ -100,6 +100,9 @@ class TritonPlan:
 
     def run(self, layer: AttentionLayer, qkv_TO: torch.Tensor, pages: Pages) -> torch.Tensor:
         q_THD, k_TKD, v_TKD = self.backend.heads.prepare(layer, qkv_TO, self.view, pages)
+        if self.long_prompts == [(0, self.view.num_tokens)]:
+            # Nothing else in this step: the result needs no copying.
+            return dense_prefill(q_THD, k_TKD, v_TKD, layer.terms.scale).flatten(1)
         out_THD = torch.empty(q_THD.shape, dtype=q_THD.dtype, device=q_THD.device)
         if self.backend.deterministic:
             self._run_chunks(layer, q_THD, pages, out_THD)
@@ -108,8 +111,9 @@ class TritonPlan:
             self._run_singles(layer, q_THD, pages, out_THD)
         if self.has_chunks:
             self._run_chunks(layer, q_THD, pages, out_THD)
-        if self.long_prompts:
-            dense_prefill(q_THD, k_TKD, v_TKD, out_THD, self.long_prompts, layer.terms.scale)
+        for start, end in self.long_prompts:
+            part = slice(start, end)
+            out_THD[part] = dense_prefill(q_THD[part], k_TKD[part], v_TKD[part], layer.terms.scale)
         return out_THD.flatten(1)
 
     def _run_singles(

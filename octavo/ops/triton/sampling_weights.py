@@ -102,10 +102,10 @@ def cut(bits, weights, limit):
 
     -1 if everything together does. Entries whose bits are -1 do not count.
     """
-    low = tl.full((), -2, tl.int32)  # never small enough to weigh less
+    low = tl.full((), -1, tl.int32)  # too small, until `high` comes down to it
     high = tl.full((), _BITS_OF_ONE, tl.int32)  # nothing is above
     for _ in range(_HALVINGS):
-        middle = tl.maximum((low + high) >> 1, -1)
+        middle = (low + high) >> 1
         is_kept = tl.sum(tl.where(bits > middle, weights, 0), 0) < limit
         low = tl.where(is_kept, low, middle)
         high = tl.where(is_kept, middle, high)

@@ -1,0 +1,66 @@
+"""Warm-up: every kernel that steps will need is compiled before the first one, several at a time.
+
+A kernel is compiled when it is first called with arguments of a kind (once per machine: compilers keep
+what they made on disk). Calls run side by side in threads, as compilers spend most of their time outside
+Python; what they compute is thrown away. No sequence is in the buffers, so nothing is written to the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import torch
+
+from octavo.models.contract import CausalLM
+from octavo.worker.forward import Forward
+from octavo.worker.graph_sizes import SHARING_SEQS, mixed_sizes
+from octavo.worker.rows import TokenRows
+from octavo.worker.sampling.sampler import Sampler
+from octavo.worker.step_buffers import StepBounds
+
+THREADS = 12
+FEW_TOKENS = (1, 2, 4, 8)
+"""Matrix-vector kernels differ by the number of tokens; the last is a matrix product already."""
+
+
+def warm_up(
+    model: CausalLM,
+    forward: Forward,
+    sampler: Sampler,
+    rows: TokenRows,
+    *,
+    dtype: torch.dtype,
+    max_tokens: int,
+) -> None:
+    """Run one step of each kind that has kernels of its own."""
+    max_seqs = len(rows.num_known)
+    calls: list[Callable[[], object]] = [partial(sampler.warm_up, dtype, rows), rows.warm_up]
+    hidden_TE = torch.zeros(FEW_TOKENS[-1], model.hidden_size, dtype=dtype, device=rows.device)
+    calls += [partial(model.logits, hidden_TE[:size]) for size in FEW_TOKENS]
+    calls += [partial(forward.run_bounded, bounds, None) for bounds in _bounds(max_seqs, max_tokens)]
+    device = rows.device
+    stream = torch.cuda.current_stream(device)
+
+    @torch.inference_mode()
+    def run(call: Callable[[], object]) -> None:
+        with torch.cuda.device(device), torch.cuda.stream(stream):
+            call()
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(run, calls))
+    torch.cuda.synchronize(device)
+
+
+def _bounds(max_seqs: int, max_tokens: int) -> list[StepBounds]:
+    """Attention is split for few sequences and not for many; chunks are short or long."""
+    singles = [size for size in (*FEW_TOKENS, 64) if size < max_seqs] + [max_seqs]
+    shared = [size for size in (SHARING_SEQS, max_seqs) if size >= SHARING_SEQS]
+    mixed = mixed_sizes(max_tokens)
+    return [
+        *(StepBounds(size, size, size, False) for size in singles),
+        *(StepBounds(size, size, size, True) for size in shared),
+        *(StepBounds(size, min(size, max_seqs), 1, False) for size in mixed[:1] + mixed[-1:]),
+        StepBounds(max_tokens, 1, 0, False),
+    ]
