@@ -52,7 +52,7 @@ class StepBatch:
 
 
 def order_step(rows: TokenRows, step: SchedulerOutput, long_prompt: int | None) -> StepBatch:
-    """The step, whose changes `rows` has taken in. Whole prompts of `long_prompt` or more tokens come last."""
+    """The step, whose changes `rows` has taken in. Whole prompts from `long_prompt` tokens on come last."""
     row_S = np.array(step.rows, dtype=np.int32)
     count_S = np.array(step.num_tokens, dtype=np.int32)
     first_S = rows.num_computed[row_S]

@@ -15,6 +15,7 @@ from octavo.engine.core_start import core_on
 from octavo.engine.core_thread import ThreadCore
 from octavo.engine.load import Loaded
 from octavo.executor.fake import FakeExecutor
+from octavo.tokens.no_tokenizer import NoTokenizer
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
 from tests.tiny import VOCAB_SIZE, save_tokenizer
@@ -35,6 +36,7 @@ def make_engine(tokenizer: Tokenizer) -> MakesEngine:
     """make_engine(executor=None, **options): a started AsyncLLM. The test shuts it down."""
 
     async def make(executor: FakeExecutor | None = None, **options: Any) -> AsyncLLM:
+        known = NoTokenizer(VOCAB_SIZE) if options.get("skip_tokenizer_init") else tokenizer
         wishes = EngineConfig.from_options({"max_model_len": 512, "num_blocks": 257, **options})
         facts = CheckpointFacts(
             name="fake", architecture="Fake", model_max_len=512, vocab_size=VOCAB_SIZE, stored_dtype="float32"
@@ -45,7 +47,7 @@ def make_engine(tokenizer: Tokenizer) -> MakesEngine:
             reasons=resolved.reasons,
             path=Path("fake"),
             checkpoint_name="fake",
-            tokenizer=tokenizer,
+            tokenizer=known,
             eos_token_ids=[258],
             default_sampling={},
         )

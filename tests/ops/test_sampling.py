@@ -7,9 +7,13 @@ import random
 import pytest
 import torch
 
+pytest.importorskip("triton")
+
 from octavo.ops.sampling.choose import choose_plain, choose_tokens
 from octavo.ops.sampling.settings import FILTERED, GREEDY, NO_TOP_K, UNFILTERED, Draws, settings_line
 from octavo.ops.triton import sampling
+
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs natively there")
 
 
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A real server on a free loopback port, in a thread."""
+"""A real server on a free loopback port, in a thread. As in production the application is behind the gate."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import uvicorn
 from server_fakes import FakeEngine
 
 from octavo.server.app import create_app
+from octavo.server.gate import Gate
 
 
 class LiveServer:
@@ -19,12 +20,13 @@ class LiveServer:
 
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
-        app = create_app(engine, engine.config.server, engine.config.observe)
+        gate = Gate()
+        gate.open(create_app(engine, engine.config.server, engine.config.observe))
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            app, http="h11", loop="asyncio", log_config=None, lifespan="off", timeout_graceful_shutdown=1
+            gate, http="h11", loop="asyncio", log_config=None, lifespan="off", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
