@@ -76,7 +76,7 @@ def _offline(running: int, depth: int, steps: int, *, detokenize: bool | None) -
     """Time `steps` decode steps of `running` requests; detokenize None leaves outputs out."""
     executor = NullExecutor()
     core, ready = make_core(make_config(running, max(8192, running * NUM_PROMPT)), executor, depth)
-    tokenizer = _tokenizer()
+    tokenizer = make_tokenizer()
     processor = OutputProcessor(tokenizer)
     preparer = RequestPreparer(
         tokenizer=tokenizer,
@@ -130,12 +130,6 @@ def _offline(running: int, depth: int, steps: int, *, detokenize: bool | None) -
     }
 
 
-def _tokenizer(made: list[Any] = []) -> Any:  # noqa: B006  (made once)
-    if not made:
-        made.append(make_tokenizer())
-    return made[0]
-
-
 def server_part(arguments: argparse.Namespace) -> Iterator[Row]:
     """A server process and its core process under streams; the client counts what arrives."""
     port = _free_port()
@@ -156,7 +150,9 @@ def server_part(arguments: argparse.Namespace) -> Iterator[Row]:
         for repetition in range(2):
             requests = mixed_requests(arguments.requests, VOCAB_SIZE, seed=repetition)
             before = {name: _cpu_s(process) for name, process in processes.items()}
-            answers, seconds = drive(LoadPlan(port, "null", requests, arguments.streams))
+            answers, seconds = drive(
+                LoadPlan(port, "null", requests, arguments.streams, min(2, arguments.streams))
+            )
             used = {name: _cpu_s(process) - before[name] for name, process in processes.items()}
             yield shown("server", _server_row(answers, seconds, used, arguments))
     finally:

@@ -13,6 +13,7 @@ import random
 import time
 from collections import deque
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -137,6 +138,7 @@ def make_core(config: EngineConfig, executor: NullExecutor, depth: int) -> tuple
     return core, ready
 
 
+@cache
 def make_tokenizer() -> Tokenizer:
     """Byte-level, of the right size, with made-up words: it only has to turn ids into text."""
     from tokenizers import Tokenizer as Backend

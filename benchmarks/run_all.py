@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHMARKS = ("core_step", "sampler", "ops_cpu", "linear_layout", "serve_cpu")
+BENCHMARKS = ("core_step", "host_path", "sampler", "ops_cpu", "linear_layout", "serve_cpu")
 
 
 def main() -> None:

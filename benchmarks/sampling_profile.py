@@ -1,4 +1,4 @@
-"""Where CPU time goes, by looking at the stack every millisecond of it: next to no distortion, unlike tracing."""
+"""Where CPU time goes, by a look at the stack now and then: next to no distortion, unlike tracing."""
 
 from __future__ import annotations
 

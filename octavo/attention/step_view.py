@@ -37,6 +37,8 @@ class StepView:
     num_seqs: int
     num_singles: int
     """The step's own numbers, or while a graph is captured the most that a replay may bring."""
+    has_chunks: bool
+    """Whether there are (or may be) sequences that are no singles."""
     shares_prefix: bool
     """All sequences are singles and begin with the same blocks."""
     counts: torch.Tensor

@@ -111,5 +111,10 @@ class StepGraphs:
 
     def _bounds(self, kind: _Kind, size: int) -> StepBounds:
         num_seqs = min(size, self._max_seqs)
-        num_singles = min(num_seqs, size - 2) if kind.has_chunks else num_seqs
-        return StepBounds(size, num_seqs, num_singles, kind.shares_prefix)
+        return StepBounds(
+            num_tokens=size,
+            num_seqs=num_seqs,
+            num_singles=num_seqs,
+            has_chunks=kind.has_chunks,
+            shares_prefix=kind.shares_prefix,
+        )

@@ -25,11 +25,19 @@ class StepBounds(NamedTuple):
     num_tokens: int
     num_seqs: int
     num_singles: int
+    has_chunks: bool
     shares_prefix: bool
 
     @classmethod
     def of(cls, batch: StepBatch) -> StepBounds:
-        return cls(batch.total_tokens, len(batch.rows), batch.num_singles, batch.num_shared_blocks > 0)
+        num_seqs, num_singles = len(batch.rows), batch.num_singles
+        return cls(
+            num_tokens=batch.total_tokens,
+            num_seqs=num_seqs,
+            num_singles=num_singles,
+            has_chunks=num_singles < num_seqs,
+            shares_prefix=batch.num_shared_blocks > 0,
+        )
 
 
 class StepBuffers:
@@ -102,6 +110,7 @@ class StepBuffers:
                 num_tokens=num_tokens,
                 num_seqs=num_seqs,
                 num_singles=bounds.num_singles,
+                has_chunks=bounds.has_chunks,
                 shares_prefix=bounds.shares_prefix,
                 counts=self.counts,
                 rows_S=self.rows_S[:num_seqs],

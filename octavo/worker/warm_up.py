@@ -59,8 +59,20 @@ def _bounds(max_seqs: int, max_tokens: int) -> list[StepBounds]:
     shared = [size for size in (SHARING_SEQS, max_seqs) if size >= SHARING_SEQS]
     mixed = mixed_sizes(max_tokens)
     return [
-        *(StepBounds(size, size, size, False) for size in singles),
-        *(StepBounds(size, size, size, True) for size in shared),
-        *(StepBounds(size, min(size, max_seqs), 1, False) for size in mixed[:1] + mixed[-1:]),
-        StepBounds(max_tokens, 1, 0, False),
+        *(_bounds_of(size, size) for size in singles),
+        *(_bounds_of(size, size, shares_prefix=True) for size in shared),
+        *(_bounds_of(size, min(size, max_seqs), has_chunks=True) for size in mixed[:1] + mixed[-1:]),
+        _bounds_of(max_tokens, 1, has_chunks=True),
     ]
+
+
+def _bounds_of(
+    num_tokens: int, num_seqs: int, *, has_chunks: bool = False, shares_prefix: bool = False
+) -> StepBounds:
+    return StepBounds(
+        num_tokens=num_tokens,
+        num_seqs=num_seqs,
+        num_singles=num_seqs,
+        has_chunks=has_chunks,
+        shares_prefix=shares_prefix,
+    )

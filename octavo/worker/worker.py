@@ -9,6 +9,7 @@ import torch
 
 from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
+from octavo.base.errors import DeviceOutOfMemory
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
@@ -40,6 +41,11 @@ from octavo.worker.step_buffers import StepBuffers
 from octavo.worker.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
+
+_OUT_OF_MEMORY = (
+    "The device's memory does not hold this step beside what other programs take. Free some of it, or lower "
+    "memory_utilization or max_num_batched_tokens; `octavo plan MODEL` shows what fits."
+)
 
 
 class Worker:
@@ -138,9 +144,13 @@ class Worker:
         )
 
     def submit(self, step: SchedulerOutput) -> PendingStep:
-        """Enqueue a step. On a CPU it is done when this returns."""
+        """Enqueue a step. On a CPU it is done when this returns. Raises DeviceOutOfMemory."""
         assert self._runner is not None, "allocate comes before the first step"
-        return self._runner.submit(step)
+        try:
+            return self._runner.submit(step)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise DeviceOutOfMemory(_OUT_OF_MEMORY) from error
 
     def finish(self, pending: PendingStep) -> StepOutput:
         """Wait for a submitted step."""

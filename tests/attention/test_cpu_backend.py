@@ -97,6 +97,7 @@ def check(
         num_tokens=starts[-1],
         num_seqs=len(sequences),
         num_singles=sum(now == 1 for _, now in sequences),
+        has_chunks=any(now > 1 for _, now in sequences),
         shares_prefix=False,
         counts=torch.zeros(8, dtype=torch.int32),
         rows_S=torch.arange(len(sequences)),

@@ -153,7 +153,7 @@ def test_an_abort_while_its_tokens_are_on_their_way(bench, request_for) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_an_idle_core_has_nothing_in_flight(bench, request_for, depth) -> None:
-    b, diary = live(bench, {"start": [request_for("a", [1, 2], 5)]}, depth=depth)
+    _, diary = live(bench, {"start": [request_for("a", [1, 2], 5)]}, depth=depth)
     submitted = [line for line in diary.lines if line.startswith("submit")]
     collected = [line for line in diary.lines if line.startswith("collect")]
     assert len(submitted) == len(collected) and diary.lines[-1] == "idle"

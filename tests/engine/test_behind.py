@@ -59,22 +59,21 @@ async def test_all_reports_that_are_there_are_taken_at_once() -> None:
     assert [message.stats.steps for message in await core.receive()] == [0, 1, 2]  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-async def test_an_engine_of_overlapping_steps_gives_the_same_answers(make_engine: Any, depth: int) -> None:
-    executor = FakeExecutor(vocab_size=VOCAB_SIZE, eos_probability=0.05, eos_token_id=258)
-    engine = await make_engine(executor, async_scheduling=depth == 2)
+async def test_overlapping_steps_give_the_same_answers(make_engine: Any) -> None:
     params = SamplingParams(temperature=0.0, seed=1, max_tokens=60)
 
-    async def answer(length: int) -> tuple[list[int], str | None]:
-        outputs = [o async for o in engine.generate(PROMPT[:length], params)]
-        return outputs[-1].outputs[0].token_ids, outputs[-1].outputs[0].finish_reason
+    async def answers(is_overlapping: bool) -> list[tuple[list[int], str | None]]:
+        executor = FakeExecutor(vocab_size=VOCAB_SIZE, eos_probability=0.02, eos_token_id=258)
+        engine = await make_engine(executor, async_scheduling=is_overlapping)
 
-    answers = await asyncio.gather(*(answer(length) for length in range(1, 40)))
-    await engine.shutdown()
-    assert {reason for _, reason in answers} == {"stop", "length"}
-    ANSWERS.append(answers)
-    assert ANSWERS[0] == answers
+        async def answer(length: int) -> tuple[list[int], str | None]:
+            last = [output async for output in engine.generate(PROMPT[:length], params)][-1].outputs[0]
+            return last.token_ids, last.finish_reason
 
+        found = await asyncio.gather(*(answer(length) for length in range(1, 40)))
+        await engine.shutdown()
+        return found
 
-ANSWERS: list[Any] = []
-"""Of the depth tried first."""
+    one_by_one = await answers(is_overlapping=False)
+    assert {reason for _, reason in one_by_one} == {"stop", "length"}
+    assert await answers(is_overlapping=True) == one_by_one

@@ -34,7 +34,7 @@ def cuda() -> torch.device:
 
 @pytest.fixture
 def no_waiting() -> Iterator[None]:
-    """Within the test, whatever waits for the device raises, until `torch.cuda.set_sync_debug_mode(0)`."""
+    """Whatever waits for the device raises; a test may allow it again for a while."""
     torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")

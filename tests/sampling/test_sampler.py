@@ -116,6 +116,14 @@ def test_threads_and_batch_size_change_no_bit_of_large_rows(vocab):
     assert all(result.logprobs == results[0].logprobs for result in results)
 
 
+def test_warming_up_leaves_nothing_behind(row, sample_rows):
+    logits = random_logits(2, seed=3)
+    rows = {0: row(temperature=0.0), 1: row(key=4)}
+    sampler = Sampler(num_rows=16, vocab_size=VOCAB, device=torch.device("cpu"))
+    sampler.warm_up(torch.bfloat16, make_table({}))
+    assert torch.equal(sample_rows(logits, rows, sampler).token_ids, sample_rows(logits, rows).token_ids)
+
+
 def test_seed_and_position_decide_the_token(row, sample_rows):
     logits = random_logits(1, spread=0.5)
     draws = {

@@ -17,7 +17,7 @@ from octavo.server.stream import ChunkFrames, frame
 
 @pytest.mark.parametrize(
     "text",
-    ["", "plain", 'a "quote" \\ \n', '"choices":[]', "ü€😀", "\ud800".encode("utf-8", "replace").decode()],
+    ["", "plain", 'a "quote" \\ \n', '"choices":[]', "ü€😀"],
 )
 @pytest.mark.parametrize("model", ["m", '{"choices":[]}'])
 def test_a_chunk_from_parts_is_the_whole_chunk(text: str, model: str) -> None:
@@ -63,7 +63,8 @@ def test_the_connection_goes_on_after_a_stream(live: LiveServer) -> None:
 
 def test_an_old_client_gets_a_body_without_chunks(live: LiveServer, engine: FakeEngine) -> None:
     data = json.dumps(BODY).encode()
-    head = f"POST /v1/completions HTTP/1.0\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
+    kind = "Content-Type: application/json"
+    head = f"POST /v1/completions HTTP/1.0\r\nHost: x\r\n{kind}\r\nContent-Length: {len(data)}"
     with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
         connection.sendall(head.encode() + b"\r\n\r\n" + data)
         answer = b""

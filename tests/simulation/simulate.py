@@ -161,7 +161,7 @@ class SimulatedExecutor(FakeExecutor):
         num_tokens = sum(step.num_tokens)
         fits = self._memory_tokens is None or num_tokens <= self._memory_tokens
         # A single token always fits here, so running out of memory alone never fails a request.
-        if num_tokens <= 1 or len(step.rows) <= 1 and not self._chunks:
+        if num_tokens <= 1 or (len(step.rows) <= 1 and not self._chunks):
             return False
         if fits and self._rng.random() >= self._memory_fail_share:
             return False

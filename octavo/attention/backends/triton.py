@@ -62,15 +62,14 @@ class TritonAttention:
     def _num_splits(self, view: StepView) -> int:
         num_kv_heads = self.layout.num_kv_heads
         most = decode_splits(max(view.num_singles, 1), num_kv_heads, self.num_sms)
-        if view.host is not None or view.num_singles == view.num_seqs:
+        if view.host is not None or not view.has_chunks:
             return most
         # Captured with chunks: there may be few single tokens, and their sequences may be long.
-        spare = CAPTURED_PROGRAMS // (view.num_singles * num_kv_heads)
+        spare = CAPTURED_PROGRAMS // (max(view.num_singles, 1) * num_kv_heads)
         return max(most, min(spare, MOST_CAPTURED_SPLITS))
 
     def _has_chunks(self, view: StepView) -> bool:
-        num_paged = view.num_seqs if view.host is None else view.host.num_paged
-        return num_paged > view.num_singles
+        return view.has_chunks if view.host is None else view.host.num_paged > view.num_singles
 
     def _long_prompts(self, view: StepView) -> list[tuple[int, int]]:
         """First and last token + 1 of each."""
