@@ -63,17 +63,21 @@ class Generated:
 def main(argv: Sequence[str] | None = None) -> int:
     """The number of failed checks."""
     arguments = _parse(argv)
-    results = run_checks(arguments.device, arguments.model, with_kernels=not arguments.no_kernels)
+    results = run_checks(
+        arguments.device, arguments.model, with_kernels=not arguments.no_kernels, only=arguments.only
+    )
     if arguments.out:
         ResultFile(arguments.out).put_session("check", [asdict(result) for result in results])
     return sum(not result.ok for result in results)
 
 
-def run_checks(device: str, model: Path | None, *, with_kernels: bool) -> list[CheckResult]:
+def run_checks(device: str, model: Path | None, *, with_kernels: bool, only: str = "") -> list[CheckResult]:
     """All checks, each printed when done. One that breaks counts as failed."""
     results = []
     with tempfile.TemporaryDirectory() as root:
         for name, check in _checks(device, Path(root), model, with_kernels):
+            if only not in name:
+                continue
             try:
                 ok, detail = check()
             except Exception as error:
@@ -256,6 +260,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="result file; added to if it exists")
     parser.add_argument("--model", type=Path, help="the default model's GGUF file")
     parser.add_argument("--device", default="cuda", help="where transformers computes")
+    parser.add_argument("--only", default="", help="checks with this in their name")
     parser.add_argument("--no-kernels", action="store_true", help="leave out the kernels' own tests")
     return parser.parse_args(argv)
 

@@ -16,10 +16,23 @@ from octavo.layers import linear, product
 from octavo.layers.placement import Placement
 from octavo.ops.contract import Op
 from octavo.worker import worker
+from octavo.worker.forward import Forward
+from octavo.worker.step_batch import StepBatch
+from octavo.worker.step_buffers import StepBounds
 from tests.interpreted_triton import mend_interpreter
 from tests.worker.step_driver import Driver, make_model, random_tokens
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="runs natively there")
+
+
+SIZES: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "intermediate_size": 20,
+    "head_dim": 8,
+    "num_attention_heads": 4,
+    "vocab_size": 40,
+}
 
 
 @pytest.fixture
@@ -52,13 +65,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_mixed_steps_equal_transformers(tmp_path: Path, family: str, deterministic: bool) -> None:
-    sizes: dict[str, Any] = {
-        "num_hidden_layers": 2,
-        "hidden_size": 32,
-        "intermediate_size": 20,
-        "head_dim": 8,
-    }
-    sizes |= {"num_attention_heads": 4, "vocab_size": 40}
+    sizes = dict(SIZES)
     if family == "mistral":
         sizes["sliding_window"] = 11
     path, reference = make_model(tmp_path, family, **sizes)
@@ -73,6 +80,34 @@ def test_mixed_steps_equal_transformers(tmp_path: Path, family: str, determinist
     driver.step({0: 1, 3: 1, 4: 12, 5: 7, 1: 1})
     driver.step(dict.fromkeys(range(6), 1))
     driver.step({2: 1})
+    check(driver, lengths, reference)
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_steps_in_larger_bounds_as_captured_graphs_run_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many places for single tokens as for sequences, and more for tokens than the step has."""
+
+    def run(forward: Forward, batch: StepBatch) -> torch.Tensor:
+        has_chunks = batch.num_singles < len(batch.rows)
+        bounds = StepBounds(40 if has_chunks else 8, 8, 8, has_chunks, False)
+        return forward.run_bounded(bounds, None)[: batch.total_tokens]
+
+    monkeypatch.setattr(Forward, "run", run)
+    path, reference = make_model(tmp_path, "llama", **SIZES)
+    driver = Driver(path, num_rows=8, max_model_len=80, num_blocks=30)
+    lengths = {0: 1, 1: 17, 2: 2, 3: 5}
+    for row, length in lengths.items():
+        driver.add(row, random_tokens(length, seed=row, vocab_size=40))
+    driver.step(lengths)
+    driver.step(dict.fromkeys(lengths, 1))
+    driver.step({1: 1, 3: 1})
+    check(driver, lengths, reference)
+
+
+def check(driver: Driver, lengths: dict[int, int], reference: Any) -> None:
+    """Tokens and the logits of all positions are the reference's."""
     for row, length in lengths.items():
         tokens = driver.tokens[row]
         with torch.no_grad():
