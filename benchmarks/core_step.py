@@ -42,8 +42,9 @@ class InstantExecutor:
     def start(self) -> WorkerFacts:
         return WorkerFacts(kv_layers=[FULL], vocab_size=2, available_bytes=0, memory_bytes={}, seconds={})
 
-    def allocate(self, plan: KVPlan) -> None:
+    def allocate(self, plan: KVPlan) -> dict[str, float]:  # noqa: ARG002
         """There is no memory behind this."""
+        return {}
 
     def submit(self, step: SchedulerOutput) -> None:
         self.submitted_at = time.perf_counter()

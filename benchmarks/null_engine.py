@@ -62,8 +62,9 @@ class NullExecutor:
             kv_layers=[FULL], vocab_size=VOCAB_SIZE, available_bytes=0, memory_bytes={}, seconds={}
         )
 
-    def allocate(self, plan: KVPlan) -> None:
+    def allocate(self, plan: KVPlan) -> dict[str, float]:  # noqa: ARG002
         """There is no memory behind this."""
+        return {}
 
     def submit(self, step: SchedulerOutput) -> None:
         for new in step.new_rows:
@@ -174,8 +175,9 @@ def serve(options: argparse.Namespace) -> None:
     entry += ["--profile"] if options.profile else []
 
     async def start() -> AsyncLLM:
-        core = ProcessCore(StartCore(config=config, path="null"), entry=entry)
-        ready = await core.start()
+        core = ProcessCore(entry)
+        await core.launch()
+        ready = await core.start(StartCore(config=config, path="null"))
         loaded = Loaded(
             config=config,
             reasons=[],
@@ -199,6 +201,7 @@ def run_core(options: argparse.Namespace) -> None:
         core_main(
             options.address,
             lambda start: make_core(start.config, NullExecutor(options.step_ms / 1000), options.depth),
+            prepare=lambda: None,
         )
 
 

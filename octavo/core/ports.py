@@ -20,8 +20,8 @@ class Executor(Protocol):
     def start(self) -> WorkerFacts:
         """Load the model. Called once, first."""
 
-    def allocate(self, plan: KVPlan) -> None:
-        """Make the KV cache. Called once, after start."""
+    def allocate(self, plan: KVPlan) -> dict[str, float]:
+        """Make the KV cache and all else that steps need. Called once, after start. Seconds by part."""
 
     def submit(self, step: SchedulerOutput) -> None: ...
 

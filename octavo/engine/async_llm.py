@@ -73,15 +73,19 @@ class AsyncLLM:
     ) -> AsyncLLM:
         """Load the model and be ready. in_process keeps the core in a thread instead of a child process."""
         began = time.monotonic()
-        loaded = await asyncio.to_thread(load_front, config, on_progress)
+        core = _make_core(in_process)
+        await core.launch()
+        try:
+            loaded = await asyncio.to_thread(load_front, config, on_progress)
+        except BaseException:
+            await core.close()
+            raise
         if on_progress is not None:
             on_progress("Loading weights")
-        start = StartCore(config=loaded.config, path=str(loaded.path))
-        core = _make_core(start, in_process)
         core_began = time.monotonic()
-        ready = await core.start()
+        ready = await core.start(StartCore(config=loaded.config, path=str(loaded.path)))
         core_s = time.monotonic() - core_began
-        # Whatever the core did not account for went into starting its process and Python.
+        # Whatever the core did not account for went into the rest of starting its process, Python and torch.
         loaded.seconds["start core process"] = max(0.0, core_s - sum(ready.seconds.values()))
         loaded.seconds.update(ready.seconds)
         total = time.monotonic() - began
@@ -269,11 +273,11 @@ def _again(error: OctavoError) -> OctavoError:
     return type(error)(error.message, code=error.code, param=error.param)
 
 
-def _make_core(start: StartCore, in_process: bool) -> CoreClient:
+def _make_core(in_process: bool) -> CoreClient:
     if not in_process:
-        return ProcessCore(start)
+        return ProcessCore()
     # These import torch, which a server process must not.
     from octavo.engine.core_start import start_core
     from octavo.engine.core_thread import ThreadCore
 
-    return ThreadCore(lambda: start_core(start))
+    return ThreadCore(start_core)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from octavo.base import errors
 from octavo.base.errors import ErrorCode, OctavoError
-from octavo.messages.start import CoreReady
+from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import CoreFailed, FromCore, ToCore
 
 
@@ -15,7 +15,10 @@ class CoreClient(Protocol):
 
     is_same_process: bool
 
-    async def start(self) -> CoreReady:
+    async def launch(self) -> None:
+        """Begin what needs no model: a process takes seconds to import torch. Once, before `start`."""
+
+    async def start(self, start: StartCore) -> CoreReady:
         """Load the model. Raises the core's own typed error when it cannot."""
 
     def send(self, message: ToCore) -> None: ...

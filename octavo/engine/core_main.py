@@ -13,10 +13,11 @@ import zmq
 
 from octavo.core.loop import EngineCore
 from octavo.engine.core_serve import describe_failure, serve_core
-from octavo.engine.core_start import start_core
+from octavo.engine.core_start import import_worker, start_core
 from octavo.engine.heap import settle_heap
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import FromCore, ToCore
+from octavo.observe.log import set_up_logging
 
 READABLE = int(zmq.POLLIN)
 
@@ -44,8 +45,10 @@ class SocketChannel:
         self._socket.send(self._encoder.encode(message))
 
 
-def main(address: str, starts_core: StartsCore = start_core) -> None:
-    """Serve one engine until it says so or is gone. `starts_core` is another one only in benchmarks."""
+def main(
+    address: str, starts_core: StartsCore = start_core, prepare: Callable[[], None] = import_worker
+) -> None:
+    """Serve one engine until it says so or is gone. The last two are others only in benchmarks."""
     # The parent decides when we end: Ctrl-C and a group-wide SIGTERM reach it too, and it drains first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -58,7 +61,9 @@ def main(address: str, starts_core: StartsCore = start_core) -> None:
     socket.connect(address)
     channel = SocketChannel(socket)
     try:
+        prepare()
         start = msgspec.msgpack.decode(socket.recv(), type=StartCore)
+        set_up_logging(start.config.observe.log_format, start.config.observe.log_level)
         core, ready = starts_core(start)
         settle_heap()
         channel.send(ready)

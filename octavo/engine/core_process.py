@@ -35,9 +35,9 @@ class ProcessCore:
 
     is_same_process = False
 
-    def __init__(self, start: StartCore, entry: Sequence[str] = ("-m", "octavo.engine.core_main")) -> None:
+    def __init__(self, entry: Sequence[str] = ("-m", "octavo.engine.core_main")) -> None:
         """`entry`: what Python runs as the core; the socket's address is added as its last argument."""
-        self._start = start
+        self._is_started = False
         self._entry = entry
         self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700
         self._context = zmq.asyncio.Context()
@@ -57,14 +57,17 @@ class ProcessCore:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    async def start(self) -> CoreReady:
+    async def launch(self) -> None:
         address = f"ipc://{self._folder}/core"
         self._socket.bind(address)
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, *self._entry, address, stdin=asyncio.subprocess.PIPE
         )
         self._exit = asyncio.create_task(self._process.wait())
-        await self._socket.send(self._encoder.encode(self._start))
+
+    async def start(self, start: StartCore) -> CoreReady:
+        self._is_started = True
+        await self._socket.send(self._encoder.encode(start))
         try:
             (message,) = await self.receive()
         except BaseException:
@@ -118,9 +121,10 @@ class ProcessCore:
     async def close(self) -> None:
         if self._process is not None and self._process.returncode is None:
             assert self._exit is not None, "started"
-            self.send(Shutdown())
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._exit), GRACE_S)
+            if self._is_started:
+                self.send(Shutdown())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(self._exit), GRACE_S)
             if self._process.returncode is None:
                 self._process.kill()
                 await self._exit

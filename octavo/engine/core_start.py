@@ -14,9 +14,16 @@ from octavo.core.ports import Executor
 from octavo.messages.start import CoreReady, StartCore
 
 
+def import_worker() -> None:
+    """Import what a worker needs, torch first of all: seconds, which may pass before the model is known."""
+    import octavo.executor.inline
+    import octavo.weights.checkpoint  # noqa: F401
+
+
 def start_core(start: StartCore) -> tuple[EngineCore, CoreReady]:
     """Load the model in this process and give it a core."""
     began = time.monotonic()
+    import_worker()
     from octavo.executor.inline import InlineExecutor
     from octavo.weights.checkpoint import open_checkpoint
     from octavo.worker.worker import Worker
@@ -46,7 +53,7 @@ def core_on(
         available_bytes=facts.available_bytes,
         useful_tokens=useful_blocks * config.cache.block_size,
     )
-    executor.allocate(plan)
+    seconds = executor.allocate(plan)
     core = EngineCore(
         schedule=config.schedule,
         cache=config.cache,
@@ -61,6 +68,6 @@ def core_on(
         max_request_tokens=core.max_request_tokens,
         vocab_size=facts.vocab_size,
         memory_bytes={**facts.memory_bytes, "KV cache (reserved)": plan.num_blocks * plan.block_bytes},
-        seconds={**facts.seconds, "KV cache and graphs": time.monotonic() - began},
+        seconds={**facts.seconds, **seconds, "KV cache": time.monotonic() - began - sum(seconds.values())},
     )
     return core, ready

@@ -11,10 +11,10 @@ from octavo.base.errors import EngineError
 from octavo.core.loop import EngineCore
 from octavo.engine.core_client import raised
 from octavo.engine.core_serve import describe_failure, serve_core
-from octavo.messages.start import CoreReady
+from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import CoreFailed, FromCore, Shutdown, ToCore
 
-StartsCore = Callable[[], tuple[EngineCore, CoreReady]]
+StartsCore = Callable[[StartCore], tuple[EngineCore, CoreReady]]
 
 
 class ThreadCore:
@@ -26,12 +26,16 @@ class ThreadCore:
         self._starts_core = starts_core
         self._inbox: queue.SimpleQueue[ToCore] = queue.SimpleQueue()
         self._outbox: asyncio.Queue[FromCore] = asyncio.Queue()
-        self._thread = threading.Thread(target=self._run, name="octavo-core", daemon=True)
+        self._thread: threading.Thread | None = None
         self._failure: CoreFailed | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def start(self) -> CoreReady:
+    async def launch(self) -> None:
+        """A thread has nothing to do before it has a model."""
+
+    async def start(self, start: StartCore) -> CoreReady:
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, args=(start,), name="octavo-core", daemon=True)
         self._thread.start()
         message = await self._outbox.get()
         if isinstance(message, CoreFailed):
@@ -58,13 +62,13 @@ class ThreadCore:
         return messages
 
     async def close(self) -> None:
-        if self._thread.is_alive():
+        if self._thread is not None and self._thread.is_alive():
             self.send(Shutdown())
             await asyncio.to_thread(self._thread.join)
 
-    def _run(self) -> None:
+    def _run(self, start: StartCore) -> None:
         try:
-            core, ready = self._starts_core()
+            core, ready = self._starts_core(start)
             self._report(ready)
             try:
                 serve_core(core, _ThreadChannel(self._inbox, self._report))

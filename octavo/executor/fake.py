@@ -106,13 +106,14 @@ class FakeExecutor:
             seconds={"weights": 0.0},
         )
 
-    def allocate(self, plan: KVPlan) -> None:
+    def allocate(self, plan: KVPlan) -> dict[str, float]:
         self._groups = plan.groups
         self._block_size = plan.block_size
         empty = array("I", [GARBAGE]) * plan.block_size
         self._foreign = empty
         self._written_by = [-1] * plan.num_blocks
         self._pages = [[empty[:] for _ in range(plan.num_blocks)] for _ in range(plan.num_tensors)]
+        return {}
 
     def submit(self, step: SchedulerOutput) -> None:
         self._submitted.append(step)

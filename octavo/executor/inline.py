@@ -22,8 +22,8 @@ class InlineExecutor:
     def start(self) -> WorkerFacts:
         return self._worker.load()
 
-    def allocate(self, plan: KVPlan) -> None:
-        self._worker.allocate(plan)
+    def allocate(self, plan: KVPlan) -> dict[str, float]:
+        return self._worker.allocate(plan)
 
     def submit(self, step: SchedulerOutput) -> None:
         self._submitted.append(self._worker.submit(step))

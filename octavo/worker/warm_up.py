@@ -1,27 +1,26 @@
 """Warm-up: every kernel that steps will need is compiled before the first one, several at a time.
 
-A kernel is compiled when it is first called with arguments of a kind (once per machine: compilers keep
-what they made on disk). Calls run side by side in threads, as compilers spend most of their time outside
-Python; what they compute is thrown away. No sequence is in the buffers, so nothing is written to the cache.
+A kernel is compiled when it is first called with arguments of a kind, once per machine. So one step of each
+kind is run: first for show, to learn what there is to compile, then for real. What they compute is thrown
+away; no sequence is in the buffers, so nothing is written to the cache.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import torch
 
 from octavo.attention.step_view import HostView
 from octavo.models.contract import CausalLM
+from octavo.ops.triton.compile_ahead import compile_ahead, record
 from octavo.worker.forward import Forward
 from octavo.worker.graph_sizes import SHARING_SEQS, mixed_sizes
 from octavo.worker.rows import TokenRows
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBounds
 
-THREADS = 12
 FEW_TOKENS = (1, 2, 4, 8)
 """Matrix-vector kernels differ by the number of tokens; the last is a matrix product already."""
 
@@ -41,20 +40,13 @@ def warm_up(
     hidden_TE = torch.zeros(FEW_TOKENS[-1], model.hidden_size, dtype=dtype, device=rows.device)
     calls += [partial(model.logits, hidden_TE[:size]) for size in FEW_TOKENS]
     calls += [partial(forward.run_bounded, bounds, None) for bounds in _bounds(max_seqs, max_tokens)]
-    device = rows.device
-    stream = torch.cuda.current_stream(device)
-
-    @torch.inference_mode()
-    def run(call: Callable[[], object]) -> None:
-        with torch.cuda.device(device), torch.cuda.stream(stream):
+    with torch.inference_mode():
+        compile_ahead(record(calls))
+        for call in calls:
             call()
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(run, calls))
-    if forward.long_prompt is not None and forward.long_prompt <= max_tokens:
-        # In this thread, as the vendor's library keeps its plans by thread.
-        run(partial(forward.run_bounded, _bounds_of(max_tokens, 1), _whole_prompt(max_tokens)))
-    torch.cuda.synchronize(device)
+        if forward.long_prompt is not None and forward.long_prompt <= max_tokens:
+            forward.run_bounded(_bounds_of(max_tokens, 1), _whole_prompt(max_tokens))
+    torch.cuda.synchronize(rows.device)
 
 
 def _bounds(max_seqs: int, max_tokens: int) -> list[StepBounds]:

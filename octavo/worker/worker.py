@@ -38,7 +38,6 @@ from octavo.worker.rows import TokenRows
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBuffers
-from octavo.worker.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +106,8 @@ class Worker:
             seconds={"weights": loaded - began, "measure a step": time.monotonic() - loaded},
         )
 
-    def allocate(self, plan: KVPlan) -> None:
-        """Make rows and KV pages, capture graphs. Called once, after load."""
+    def allocate(self, plan: KVPlan) -> dict[str, float]:
+        """Make rows and KV pages, compile, capture graphs. Called once, after load. Seconds by part."""
         model, place = self._model, self._placement
         assert model is not None, "load comes before allocate"
         check_cache_fits(plan.num_blocks * plan.block_bytes, place.device)
@@ -131,17 +130,25 @@ class Worker:
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
         forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
         sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
+        began = time.monotonic()
         if place.device.type == "cuda":
+            from octavo.worker.warm_up import warm_up  # needs Triton
+
             warm_up(model, forward, sampler, rows, dtype=place.dtype, max_tokens=self._max_tokens)
+        warmed = time.monotonic()
+        graphs = self._make_graphs(model, forward)
         self._runner = ModelRunner(
             model=model,
             rows=rows,
             buffers=buffers,
             forward=forward,
-            graphs=self._make_graphs(model, forward),
+            graphs=graphs,
             sampler=sampler,
             extras=[PromptLogprobs(rows, model.logits)],
         )
+        if place.device.type == "cpu":
+            return {}
+        return {"kernels": warmed - began, "graphs": time.monotonic() - warmed}
 
     def submit(self, step: SchedulerOutput) -> PendingStep:
         """Enqueue a step. On a CPU it is done when this returns. Raises DeviceOutOfMemory."""

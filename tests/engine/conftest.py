@@ -16,6 +16,7 @@ from octavo.engine.core_start import core_on
 from octavo.engine.core_thread import ThreadCore
 from octavo.engine.load import Loaded
 from octavo.executor.fake import FakeExecutor
+from octavo.messages.start import StartCore
 from octavo.tokens.no_tokenizer import NoTokenizer
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -53,8 +54,8 @@ def make_engine(tokenizer: Tokenizer) -> MakesEngine:
             default_sampling={},
         )
         used = executor or FakeExecutor(vocab_size=VOCAB_SIZE)
-        core = ThreadCore(lambda: core_on(used, resolved.config))
-        ready = await core.start()
+        core = ThreadCore(lambda start: core_on(used, start.config))
+        ready = await core.start(StartCore(config=resolved.config, path="fake"))
         return AsyncLLM(loaded, ready, core)
 
     return make

@@ -51,7 +51,7 @@ async def test_several_tokens_become_one_output(make_engine: Any, values: dict[s
 
 
 async def test_all_reports_that_are_there_are_taken_at_once() -> None:
-    core = ThreadCore(lambda: None)  # type: ignore[arg-type, return-value]
+    core = ThreadCore(lambda start: None)  # type: ignore[arg-type, return-value]
     core._loop = asyncio.get_running_loop()
     for number in range(3):
         core._report(CoreUpdate(deltas=[], stats=CoreStats(steps=number)))

@@ -1,0 +1,79 @@
+"""Kernels compiled by other processes are what this process would have compiled itself.
+
+Runs in a process of its own, where Triton compiles for a GPU that is not there, into an empty folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+SCRIPT = '''
+import json
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+
+
+class Driver:
+    """As much of a GPU's driver as compiling needs."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device=None):
+        return 0
+
+
+triton.runtime.driver.set_active(Driver())
+from octavo.ops.triton import activation, compile_ahead, norm, step
+
+x, w = torch.zeros(1, 64, dtype=torch.bfloat16), torch.zeros(64, dtype=torch.bfloat16)
+memory, z = torch.zeros(4, 40, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
+calls = [
+    lambda: norm.rms_norm(x, w, 1e-5),
+    lambda: norm.add_rms_norm(x, x, w, 1e-5),
+    lambda: activation.gated_silu(x),
+    lambda: step.append_tokens(memory, z, z, z),
+    lambda: step.gather_step(memory, z, z, z, z, [20, 30], 16, z, z, torch.zeros(2, 8, dtype=torch.int32)),
+]
+tasks = compile_ahead.record(calls)
+fed = []
+feed = compile_ahead._feed_process
+compile_ahead._feed_process = lambda waiting: (fed.append(1), feed(waiting))
+compile_ahead.compile_ahead(tasks)
+was_there = []
+triton.knobs.compilation.listener = lambda *, cache_hit, **_: was_there.append(cache_hit)
+for call in calls:
+    try:
+        call()
+    except Exception:  # compiled, or found; there is nothing to launch it on
+        pass
+again = []
+compile_ahead._feed_process = lambda waiting: again.append(1)
+compile_ahead.compile_ahead(tasks)
+print(json.dumps([len(tasks), len(fed) > 0, was_there, len(again)]))
+'''
+
+
+@pytest.mark.slow
+def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
+    environment.pop("TRITON_INTERPRET", None)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
+    )
+    num_tasks, used_processes, was_there, again = json.loads(done.stdout.strip().splitlines()[-1])
+    assert num_tasks == 5 and used_processes
+    assert was_there == [True] * 5
+    assert again == 0, "once all is on disk, no process is started"
