@@ -1,4 +1,4 @@
-"""Attention of chunks over paged KV: tiles of our kernel beside cuDNN and torch's varlen attention.
+"""Attention of chunks over paged KV: tiles of our kernel beside cuDNN, torch's varlen and flash-attn-4.
 
 Run on a GPU: PYTHONPATH=. python3 benchmarks/gpu/kernels/paged_chunks.py [output.json]. Results are checked
 first, on fresh random data, against float32. The last line is JSON: the best tile of every case, and from
@@ -9,6 +9,7 @@ S sequences, T query tokens, H query heads, K KV heads, D head width, B blocks, 
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import math
@@ -158,6 +159,30 @@ class Step:
             **grouped,
         )
 
+    def flash(self) -> Callable[[], None]:
+        """flash-attn-4, if it is installed, on the same pages and for the same answer."""
+        from flash_attn.cute import flash_attn_varlen_func
+
+        # It wants [block, token in block, KV head, D]; strides are free.
+        keys_BNKD, values_BNKD = self.keys_BKND.transpose(1, 2), self.values_BKND.transpose(1, 2)
+
+        def run() -> None:
+            found = flash_attn_varlen_func(
+                self.q_THD,
+                keys_BNKD,
+                values_BNKD,
+                cu_seqlens_q=self.starts_S1,
+                seqused_k=self.lengths_S,
+                page_table=self.table_RM,
+                max_seqlen_q=self.case.queries,
+                max_seqlen_k=self.case.length,
+                softmax_scale=self.terms.scale,
+                causal=True,
+            )
+            self.out_THD.copy_(found[0] if isinstance(found, tuple) else found)
+
+        return run
+
     def num_bytes(self) -> int:
         pages = 2 * self.table_RM.unique().numel() * self.keys_BKND[0].numel()
         return (pages + self.q_THD.numel() + self.out_THD.numel()) * DTYPE.itemsize
@@ -237,6 +262,8 @@ def _measure(case: Case, shape: Shape) -> dict[str, float]:
     if case.is_prefill:
         record("dense prefill", lambda step: step.dense, False)
     record("varlen, not paged", Step.varlen, None)
+    if importlib.util.find_spec("flash_attn") is not None:
+        record("flash-attn-4 and a copy", Step.flash, True)
     return rows
 
 

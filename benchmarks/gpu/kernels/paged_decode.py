@@ -8,6 +8,7 @@ S sequences, T query tokens, H query heads, K KV heads, D head width, B blocks, 
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -148,6 +149,8 @@ def decode_case(pages: torch.Tensor, case: Case) -> Choice:
     )
     sdpa_us = graph_time_us([partial(sdpa, step) for step in gathered(steps)])
     print(f"  SDPA, not paged {'':18} {sdpa_us:8.1f} us")
+    if importlib.util.find_spec("flash_attn") is not None:
+        print(f"  flash-attn-4 and a copy {'':10} {time_checked(steps, flash, 'flash'):8.1f} us")
     default_splits = decode_splits(case.num_seqs, K, workspace_for(1, 1, 1, False).num_sms)
     best = Choice(math.inf, {})
     for choice in TUNINGS[: case.num_tunings]:
@@ -193,6 +196,25 @@ def gathered(steps: Sequence[Step]) -> list[tuple[torch.Tensor, ...]]:
         k, v = (pages[blocks].transpose(1, 2).flatten(2, 3) for pages in (step.keys_BKND, step.values_BKND))
         found.append((step.q_THD[:, :, None], k, v))
     return found
+
+
+def flash(step: Step) -> None:
+    """flash-attn-4 on the same pages, if it is installed."""
+    from flash_attn.cute import flash_attn_varlen_func
+
+    found = flash_attn_varlen_func(
+        step.q_THD,
+        step.keys_BKND.transpose(1, 2),
+        step.values_BKND.transpose(1, 2),
+        cu_seqlens_q=torch.arange(step.num_seqs + 1, dtype=torch.int32, device=DEVICE),
+        seqused_k=step.lengths_S,
+        page_table=step.table_RM,
+        max_seqlen_q=1,
+        max_seqlen_k=int(step.table_RM.shape[1]) * N,
+        softmax_scale=TERMS.scale,
+        causal=True,
+    )
+    step.out_THD.copy_(found[0] if isinstance(found, tuple) else found)
 
 
 def sdpa(tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
