@@ -40,13 +40,12 @@ class LLM:
 
     `options` are the engine's options by name: dtype, max_model_len, max_num_seqs,
     max_num_batched_tokens, num_gpu_blocks_override, enable_prefix_caching, seed, ... An unknown or
-    impossible one raises ConfigError. `disable_log_stats` and `enforce_eager` of vLLM scripts are
-    accepted; they change nothing here.
+    impossible one raises ConfigError. `disable_log_stats` of vLLM scripts is accepted; it changes
+    nothing here.
     """
 
     def __init__(self, model: str | None = None, **options: Any) -> None:
-        for harmless in ("disable_log_stats", "enforce_eager"):
-            options.pop(harmless, None)
+        options.pop("disable_log_stats", None)
         if options.pop("tensor_parallel_size", 1) != 1:
             raise ConfigError(
                 "tensor_parallel_size must be 1: one device is supported.", param="tensor_parallel_size"

@@ -112,3 +112,38 @@ def test_resolving_twice_changes_nothing(max_model_len, max_num_seqs, budget, is
     once = resolved(device, **options).config
     assert resolve(once, CHECKPOINT, device).config == once
     assert once.schedule.max_num_batched_tokens >= 1
+
+
+OLD_GPU = DeviceFacts(kind="cuda", has_fast_bfloat16=False, name="Tesla T4")
+
+
+def test_a_gpu_runs_more_at_once_and_never_waits_for_the_host():
+    on_gpu, on_cpu = resolved(device=CUDA).config, resolved(device=CPU).config
+    assert (on_gpu.model.device, on_cpu.model.device) == ("cuda", "cpu")
+    assert (on_gpu.schedule.max_num_seqs, on_cpu.schedule.max_num_seqs) == (1024, 64)
+    assert (on_gpu.schedule.async_scheduling, on_cpu.schedule.async_scheduling) == (True, False)
+    assert on_gpu.schedule.max_num_batched_tokens == 8192
+
+
+def test_the_cpu_can_be_asked_for_beside_a_gpu():
+    asked = resolve(EngineConfig.from_options({"device": "cpu"}), CHECKPOINT, CUDA).config
+    assert (asked.model.device, asked.model.dtype, asked.schedule.max_num_seqs) == ("cpu", "float32", 64)
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_the_reason():
+    with pytest.raises(ConfigError, match="no GPU was found") as caught:
+        resolve(EngineConfig.from_options({"device": "cuda"}), CHECKPOINT, CPU)
+    assert caught.value.param == "device"
+
+
+def test_deterministic_is_a_mode_of_gpus():
+    assert resolved(device=CUDA, deterministic=True).config.model.deterministic
+    with pytest.raises(ConfigError, match="GPUs only"):
+        resolved(device=CPU, deterministic=True)
+
+
+def test_a_gpu_without_bfloat16_computes_float16():
+    assert resolved(device=OLD_GPU).config.model.dtype == "float16"
+    with pytest.raises(ConfigError, match=r"Tesla T4 does not compute\. Use float16 or float32"):
+        resolved(device=OLD_GPU, dtype="bfloat16")
+    assert resolved(device=OLD_GPU, dtype="float32").config.model.dtype == "float32"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from octavo.base.errors import ModelFileError
+from octavo.base.errors import DeviceOutOfMemory, ModelFileError
 from octavo.messages.kv import KVKind
 from tests.worker.step_driver import Driver, make_model, random_tokens
 
@@ -58,3 +58,18 @@ def test_unknown_architecture(tmp_path: Path) -> None:
     (path / "config.json").write_text(json.dumps({**config, "architectures": ["FooForCausalLM"]}))
     with pytest.raises(ModelFileError, match=r"FooForCausalLM\. Supported: LlamaForCausalLM, Mistral"):
         Driver(path)
+
+
+def test_a_step_without_memory_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core preempts such a step's requests instead of failing them."""
+    path, _ = make_model(tmp_path)
+    driver = Driver(path)
+
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(driver.runner, "submit", run_out)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    driver.add(0, random_tokens(4))
+    with pytest.raises(DeviceOutOfMemory, match="max_num_batched_tokens"):
+        driver.step({0: 4})

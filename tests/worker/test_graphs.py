@@ -1,0 +1,143 @@
+"""Which steps run in which graph, and in which order graphs are captured. The graphs are made up: no GPU."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from octavo.attention.step_view import HostView
+from octavo.worker import graphs
+from octavo.worker.graph_sizes import graph_sizes, mixed_sizes, shared_sizes, single_sizes
+from octavo.worker.graphs import StepGraphs
+from octavo.worker.step_batch import StepBatch
+from octavo.worker.step_buffers import StepBounds
+
+WIDTH = 3
+
+
+class Graph:
+    """Remembers the bounds it was captured with and how often it ran."""
+
+    def __init__(self) -> None:
+        self.bounds: StepBounds | None = None
+        self.num_replays = 0
+
+    def capture_begin(self, **_: Any) -> None:
+        Recorder.current = self
+
+    def capture_end(self) -> None:
+        Recorder.current = None
+
+    def replay(self) -> None:
+        self.num_replays += 1
+
+
+class Recorder:
+    """Stands in for Forward."""
+
+    current: Graph | None = None
+
+    def run_bounded(self, bounds: StepBounds, host: HostView | None) -> torch.Tensor:
+        assert host is None, "a capture does not know what its replays bring"
+        assert Recorder.current is not None, "only called while a graph is captured"
+        Recorder.current.bounds = bounds
+        return torch.zeros(bounds.num_tokens, WIDTH)
+
+
+class Stream:
+    def __init__(self, *_: Any) -> None: ...
+
+    def wait_stream(self, other: Any) -> None: ...
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> StepGraphs:
+    fake = SimpleNamespace(
+        CUDAGraph=Graph,
+        Stream=Stream,
+        graph_pool_handle=lambda: None,
+        current_stream=Stream,
+        stream=lambda stream: stream,
+    )
+    monkeypatch.setattr(graphs.torch, "cuda", fake)
+    return StepGraphs(
+        Recorder(),  # type: ignore[arg-type]
+        max_seqs=40,
+        max_tokens=100,
+        width=WIDTH,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+    )
+
+
+def step(*num_tokens: int, num_shared_blocks: int = 0, num_long: int = 0) -> StepBatch:
+    starts = [sum(num_tokens[:i]) for i in range(len(num_tokens) + 1)]
+    return StepBatch(
+        rows=list(range(len(num_tokens))),
+        num_tokens=list(num_tokens),
+        first_positions=[0] * len(num_tokens),
+        view=HostView(query_starts=starts, lengths=list(num_tokens), num_paged=len(num_tokens) - num_long),
+        num_singles=sum(count == 1 for count in num_tokens),
+        num_shared_blocks=num_shared_blocks,
+        sampling=[],
+        sample_rows=[],
+    )
+
+
+def ran(made: StepGraphs) -> list[StepBounds]:
+    kinds = (made._singles, made._shared, made._mixed)
+    return [g.bounds for kind in kinds for g in kind.graphs.values() for _ in range(g.num_replays)]  # type: ignore[attr-defined]
+
+
+def test_a_step_runs_in_the_smallest_graph_that_holds_it(made: StepGraphs) -> None:
+    made.capture_all()
+    assert made.is_complete and len(made) == len(graph_sizes(40, 100))
+    for batch, expected in (
+        (step(1), StepBounds(1, 1, 1, False, False)),
+        (step(*[1] * 5), StepBounds(8, 8, 8, False, False)),
+        (step(*[1] * 39), StepBounds(40, 40, 40, False, False)),
+        (step(*[1] * 20, num_shared_blocks=3), StepBounds(24, 24, 24, False, True)),
+        (step(1, 9), StepBounds(16, 16, 16, True, False)),
+        (step(1, 9, 60), StepBounds(96, 40, 40, True, False)),  # more tokens than sequences
+    ):
+        for kind in (made._singles, made._shared, made._mixed):
+            for graph in kind.graphs.values():
+                graph.num_replays = 0  # type: ignore[attr-defined]
+        hidden_TE = made.run(batch)
+        assert hidden_TE is not None and hidden_TE.shape == (batch.total_tokens, WIDTH)
+        assert ran(made) == [expected]
+
+
+def test_what_no_graph_holds_runs_without(made: StepGraphs) -> None:
+    made.capture_all()
+    assert made.run(step(97)) is None
+    assert made.run(step(1, 20, num_long=1)) is None, "a long prompt has a form of its own"
+
+
+def test_graphs_captured_while_serving_serve_at_once(made: StepGraphs) -> None:
+    assert made.run(step(1, 90)) is None and len(made) == 0
+    made.capture_next()
+    assert not made.is_complete
+    assert made.run(step(1, 90)) is not None, "the largest comes first"
+    assert made.run(step(1)) is None
+    while not made.is_complete:
+        made.capture_next()
+    made.capture_next()
+    assert len(made) == len(graph_sizes(40, 100))
+    assert made.run(step(1)) is not None
+
+
+@pytest.mark.parametrize("max_seqs", [1, 2, 5, 64, 100, 1024])
+def test_every_number_of_sequences_has_a_graph(max_seqs: int) -> None:
+    sizes = single_sizes(max_seqs)
+    assert sizes == sorted(set(sizes)) and sizes[-1] == max_seqs
+    assert set(shared_sizes(max_seqs)) <= set(sizes)
+    assert all(size <= 500 for size in mixed_sizes(500))
