@@ -7,9 +7,19 @@ where the server is the one we start ourselves, pieces are written to its connec
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import Scope, Send
-from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
+
+    Cycle: Any = RequestResponseCycle
+else:
+    try:
+        from uvicorn.protocols.http.h11_impl import RequestResponseCycle as Cycle
+    except ImportError:  # a uvicorn that is built otherwise: every piece takes the long way
+        Cycle = ()
 
 WritesBody = Callable[[bytes], Awaitable[None]]
 
@@ -20,11 +30,7 @@ SERVER_SEND = "octavo.server_send"
 def body_writer(scope: Scope, send: Send) -> WritesBody:
     """Writes one piece of the body. Use it after the start of a response without a content-length."""
     cycle = getattr(scope.get(SERVER_SEND), "__self__", None)
-    if (
-        isinstance(cycle, RequestResponseCycle)
-        and scope["http_version"] == "1.1"
-        and scope["method"] != "HEAD"
-    ):
+    if isinstance(cycle, Cycle) and scope["http_version"] == "1.1" and scope["method"] != "HEAD":
         return _connection_writer(cycle)
 
     async def write(data: bytes) -> None:

@@ -196,7 +196,8 @@ def _prepare_part(  # noqa: PLR0913
         # A page array may have more than 2^31 values.
         block = (slot // BLOCK_SIZE).to(tl.int64)
         page_ptrs = pages_ptr + block * block_stride + (slot % BLOCK_SIZE) * slot_stride + heads * head_stride
-        is_kept = slot >= 0
+        # No head is kept without a slot.
+        is_kept = heads < tl.where(slot >= 0, num_heads, 0)
         _store(
             page_ptrs, head, columns, rest_columns, inside & is_kept, rest_inside & is_kept, HALF, HAS_REST
         )
