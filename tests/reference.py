@@ -7,15 +7,16 @@ from typing import Any
 
 
 def load_reference(path: Path) -> Any:
-    """A float32 transformers Llama in evaluation mode."""
+    """The checkpoint's own model class of transformers, float32, in evaluation mode."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     from octavo.weights.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(path)
     with torch.device("meta"):
-        model = LlamaForCausalLM(LlamaConfig(**checkpoint.config))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**checkpoint.config))
+    assert type(model).__name__ in checkpoint.config["architectures"]
     state = {name: checkpoint.load(name, torch.float32) for name in checkpoint.tensor_names()}
     model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()

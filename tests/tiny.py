@@ -37,9 +37,9 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
-    """A random Llama or Mistral of odd sizes with the tokenizer above. Returns the folder."""
+    """A random model of odd sizes with the tokenizer above. Returns the folder."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
+    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
     values = {
         "vocab_size": VOCAB_SIZE,
@@ -55,7 +55,8 @@ def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
         "initializer_range": 0.3,
         **overrides,
     }
-    config = {"llama": LlamaConfig, "mistral": MistralConfig}[family](**values)
+    kinds = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+    config = kinds[family](**values)
     torch.manual_seed(7)
     AutoModelForCausalLM.from_config(config).to(torch.float32).save_pretrained(folder)
     save_tokenizer(folder)

@@ -35,7 +35,8 @@ class SelfAttention(nn.Module):
         width: int,
         heads: HeadShape,
         *,
-        bias: bool,
+        has_qkv_bias: bool,
+        has_out_bias: bool,
         window: int | None = None,
         norm_epsilon: float | None = None,
         rotation_PD: torch.Tensor | None,
@@ -44,8 +45,8 @@ class SelfAttention(nn.Module):
         """norm_epsilon: queries and keys are normalised per head (Qwen3); None: they are not."""
         super().__init__()
         q, kv = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
-        self.qkv = Linear(width, [q, kv, kv], bias=bias, placement=placement)
-        self.out = Linear(q, [width], bias=bias, placement=placement)
+        self.qkv = Linear(width, [q, kv, kv], bias=has_qkv_bias, placement=placement)
+        self.out = Linear(q, [width], bias=has_out_bias, placement=placement)
         self.q_norm = self.k_norm = None
         if norm_epsilon is not None:
             self.q_norm = RMSNorm(heads.head_dim, epsilon=norm_epsilon, placement=placement)

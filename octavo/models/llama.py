@@ -1,5 +1,4 @@
-"""Llama 2 and 3, SmolLM2 and all that share their shape; Mistral, which may see only a window; Qwen 3,
-which normalises queries and keys per head.
+"""Llama 2 and 3, SmolLM2 and all that share their shape; Mistral, which may see only a window.
 
 T tokens, S positions that want logits, E width, V vocabulary.
 """
@@ -28,10 +27,10 @@ from octavo.models.decoder_config import DecoderConfig
 class LlamaForCausalLM(nn.Module):
     """Decoder layers between an embedding and a head, which may be one matrix."""
 
-    has_window: ClassVar[bool] = False
-    """Whether the config's sliding_window means anything."""
     has_head_norms: ClassVar[bool] = False
     """Whether queries and keys are normalised per head."""
+    has_qkv_bias: ClassVar[bool] = False
+    """Whether queries, keys and values have biases whatever the config's attention_bias says."""
 
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
@@ -40,8 +39,9 @@ class LlamaForCausalLM(nn.Module):
         self.vocab_size = facts.vocab_size
         self.num_heads = facts.num_heads
         self.hidden_size = width
-        self.window = facts.sliding_window if self.has_window else None
         self.facts = facts
+        self.windows = self.layer_windows(config, facts)
+        """By layer: the tokens that its queries see; None: all before them."""
         self.head = Linear(width, [facts.vocab_size], placement=placement)
         self.embedding = (
             TiedEmbedding(self.head)
@@ -53,8 +53,9 @@ class LlamaForCausalLM(nn.Module):
             DecoderLayer(
                 index,
                 facts,
-                window=self.window,
+                window=self.windows[index],
                 has_head_norms=self.has_head_norms,
+                has_qkv_bias=self.has_qkv_bias or facts.attention_bias,
                 rotation_PD=rotation_PD,
                 placement=placement,
             )
@@ -70,15 +71,21 @@ class LlamaForCausalLM(nn.Module):
         slots += self.norm.slots("model.norm")
         return slots if self.facts.tie_word_embeddings else slots + self.head.slots("lm_head")
 
+    def layer_windows(self, config: Mapping[str, Any], facts: DecoderConfig) -> list[int | None]:  # noqa: ARG002
+        """Llama's config may name a sliding_window, which means nothing."""
+        return [None] * facts.num_layers
+
     def kv_layers(self) -> list[KVSpec]:
-        spec = KVSpec(
-            kind=KVKind.FULL if self.window is None else KVKind.SLIDING_WINDOW,
-            num_kv_heads=self.facts.num_kv_heads,
-            head_dim=self.facts.head_dim,
-            dtype_bytes=self.norm.weight_E.element_size(),
-            window=self.window,
-        )
-        return [spec] * self.facts.num_layers
+        return [
+            KVSpec(
+                kind=KVKind.FULL if window is None else KVKind.SLIDING_WINDOW,
+                num_kv_heads=self.facts.num_kv_heads,
+                head_dim=self.facts.head_dim,
+                dtype_bytes=self.norm.weight_E.element_size(),
+                window=window,
+            )
+            for window in self.windows
+        ]
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
         stream = Residual(self.embedding.forward(batch.token_ids_T))
@@ -91,8 +98,5 @@ class LlamaForCausalLM(nn.Module):
 
 
 class MistralForCausalLM(LlamaForCausalLM):
-    has_window = True
-
-
-class Qwen3ForCausalLM(LlamaForCausalLM):
-    has_head_norms = True
+    def layer_windows(self, config: Mapping[str, Any], facts: DecoderConfig) -> list[int | None]:  # noqa: ARG002
+        return [facts.sliding_window] * facts.num_layers

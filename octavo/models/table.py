@@ -16,7 +16,8 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
     {
         "LlamaForCausalLM": "octavo.models.llama:LlamaForCausalLM",
         "MistralForCausalLM": "octavo.models.llama:MistralForCausalLM",
-        "Qwen3ForCausalLM": "octavo.models.llama:Qwen3ForCausalLM",
+        "Qwen2ForCausalLM": "octavo.models.qwen:Qwen2ForCausalLM",
+        "Qwen3ForCausalLM": "octavo.models.qwen:Qwen3ForCausalLM",
     },
 )
 

@@ -12,9 +12,3 @@ from tests.tiny import save_model
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("tiny-llama") / "tiny-llama")
-
-
-@pytest.fixture(scope="session")
-def tiny_mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny-mistral") / "tiny-mistral"
-    return save_model(folder, "mistral", sliding_window=40)

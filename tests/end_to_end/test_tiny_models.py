@@ -1,4 +1,4 @@
-"""Tiny random Llama and Mistral, the whole engine in every mode, against transformers in float32."""
+"""Tiny random models of every family, the whole engine in every mode, against transformers in float32."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.messages.result import CoreStats
-from tests.tiny import VOCAB_SIZE
+from tests.tiny import VOCAB_SIZE, save_model
 
 TOLERANCE = 1e-4
 NUM_TOKENS = 40
@@ -42,9 +42,25 @@ def prompts() -> list[list[int]]:
     return fresh + sharing
 
 
-@pytest.fixture(scope="module", params=["llama", "mistral"])
-def model(request: pytest.FixtureRequest, tiny_llama: Path, tiny_mistral: Path) -> Path:
-    return {"llama": tiny_llama, "mistral": tiny_mistral}[request.param]
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "mistral": ("mistral", {"sliding_window": 24}),
+    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen2, the last layers with a window": (
+        "qwen2",
+        {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
+    ),
+    "qwen3": ("qwen3", {}),
+}
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family, overrides = FAMILIES[request.param]
+    folder = save_model(tmp_path_factory.mktemp("model"), family, **overrides)
+    if overrides.get("use_sliding_window"):
+        (folder / "two-groups").touch()  # of KV: a request holds twice the blocks
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +92,8 @@ def check(reference: Any, outputs: list[Any]) -> None:
 
 def run(model: Path, one_by_one: bool = False, **options: Any) -> tuple[list[Any], CoreStats]:
     params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True, logprobs=1)
+    if "num_gpu_blocks_override" in options and (model / "two-groups").exists():
+        options["num_gpu_blocks_override"] *= 2
     with LLM(str(model), max_model_len=256, **options) as llm:
         if one_by_one:
             outputs = [llm.generate(prompt, params, use_tqdm=False)[0] for prompt in prompts()]

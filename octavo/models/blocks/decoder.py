@@ -26,6 +26,7 @@ class DecoderLayer(nn.Module):
         *,
         window: int | None,
         has_head_norms: bool,
+        has_qkv_bias: bool,
         rotation_PD: torch.Tensor,
         placement: Placement,
     ) -> None:
@@ -36,7 +37,8 @@ class DecoderLayer(nn.Module):
             index,
             width,
             HeadShape(num_heads=config.num_heads, num_kv_heads=config.num_kv_heads, head_dim=config.head_dim),
-            bias=config.attention_bias,
+            has_qkv_bias=has_qkv_bias,
+            has_out_bias=config.attention_bias,
             window=window,
             norm_epsilon=epsilon if has_head_norms else None,
             rotation_PD=rotation_PD,

@@ -47,7 +47,7 @@ _ALIASES = (
     ),
     Alias(
         name="qwen2.5-coder-0.5b-instruct",
-        about="Qwen2.5-Coder 0.5B Instruct, Q4_K_M, 491 MB (fetched; not served yet)",
+        about="Qwen2.5-Coder 0.5B Instruct, Q4_K_M, 491 MB: calls tools (no licence stated)",
         file_name="Qwen2.5-Coder-0.5B-Instruct.Q4_K_M.gguf",
         num_bytes=491_400_064,
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
@@ -55,7 +55,7 @@ _ALIASES = (
     ),
     Alias(
         name="qwen2.5-coder-1.5b-instruct",
-        about="Qwen2.5-Coder 1.5B Instruct, Q4_K_M, 1.1 GB (fetched; not served yet)",
+        about="Qwen2.5-Coder 1.5B Instruct, Q4_K_M, 1.1 GB: larger sister of the 0.5B (no licence stated)",
         file_name="Qwen2.5-Coder-1.5B-Instruct.Q4_K_M.gguf",
         num_bytes=1_117_320_768,
         sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
