@@ -18,6 +18,12 @@ from octavo.ops.step import append_tokens, write_segments
 from octavo.worker.upload import upload
 
 
+def row_memory_bytes(*, num_rows: int, max_model_len: int, block_size: int, num_groups: int) -> int:
+    """What TokenRows of these sizes take on the device."""
+    token_columns = max_model_len + 1
+    return num_rows * (token_columns + num_groups * ceil_div(token_columns, block_size)) * 4
+
+
 class TokenRows:
     """State of `num_rows` rows. A row not in use holds anything."""
 

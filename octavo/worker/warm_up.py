@@ -7,6 +7,7 @@ away; no sequence is in the buffers, so nothing is written to the cache.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -20,6 +21,8 @@ from octavo.worker.graph_sizes import SHARING_SEQS, mixed_sizes
 from octavo.worker.rows import TokenRows
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBounds
+
+logger = logging.getLogger(__name__)
 
 FEW_TOKENS = (1, 2, 4, 8)
 """Matrix-vector kernels differ by the number of tokens; the last is a matrix product already."""
@@ -41,7 +44,11 @@ def warm_up(
     calls += [partial(model.logits, hidden_TE[:size]) for size in FEW_TOKENS]
     calls += [partial(forward.run_bounded, bounds, None) for bounds in _bounds(max_seqs, max_tokens)]
     with torch.inference_mode():
-        compile_ahead(record(calls))
+        try:
+            compile_ahead(record(calls))
+        except Exception:
+            # It leans on Triton's inner workings, and only saves time: the calls below compile what is missing.
+            logger.warning("Kernels are compiled one after the other.", exc_info=True)
         for call in calls:
             call()
         if forward.long_prompt is not None and forward.long_prompt <= max_tokens:

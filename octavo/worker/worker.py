@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 
 import torch
 
 from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
 from octavo.base.errors import DeviceOutOfMemory
+from octavo.base.integers import ceil_div
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
@@ -34,7 +36,7 @@ from octavo.worker.memory import (
     kv_cache_bytes,
 )
 from octavo.worker.profile import step_peak_bytes
-from octavo.worker.rows import TokenRows
+from octavo.worker.rows import TokenRows, row_memory_bytes
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBuffers
@@ -89,12 +91,13 @@ class Worker:
         self._model = model
         loaded = time.monotonic()
         step_bytes = step_peak_bytes(model, place, max_tokens=self._max_tokens, max_seqs=self._max_seqs)
+        row_bytes = self._row_bytes(model)
         return WorkerFacts(
             kv_layers=model.kv_layers(),
             vocab_size=model.vocab_size,
             available_bytes=kv_cache_bytes(
                 self._cache,
-                step_bytes=step_bytes,
+                step_bytes=step_bytes + row_bytes,
                 graph_bytes=self._graph_bytes(model),
                 device=place.device,
             ),
@@ -102,6 +105,7 @@ class Worker:
                 "weights": placed.copied_bytes,
                 "weights_mapped": placed.mapped_bytes,
                 "largest step": step_bytes,
+                "rows": row_bytes,
             },
             seconds={"weights": loaded - began, "measure a step": time.monotonic() - loaded},
         )
@@ -173,6 +177,17 @@ class Worker:
     @property
     def _captures_graphs(self) -> bool:
         return self._placement.device.type == "cuda" and not self._config.enforce_eager
+
+    def _row_bytes(self, model: CausalLM) -> int:
+        counts = Counter(model.kv_layers()).values()
+        # As the core will group them: by the rarest kind's number of layers.
+        num_groups = sum(ceil_div(count, min(counts)) for count in counts)
+        return row_memory_bytes(
+            num_rows=self._max_seqs,
+            max_model_len=self._max_model_len,
+            block_size=self._cache.block_size,
+            num_groups=num_groups,
+        )
 
     def _graph_bytes(self, model: CausalLM) -> int:
         sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []

@@ -26,6 +26,7 @@ def test_facts(tmp_path: Path) -> None:
     assert facts.memory_bytes["weights_mapped"] == 131 * 60 * 4
     total = sum(parameter.numel() * 4 for parameter in model.parameters())
     assert facts.memory_bytes["weights"] + facts.memory_bytes["weights_mapped"] == total
+    assert facts.memory_bytes["rows"] == Driver(path).runner.rows.memory_RW.nbytes
     assert facts.available_bytes > 0
     assert facts.seconds["weights"] > 0
 
