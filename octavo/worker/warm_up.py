@@ -17,7 +17,7 @@ from octavo.attention.step_view import HostView
 from octavo.models.contract import CausalLM
 from octavo.ops.triton.compile_ahead import compile_ahead, record
 from octavo.worker.forward import Forward
-from octavo.worker.graph_sizes import SHARING_SEQS, mixed_sizes
+from octavo.worker.graph_sizes import mixed_sizes, shared_sizes
 from octavo.worker.rows import TokenRows
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBounds
@@ -47,7 +47,7 @@ def warm_up(
         try:
             compile_ahead(record(calls))
         except Exception:
-            # It leans on Triton's inner workings, and only saves time: the calls below compile what is missing.
+            # It leans on Triton's inner workings and only saves time: what is missing is compiled below.
             logger.warning("Kernels are compiled one after the other.", exc_info=True)
         for call in calls:
             call()
@@ -59,12 +59,11 @@ def warm_up(
 def _bounds(max_seqs: int, max_tokens: int) -> list[StepBounds]:
     """Attention is split for few sequences and not for many; chunks are short or long."""
     singles = [size for size in (*FEW_TOKENS, 64) if size < max_seqs] + [max_seqs]
-    shared = [size for size in (SHARING_SEQS, max_seqs) if size >= SHARING_SEQS]
-    mixed = mixed_sizes(max_tokens)
+    shared, mixed = shared_sizes(max_seqs), mixed_sizes(max_tokens)
     return [
         *(_bounds_of(size, size) for size in singles),
-        *(_bounds_of(size, size, shares_prefix=True) for size in shared),
-        *(_bounds_of(size, min(size, max_seqs), has_chunks=True) for size in mixed[:1] + mixed[-1:]),
+        *(_bounds_of(size, size, shares_prefix=True) for size in {*shared[:1], *shared[-1:]}),
+        *(_bounds_of(size, min(size, max_seqs), has_chunks=True) for size in {*mixed[:1], *mixed[-1:]}),
         _bounds_of(max_tokens, 1, has_chunks=True),
     ]
 

@@ -141,3 +141,14 @@ def test_every_number_of_sequences_has_a_graph(max_seqs: int) -> None:
     assert sizes == sorted(set(sizes)) and sizes[-1] == max_seqs
     assert set(shared_sizes(max_seqs)) <= set(sizes)
     assert all(size <= 500 for size in mixed_sizes(500))
+
+
+@pytest.mark.parametrize("max_seqs", [1, 3, 15, 16, 40, 1024])
+def test_warm_up_stays_within_the_buffers(max_seqs: int) -> None:
+    pytest.importorskip("triton")
+    from octavo.worker.warm_up import _bounds
+
+    bounds = _bounds(max_seqs, 2048)
+    assert all(bound.num_seqs <= max_seqs and bound.num_tokens <= 2048 for bound in bounds)
+    assert any(bound.shares_prefix for bound in bounds) == (max_seqs >= 16)
+    assert {bound.num_tokens for bound in bounds if not bound.has_chunks} >= {1, max_seqs}
