@@ -70,8 +70,10 @@ class StepGraphs:
 
     def capture_all(self) -> None:
         """Capture all sizes now."""
-        for _ in tqdm(range(len(self._missing)), desc="Capturing graphs", disable=None, leave=False):
-            self.capture_next()
+        with tqdm(total=len(self._missing), desc="Capturing graphs", disable=None, leave=False) as progress:
+            while self._missing:
+                self.capture_next()
+                progress.update()
 
     @torch.inference_mode()
     def capture_next(self) -> None:
@@ -82,17 +84,28 @@ class StepGraphs:
         if not self._missing:
             return
         kind, size = self._missing.pop()
+        try:
+            kind.graphs[size] = self._capture(self._bounds(kind, size))
+        except torch.OutOfMemoryError:
+            logger.warning(
+                "No memory is left for %d of the graphs: steps of those sizes run without, slower. Lower "
+                "memory_utilization to have them all.",
+                1 + len(self._missing),
+            )
+            self._missing.clear()
+
+    def _capture(self, bounds: StepBounds) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
             try:
-                hidden_TE = self._forward.run_bounded(self._bounds(kind, size), None)
-                self._hidden_TE[:size].copy_(hidden_TE)
+                hidden_TE = self._forward.run_bounded(bounds, None)
+                self._hidden_TE[: bounds.num_tokens].copy_(hidden_TE)
             finally:
                 graph.capture_end()
         torch.cuda.current_stream().wait_stream(self._stream)
-        kind.graphs[size] = graph
+        return graph
 
     def run(self, batch: StepBatch) -> torch.Tensor | None:
         """Hidden states [T, E] of a step whose numbers are loaded, or None if no graph holds it."""

@@ -135,6 +135,23 @@ def test_graphs_captured_while_serving_serve_at_once(made: StepGraphs) -> None:
     assert made.run(step(1)) is not None
 
 
+def test_without_memory_what_is_captured_serves_and_the_rest_runs_without(
+    made: StepGraphs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made.capture_next()
+
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Recorder, "run_bounded", run_out)
+    with caplog.at_level("WARNING"):
+        made.capture_all()
+    assert made.is_complete and len(made) == 1
+    assert f"{len(graph_sizes(40, 100)) - 1} of the graphs" in caplog.text
+    assert made.run(step(1, 90)) is not None
+    assert made.run(step(1)) is None
+
+
 @pytest.mark.parametrize("max_seqs", [1, 2, 5, 64, 100, 1024])
 def test_every_number_of_sequences_has_a_graph(max_seqs: int) -> None:
     sizes = single_sizes(max_seqs)

@@ -48,6 +48,7 @@ class TritonAttention:
             num_sms=self.num_sms,
             device=layout.device,
             with_shared=layout.window is None,
+            least_slots=CAPTURED_PROGRAMS,
         )
 
     def plan(self, view: StepView) -> TritonPlan:
@@ -56,6 +57,8 @@ class TritonAttention:
             view=view,
             num_splits=self._num_splits(view),
             has_chunks=self._has_chunks(view),
+            # A window may hide shared blocks from some of the sequences.
+            shares_prefix=view.shares_prefix and self.layout.window is None,
             long_prompts=self._long_prompts(view),
         )
 
@@ -95,6 +98,7 @@ class TritonPlan:
     view: StepView
     num_splits: int
     has_chunks: bool
+    shares_prefix: bool
     long_prompts: list[tuple[int, int]]
 
     def run(self, layer: AttentionLayer, qkv_TO: torch.Tensor, pages: Pages) -> torch.Tensor:
@@ -119,7 +123,7 @@ class TritonPlan:
         self, layer: AttentionLayer, q_THD: torch.Tensor, pages: Pages, out_THD: torch.Tensor
     ) -> None:
         view = self.view
-        decode = paged_decode_shared if view.shares_prefix else paged_decode
+        decode = paged_decode_shared if self.shares_prefix else paged_decode
         decode(
             q_THD,
             pages.keys_BKND,

@@ -89,11 +89,15 @@ class DecodeWorkspace:
         num_sms: int | None = None,
         num_splits: int | None = None,
         with_shared: bool = False,
+        least_slots: int = 0,
     ) -> DecodeWorkspace:
-        """For any batch up to max_seqs. num_splits: as calls will give it; num_sms: None asks the device."""
+        """For any batch up to max_seqs. num_splits: as calls will give it; num_sms: None asks the device.
+
+        least_slots: where calls may give more splits than `decode_splits`, sequences x KV heads x splits.
+        """
         num_sms = num_sms or multiprocessors(device)
         seqs_per_tile = max(1, SHARED_ROWS // rows_per_seq(num_heads, num_kv_heads))
-        num_slots = 0
+        num_slots = least_slots
         for num_seqs in range(1, max_seqs + 1):
             own = num_splits or decode_splits(num_seqs, num_kv_heads, num_sms)
             shared = shared_splits(num_seqs, num_kv_heads, seqs_per_tile, num_sms) if with_shared else 0
