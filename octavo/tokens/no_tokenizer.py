@@ -8,8 +8,7 @@ Whatever would need a vocabulary raises RequestError and says what to send inste
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from octavo.base.errors import RequestError
 from octavo.tokens.chat_template import ChatOptions
@@ -63,19 +62,6 @@ class NoTokenizer(Tokenizer):
 
     def max_chars_for(self, max_tokens: int) -> int:
         return sys.maxsize
-
-    def encode_chat(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        tools: list[dict[str, Any]] | None = None,
-        documents: list[dict[str, Any]] | None = None,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        chat_template: str | None = None,
-        template_kwargs: Mapping[str, Any] | None = None,
-    ) -> list[int]:
-        raise _no_text("A chat cannot be rendered; send a prompt of token ids.", "messages")
 
     def prepare_chat(self, options: ChatOptions, *, trust_content: bool = False) -> ChatPrompt:
         raise _no_text("A chat cannot be rendered; send a prompt of token ids.", "messages")

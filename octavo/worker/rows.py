@@ -60,9 +60,9 @@ class TokenRows:
         for group in range(len(self.tables)):
             self._append_blocks(group, step, changes)
         if changes.segments:
-            payload_N = upload(changes.payload, torch.int32, self.device)
-            segments_G4 = upload(changes.segments, torch.int32, self.device).view(-1, 4)
-            self._write_segments(self.memory_RW, payload_N, segments_G4, changes.longest)
+            both = upload(changes.segments + changes.payload, torch.int32, self.device)
+            segments, payload_N = both.tensor_split((len(changes.segments),))
+            self._write_segments(self.memory_RW, payload_N, segments.view(-1, 4), changes.longest)
 
     def advance(self, rows: Sequence[int], num_tokens: Sequence[int]) -> None:
         """The keys and values of the next `num_tokens` tokens of these rows exist now."""

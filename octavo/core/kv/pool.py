@@ -32,9 +32,6 @@ class BlockPool:
         self._next = [*range(1, num_blocks), NULL_BLOCK]
         self._previous = [num_blocks - 1, *range(num_blocks - 1)]
 
-    def ref_count(self, block: int) -> int:
-        return self._ref_counts[block]
-
     def allocate(self, count: int) -> list[int]:
         """Take the `count` least valuable free blocks. The caller has checked `num_free`."""
         assert count <= self.num_free, "allocate() needs a check of num_free first"
