@@ -15,7 +15,7 @@ import torch
 
 from octavo.attention.step_view import HostView
 from octavo.models.contract import CausalLM
-from octavo.ops.triton.compile_ahead import compile_ahead, record
+from octavo.ops.triton.compile_ahead import KernelCompilers, record
 from octavo.worker.forward import Forward
 from octavo.worker.graph_sizes import mixed_sizes, shared_sizes
 from octavo.worker.rows import TokenRows
@@ -33,6 +33,7 @@ def warm_up(
     forward: Forward,
     sampler: Sampler,
     rows: TokenRows,
+    compilers: KernelCompilers,
     *,
     dtype: torch.dtype,
     max_tokens: int,
@@ -45,7 +46,7 @@ def warm_up(
     calls += [partial(forward.run_bounded, bounds, None) for bounds in _bounds(max_seqs, max_tokens)]
     with torch.inference_mode():
         try:
-            compile_ahead(record(calls))
+            compilers.compile(record(calls))
         except Exception:
             # It leans on Triton's inner workings and only saves time: what is missing is compiled below.
             logger.warning("Kernels are compiled one after the other.", exc_info=True)

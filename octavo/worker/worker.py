@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -41,6 +42,9 @@ from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBuffers
 
+if TYPE_CHECKING:
+    from octavo.ops.triton.compile_ahead import KernelCompilers
+
 logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = (
@@ -75,11 +79,15 @@ class Worker:
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
         self._model: CausalLM | None = None
         self._runner: ModelRunner | None = None
+        self._compilers: KernelCompilers | None = None
+        """While kernels are still to be compiled; only on a GPU."""
 
     def load(self) -> WorkerFacts:
         """Build the model and put its weights in. Raises ModelFileError or ConfigError."""
         began = time.monotonic()
         place = self._placement
+        if place.device.type == "cuda":
+            self._compilers = _begin_to_compile()
         check_weights_fit(self._checkpoint, self._config.dtype, place.device)
         model_class = find_model_class(self._checkpoint.config)
         model = model_class(self._checkpoint.config, place)
@@ -135,10 +143,19 @@ class Worker:
         forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
         sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
         began = time.monotonic()
-        if place.device.type == "cuda":
+        if self._compilers is not None:
             from octavo.worker.warm_up import warm_up  # needs Triton
 
-            warm_up(model, forward, sampler, rows, dtype=place.dtype, max_tokens=self._max_tokens)
+            warm_up(
+                model,
+                forward,
+                sampler,
+                rows,
+                self._compilers,
+                dtype=place.dtype,
+                max_tokens=self._max_tokens,
+            )
+            self._compilers.close()
         warmed = time.monotonic()
         graphs = self._make_graphs(model, forward)
         self._runner = ModelRunner(
@@ -173,6 +190,8 @@ class Worker:
         self._runner = None
         self._model = None
         self._checkpoint.close()
+        if self._compilers is not None:
+            self._compilers.close()
 
     @property
     def _captures_graphs(self) -> bool:
@@ -221,3 +240,11 @@ class Worker:
                 "Captured %d graphs in %.1f s; they take %.2f GiB.", len(graphs), seconds, taken / 2**30
             )
         return graphs
+
+
+def _begin_to_compile() -> KernelCompilers:
+    from octavo.ops.triton.compile_ahead import KernelCompilers  # needs Triton
+
+    compilers = KernelCompilers()
+    compilers.start_if_all_is_new()
+    return compilers
