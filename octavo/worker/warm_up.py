@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 FEW_TOKENS = (1, 2, 4, 8)
 """Matrix-vector kernels differ by the number of tokens; the last is a matrix product already."""
+FEW_CHUNKED = 64
+"""A prompt of so many tokens."""
 
 
 def warm_up(
@@ -52,8 +54,11 @@ def warm_up(
             logger.warning("Kernels are compiled one after the other.", exc_info=True)
         for call in calls:
             call()
+        # What other providers compile for themselves, in steps that are not captured.
+        bounds = _bounds_of(FEW_CHUNKED, 1, has_chunks=True)._replace(num_singles=0)
+        forward.run_bounded(bounds, _prompt(FEW_CHUNKED, num_paged=1))
         if forward.long_prompt is not None and forward.long_prompt <= max_tokens:
-            forward.run_bounded(_bounds_of(max_tokens, 1), _whole_prompt(max_tokens))
+            forward.run_bounded(_bounds_of(max_tokens, 1), _prompt(max_tokens, num_paged=0))
     torch.cuda.synchronize(rows.device)
 
 
@@ -81,6 +86,6 @@ def _bounds_of(
     )
 
 
-def _whole_prompt(num_tokens: int) -> HostView:
-    """A step of one long prompt."""
-    return HostView(query_starts=[0, num_tokens], lengths=[num_tokens], num_paged=0)
+def _prompt(num_tokens: int, *, num_paged: int) -> HostView:
+    """A step of one prompt, by itself or through the pages."""
+    return HostView(query_starts=[0, num_tokens], lengths=[num_tokens], num_paged=num_paged)

@@ -138,6 +138,7 @@ class Worker:
             max_tokens=self._max_tokens,
             num_heads=model.num_heads,
             deterministic=place.deterministic,
+            chunk_attention=self._config.chunk_attention,
         )
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
         forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
