@@ -26,8 +26,6 @@ from octavo.ops.triton.compile_worker import compile_one
 
 logger = logging.getLogger(__name__)
 
-CACHED_S = 0.2
-"""A kernel that is on disk is there in less."""
 FEWEST = 4
 """So many kernels are worth the start of another process (3 to 4 s, nearly all of it importing torch)."""
 END_S = 10.0
@@ -74,26 +72,20 @@ class KernelCompilers:
             self._start()
 
     def compile(self, tasks: Sequence[Task]) -> None:
-        """Put these kernels on disk, if they are not there. The first one tells whether that takes time."""
-        if not tasks:
-            return
+        """Put these kernels on disk, if they are not there."""
         began = time.monotonic()
-        compile_one(tasks[0])
-        if time.monotonic() - began < CACHED_S or len(tasks) < FEWEST:
-            return
-        self._start()
         waiting: SimpleQueue[Task] = SimpleQueue()
-        for task in tasks[1:]:
+        for task in tasks:
             waiting.put(task)
+        if not any(_compiles(task) for task in _drain(waiting)) or waiting.qsize() < FEWEST:
+            return  # all was there, or the few that are left are compiled when they are called
+        self._start()
         others = Thread(target=self._hand_over, args=(waiting,), name="octavo-compile")
         others.start()
-        num_here = 1
-        for task in _drain(waiting):
-            compile_one(task)
-            num_here += 1
+        num_here = sum(_compiles(task) for task in _drain(waiting))
         others.join()
         seconds = time.monotonic() - began
-        logger.info("Compiled %d kernels in %.1f s, %d of them here.", len(tasks), seconds, num_here)
+        logger.info("Compiled kernels for %.1f s, %d of %d here.", seconds, 1 + num_here, len(tasks))
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -130,6 +122,18 @@ class KernelCompilers:
                 logger.warning("A process that compiles kernels ended early; this one compiles the rest.")
         except OSError:
             logger.warning("Kernels are compiled one after the other.", exc_info=True)
+
+
+def _compiles(task: Task) -> bool:
+    """Compile a kernel unless it is on disk. Returns whether it was not."""
+    found: list[bool] = []
+    before = triton.knobs.compilation.listener
+    triton.knobs.compilation.listener = lambda *, cache_hit, **_: found.append(cache_hit)
+    try:
+        compile_one(task)
+    finally:
+        triton.knobs.compilation.listener = before
+    return not all(found)
 
 
 def _drain(waiting: SimpleQueue[Task]) -> Iterator[Task]:
