@@ -36,11 +36,19 @@ class Driver:
 
 
 triton.runtime.driver.set_active(Driver())
-from octavo.ops.triton import activation, compile_ahead, norm, step
+from octavo.ops.triton import activation, compile_ahead, norm, sampling, step
 
+def scan_and_pick(dtype):
+    """Two kernels with helpers of many others."""
+    return lambda: sampling.choose_tokens(torch.zeros(2, 5000, dtype=dtype), None)
+
+
+compilers = compile_ahead.KernelCompilers()
 x, w = torch.zeros(1, 64, dtype=torch.bfloat16), torch.zeros(64, dtype=torch.bfloat16)
 memory, z = torch.zeros(4, 40, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
 calls = [
+    scan_and_pick(torch.bfloat16),
+    scan_and_pick(torch.float32),
     lambda: norm.rms_norm(x, w, 1e-5),
     lambda: norm.add_rms_norm(x, x, w, 1e-5),
     lambda: activation.gated_silu(x),
@@ -48,7 +56,6 @@ calls = [
     lambda: step.gather_step(memory, z, z, z, z, [20, 30], 16, z, z, torch.zeros(2, 8, dtype=torch.int32)),
 ]
 tasks = compile_ahead.record(calls)
-compilers = compile_ahead.KernelCompilers()
 compilers.start_if_all_is_new()
 was_early = compilers._process is not None
 compilers.compile(tasks)
@@ -75,6 +82,6 @@ def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
     )
     num_tasks, was_early, was_there, again = json.loads(done.stdout.strip().splitlines()[-1])
-    assert num_tasks == 5 and was_early
-    assert len(was_there) >= 5 and all(was_there)
+    assert num_tasks == 9 and was_early
+    assert len(was_there) >= 7 and all(was_there)
     assert not again, "once all is on disk, no process is started"

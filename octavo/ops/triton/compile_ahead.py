@@ -22,6 +22,7 @@ from typing import Any
 
 import triton
 
+from octavo.ops.triton.cache_keys import settle_cache_keys
 from octavo.ops.triton.compile_worker import compile_one
 
 logger = logging.getLogger(__name__)
@@ -59,10 +60,12 @@ def record(calls: Sequence[Callable[[], object]]) -> list[Task]:
 class KernelCompilers:
     """Compilers in other processes: one process imports what they need and forks them when work comes.
 
-    It takes seconds to be ready; meanwhile this process compiles. Every method may be called at any time.
+    It takes seconds to be ready; meanwhile this process compiles. Make it before any kernel is called; after
+    that its methods may be called at any time.
     """
 
     def __init__(self) -> None:
+        settle_cache_keys()
         self._process: subprocess.Popen[str] | None = None
 
     def start_if_all_is_new(self) -> None:

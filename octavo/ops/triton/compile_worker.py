@@ -7,10 +7,10 @@ when all is done. It never touches a GPU and runs one thread only, so that forki
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import multiprocessing
-import pkgutil
 import sys
 from typing import Any
 
@@ -19,9 +19,11 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 
+from octavo.ops.triton.cache_keys import settle_cache_keys
 
-def compile_one(task: str) -> None:
-    """Does what the first call of the kernel would do, short of loading the result."""
+
+def compile_one(task: str) -> Any:
+    """Does what the first call of the kernel would do, short of loading the result, which is returned."""
     what = json.loads(task)
     data = json.loads(what["data"])
     kernel: Any = getattr(importlib.import_module(what["module"]), what["name"])
@@ -36,7 +38,7 @@ def compile_one(task: str) -> None:
         name: tuple(value) if isinstance(value, list) else value for name, value in data["options"].items()
     }
     options = make_backend(target).parse_options(wishes)
-    triton.compile(source, target=target, options=options.__dict__)
+    return triton.compile(source, target=target, options=options.__dict__)
 
 
 def _constant(value: Any) -> Any:
@@ -55,17 +57,17 @@ def _as_tuple(value: Any) -> Any:
 
 def _compile(task: str) -> bool:
     try:
-        compile_one(task)
+        kernel = compile_one(task)
     except Exception:
         return False  # the engine compiles it itself then, and meets the same error where it can be told
+    with contextlib.suppress(Exception):
+        # A small C module that launches it, a quarter of a second; it needs the driver's libraries.
+        triton.runtime.driver.active.launcher_cls(kernel.src, kernel.metadata)
     return True
 
 
 def main() -> None:
-    import octavo.ops.triton as kernels
-
-    for module in pkgutil.iter_modules(kernels.__path__, f"{kernels.__name__}."):
-        importlib.import_module(module.name)
+    settle_cache_keys()  # imports them all
     _say("ready")
     tasks = [line for line in sys.stdin.read().splitlines() if line]
     if tasks:
