@@ -240,10 +240,9 @@ class EngineCore:
         deltas = []
         for row, message in failed.items():
             request = record.requests[places[row]]
-            if request is None:
-                continue
+            # Who started again since then may even have done so on the blocks that this step spoiled.
             owners.add(request.kv)
-            if request.state is not State.FINISHED:
+            if record.is_wanted_by(request):
                 self._kv.withdraw_own(request.kv)
                 deltas.append(self._error(request, message))
         since = [record, *self._in_flight]
