@@ -8,15 +8,21 @@ from typing import Any, TypedDict
 
 from tqdm.auto import tqdm
 
-from octavo.base.errors import ConfigError, EngineError, RequestError
+from octavo.base.errors import ConfigError, EngineError, ErrorCode, RequestError
 from octavo.config.root import EngineConfig
+from octavo.engine.beam_runs import BeamSteps, candidates, open_search, whole_output
 from octavo.engine.core_start import start_core
 from octavo.engine.heap import quiet_heap
 from octavo.engine.load import load_front
 from octavo.engine.output_processor import OutputProcessor
-from octavo.engine.outputs import RequestOutput
-from octavo.engine.prepare import RequestPreparer, repeatable_keys
+from octavo.engine.outputs import BeamSearchOutput, RequestOutput
+from octavo.engine.prepare import EnginePrompt, RequestPreparer, repeatable_keys, vector_limits
+from octavo.engine.prompt_vectors import refuse_prompt_vectors, vectors_from
 from octavo.engine.request_state import PreparedRequest, RequestState
+from octavo.engine.rest import LEVELS
+from octavo.grammar.desk import GrammarDesk
+from octavo.grammar.vocabulary import Words, vocabulary_of
+from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.result import CoreStats
 from octavo.messages.start import StartCore
@@ -31,7 +37,12 @@ class TokensPrompt(TypedDict):
     prompt_token_ids: list[int]
 
 
-Prompt = str | list[int] | TextPrompt | TokensPrompt | Mapping[str, Any]
+class EmbedsPrompt(TypedDict):
+    prompt_embeds: Any
+    """A torch tensor [tokens, hidden], or the bytes of a safetensors file that holds one."""
+
+
+Prompt = str | list[int] | TextPrompt | TokensPrompt | EmbedsPrompt | Mapping[str, Any]
 Message = Mapping[str, Any]
 
 
@@ -56,21 +67,26 @@ class LLM:
         self.config = loaded.config
         self._tokenizer = loaded.tokenizer
         self._default_sampling = loaded.default_sampling
-        self._core, self.ready = start_core(StartCore(config=loaded.config, path=str(loaded.path)))
+        words = Words(tokenizer=loaded.tokenizer, eos_token_ids=loaded.eos_token_ids)
+        self._core, self.ready = start_core(
+            StartCore(config=loaded.config, path=str(loaded.path)), words=lambda: words
+        )
         max_model_len = loaded.config.model.max_model_len
         assert max_model_len is not None, "the config is resolved"
         self._processor = OutputProcessor(loaded.tokenizer)
         self._preparer = RequestPreparer(
-            tokenizer=loaded.tokenizer,
-            eos_token_ids=loaded.eos_token_ids,
+            words=words,
             vocab_size=self.ready.vocab_size,
             max_model_len=max_model_len,
             max_request_tokens=self.ready.max_request_tokens,
             max_logprobs=max(loaded.config.model.max_logprobs, self.ready.vocab_size),
             random_keys=repeatable_keys(loaded.config.model.seed),
             is_same_process=True,
+            grammars=GrammarDesk(lambda: vocabulary_of(words, self.ready.vocab_size)),
+            vectors=vector_limits(loaded.config.model, self.ready),
         )
         self._num_requests = 0
+        self._sleep_level = 0
 
     def __enter__(self) -> LLM:
         return self
@@ -93,6 +109,21 @@ class LLM:
     def reset_prefix_cache(self) -> bool:
         return self._core.reset_prefix_cache()
 
+    def sleep(self, level: int = 1) -> None:
+        """Give memory back: 1 the KV cache (a GPU's weights move to the host), 2 the weights too.
+
+        Until wake_up no prompt is answered.
+        """
+        if level not in LEVELS:
+            raise RequestError(f"level is {level}; it must be 1 or 2.", param="level")
+        self._core.sleep(level)
+        self._sleep_level = max(level, self._sleep_level)
+
+    def wake_up(self) -> None:
+        """Take the memory again; after level 2 the weights come from the checkpoint. Nothing is cached."""
+        self._core.wake_up()
+        self._sleep_level = 0
+
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
@@ -104,8 +135,9 @@ class LLM:
     ) -> list[RequestOutput]:
         """Answer all prompts; the outputs come in the order of the prompts.
 
-        A prompt is a text, a list of token ids, {"prompt": ...} or {"prompt_token_ids": ...}. All
-        requests are checked before the first one runs: RequestError means that nothing was computed.
+        A prompt is a text, a list of token ids, {"prompt": ...}, {"prompt_token_ids": ...} or, with
+        enable_prompt_embeds, {"prompt_embeds": ...}. All requests are checked before the first one runs:
+        RequestError means that nothing was computed.
         """
         many = _as_list(prompts)
         params = self._params_for(len(many), sampling_params)
@@ -116,6 +148,22 @@ class LLM:
             for index, prompt in enumerate(many)
         ]
         return self._run(prepared, use_tqdm)
+
+    def beam_search(
+        self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams, *, cache_salt: str | None = None
+    ) -> list[BeamSearchOutput]:
+        """The likeliest answers to each prompt, best first: as transformers' beam search finds them."""
+        steps = BeamSteps(self._preparer, cache_salt=cache_salt)
+        searches = [
+            open_search(self._preparer, _text_or_ids(prompt), params, cache_salt)
+            for prompt in _as_list(prompts)
+        ]
+        while running := [search for search in searches if not search.is_done]:
+            requests = [steps.requests(search) for search in running]
+            outputs = iter(self._run([request for step in requests for request in step], use_tqdm=False))
+            for search, step in zip(running, requests, strict=True):
+                search.take([candidates(next(outputs)) for _ in step])
+        return [whole_output(search, self._tokenizer) for search in searches]
 
     def chat(
         self,
@@ -167,14 +215,16 @@ class LLM:
         # Streaming kinds make no sense here: the caller gets finished outputs.
         params = params.clone()
         params.output_kind = RequestOutputKind.FINAL_ONLY
-        text_or_ids = _text_or_ids(prompt)
+        engine_prompt = _engine_prompt(prompt, takes_vectors=self.config.model.enable_prompt_embeds)
         request_id = str(self._num_requests)
         self._num_requests += 1
         return self._preparer.prepare(
-            text_or_ids, params, request_id=request_id, priority=priority, cache_salt=cache_salt
+            engine_prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt
         )
 
     def _run(self, prepared: list[PreparedRequest], use_tqdm: bool) -> list[RequestOutput]:
+        if self._sleep_level:
+            raise EngineError("The model sleeps; call wake_up() first.", code=ErrorCode.ASLEEP)
         states = [self._processor.open(request) for request in prepared]
         try:
             for request in prepared:
@@ -257,6 +307,18 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     return list(prompts)  # type: ignore[arg-type]
 
 
+def _engine_prompt(prompt: Prompt, *, takes_vectors: bool) -> EnginePrompt:
+    vectors = prompt.get("prompt_embeds") if isinstance(prompt, Mapping) else None
+    if vectors is None:
+        return _text_or_ids(prompt)
+    if not takes_vectors:
+        raise refuse_prompt_vectors()
+    assert isinstance(prompt, Mapping)
+    if prompt.get("prompt") or prompt.get("prompt_token_ids"):
+        raise RequestError("A prompt is prompt_embeds or something else, not both.", param="prompts")
+    return vectors_from(vectors)
+
+
 def _text_or_ids(prompt: Prompt) -> str | list[int]:
     if isinstance(prompt, str | list):
         return prompt
@@ -266,6 +328,7 @@ def _text_or_ids(prompt: Prompt) -> str | list[int]:
             if isinstance(value, kind):
                 return value
     raise RequestError(
-        'A prompt is a text, a list of token ids, {"prompt": text} or {"prompt_token_ids": ids}.',
+        'A prompt is a text, a list of token ids, {"prompt": text}, {"prompt_token_ids": ids} or '
+        '{"prompt_embeds": vectors}; beam search takes no vectors.',
         param="prompts",
     )

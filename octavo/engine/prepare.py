@@ -6,16 +6,31 @@ import hashlib
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import ErrorCode, RequestError
+from octavo.config.model import ModelConfig
+from octavo.engine.dry_breakers import BreakerFinder
+from octavo.engine.prompt_vectors import check_vectors, check_without_tokens, refuse_prompt_vectors
 from octavo.engine.request_state import PreparedRequest
+from octavo.grammar.desk import GrammarDesk
+from octavo.grammar.vocabulary import Words
 from octavo.messages.params import RequestOutputKind, SamplingParams
-from octavo.messages.request import EngineRequest
-from octavo.tokens.tokenizer import Tokenizer
+from octavo.messages.prompt_vectors import PromptVectors
+from octavo.messages.request import EngineRequest, PrefixPin
+from octavo.messages.samplers import DRY_BREAKERS
+from octavo.messages.start import CoreReady
 
 MAX_SALT_LENGTH = 256
 PRIORITY_RANGE = 2**31
+MAX_PINS = 4
+MAX_PIN_TTL_S = 86_400.0
+
+PLACEHOLDER = 0
+"""Stands in the core for each token of a prompt of vectors: an id that every model has."""
+
+EnginePrompt = str | list[int] | PromptVectors
 
 RandomKeys = Callable[[], int]
 """Gives a fresh 64-bit key for each request without a seed."""
@@ -31,25 +46,45 @@ def repeatable_keys(seed: int) -> RandomKeys:
     return lambda: source.getrandbits(64)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VectorLimits:
+    """What prompts of vectors have to be like."""
+
+    width: int
+    dtype: str
+    """The model's: what it computes in."""
+
+
+def vector_limits(model: ModelConfig, ready: CoreReady) -> VectorLimits | None:
+    """None: such prompts are refused."""
+    if not model.enable_prompt_embeds:
+        return None
+    return VectorLimits(width=ready.hidden_size, dtype=model.dtype)
+
+
 class RequestPreparer:
     """Tokenizes, applies defaults and limits, splits n samples. Raises RequestError naming the parameter."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
-        tokenizer: Tokenizer,
-        eos_token_ids: Sequence[int],
+        words: Words,
         vocab_size: int,
         max_model_len: int,
         max_request_tokens: int,
         max_logprobs: int,
         random_keys: RandomKeys,
         is_same_process: bool,
+        grammars: GrammarDesk,
+        vectors: VectorLimits | None = None,
         clock: Clock = monotonic,
     ) -> None:
-        self._tokenizer = tokenizer
-        self._eos_token_ids = list(eos_token_ids)
-        self._vocab_size = vocab_size
+        self._tokenizer = words.tokenizer
+        self._breakers = BreakerFinder(words.tokenizer)
+        self._grammars = grammars
+        self._vectors = vectors
+        self._eos_token_ids = list(words.eos_token_ids)
+        self.vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._max_request_tokens = max_request_tokens
         self._max_logprobs = max_logprobs
@@ -59,25 +94,35 @@ class RequestPreparer:
 
     def prepare(
         self,
-        prompt: str | list[int],
+        prompt: EnginePrompt,
         params: SamplingParams,
         *,
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        pins: Sequence[PrefixPin] = (),
+        max_logprobs: int | None = None,
     ) -> PreparedRequest:
-        """Check and complete one request. `params` is not changed."""
+        """Check and complete one request. `params` is not changed.
+
+        max_logprobs: instead of the bound for callers, where the engine itself asks.
+        """
         arrival_time = self._clock()
-        params.check(self._vocab_size, self._max_logprobs)
+        params.check(self.vocab_size, self._max_logprobs if max_logprobs is None else max_logprobs)
         if params.logits_processors and not self._is_same_process:
             raise RequestError(
                 "logits_processors are Python functions and work only with LLM or an in-process AsyncLLM.",
                 param="logits_processors",
             )
         _check_extras(priority, cache_salt)
+        _check_pins(pins)
         if not self._tokenizer.has_text:
             _check_without_text(params)
-        prompt_token_ids = self._tokenize(prompt, params)
+        prompt_token_ids = (
+            self._placeholders(prompt, params)
+            if isinstance(prompt, PromptVectors)
+            else self._tokenize(prompt, params)
+        )
         max_tokens = self._max_tokens(len(prompt_token_ids), params)
         core_params = self._for_core(params)
         own_id = secrets.token_hex(16)
@@ -92,6 +137,8 @@ class RequestPreparer:
                 arrival_time=arrival_time,
                 priority=priority,
                 cache_salt=cache_salt,
+                pins=list(pins),
+                prompt_vectors=prompt if isinstance(prompt, PromptVectors) else None,
             )
             for index, key in enumerate(self._keys(params))
         ]
@@ -103,6 +150,13 @@ class RequestPreparer:
             samples=samples,
         )
 
+    def _placeholders(self, prompt: PromptVectors, params: SamplingParams) -> list[int]:
+        if self._vectors is None:
+            raise refuse_prompt_vectors()
+        check_without_tokens(params)
+        check_vectors(prompt, width=self._vectors.width, dtype=self._vectors.dtype)
+        return [PLACEHOLDER] * prompt.num_tokens
+
     def _tokenize(self, prompt: str | list[int], params: SamplingParams) -> list[int]:
         if isinstance(prompt, str):
             token_ids = self._tokenizer.encode(prompt)
@@ -110,15 +164,15 @@ class RequestPreparer:
             token_ids = list(prompt)
             # Whole passes in C: prompts may have a hundred thousand tokens.
             if token_ids and (
-                set(map(type, token_ids)) != {int} or min(token_ids) < 0 or max(token_ids) >= self._vocab_size
+                set(map(type, token_ids)) != {int} or min(token_ids) < 0 or max(token_ids) >= self.vocab_size
             ):
                 raise RequestError(
-                    f"The prompt holds a token id outside 0..{self._vocab_size - 1}.", param="prompt"
+                    f"The prompt holds a token id outside 0..{self.vocab_size - 1}.", param="prompt"
                 )
         keep = params.truncate_prompt_tokens
         if keep is not None:
             keep = self._max_model_len - 1 if keep == -1 else keep
-            token_ids = token_ids[-keep:]
+            token_ids = token_ids[-keep:] if params.truncation_side == "left" else token_ids[:keep]
         if not token_ids:
             raise RequestError("The prompt is empty; give at least one token.", param="prompt")
         return token_ids
@@ -157,6 +211,12 @@ class RequestPreparer:
                 ids for word in params.bad_words for ids in self._spellings(word)
             ]
             core_params.bad_words = None
+        if params.dry_multiplier > 0.0 and self._tokenizer.has_text:
+            breakers = params.dry_sequence_breakers
+            core_params.dry_breakers = self._breakers.find(DRY_BREAKERS if breakers is None else breakers)
+        core_params.dry_sequence_breakers = None
+        if params.structured_outputs is not None:
+            core_params.structured_outputs = self._grammars.check_here(params.structured_outputs)
         return core_params
 
     def _spellings(self, word: str) -> list[list[int]]:
@@ -180,13 +240,25 @@ def derive_key(seed: int, index: int) -> int:
 
 def _check_without_text(params: SamplingParams) -> None:
     """Without a tokenizer, what speaks of text cannot be kept."""
-    for name, instead in (("stop", "stop_token_ids"), ("bad_words", "logit_bias")):
+    for name, instead in (
+        ("stop", "stop_token_ids"),
+        ("bad_words", "logit_bias"),
+        ("dry_sequence_breakers", "dry_multiplier without them"),
+    ):
         if getattr(params, name):
             raise RequestError(
                 f"{name} needs text, and this engine runs without a tokenizer (skip_tokenizer_init); "
                 f"use {instead} instead.",
                 param=name,
             )
+
+
+def _check_pins(pins: Sequence[PrefixPin]) -> None:
+    if len(pins) > MAX_PINS or any(not 0 < pin.ttl_s <= MAX_PIN_TTL_S for pin in pins):
+        raise RequestError(
+            f"pins may be {MAX_PINS} at most, each for more than 0 and at most {MAX_PIN_TTL_S:.0f} s.",
+            param="pins",
+        )
 
 
 def _check_extras(priority: int, cache_salt: str | None) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from octavo.base.errors import ConfigError
 from octavo.messages.kv import KVGroup, KVKind, KVPlan, KVSpec
 from octavo.messages.params import SamplingParams
 from octavo.messages.result import StepOutput, TokenLogprobs
@@ -74,6 +75,7 @@ class FakeExecutor:
         self,
         *,
         vocab_size: int = 1000,
+        hidden_size: int = 4,
         layers: Sequence[KVSpec] = (FULL, FULL),
         available_bytes: int = 1 << 20,
         eos_probability: float = 0.0,
@@ -82,6 +84,7 @@ class FakeExecutor:
         fail: Fail | None = None,
     ) -> None:
         self._vocab_size = vocab_size
+        self._hidden_size = hidden_size
         self._layers = list(layers)
         self._available_bytes = available_bytes
         self._eos_probability = eos_probability
@@ -90,6 +93,7 @@ class FakeExecutor:
         self._fail = fail
         self._submitted: deque[SchedulerOutput] = deque()
         self._rows: dict[int, _Row] = {}
+        self._plan: KVPlan
         self._groups: list[KVGroup] = []
         self._block_size = 0
         self._foreign: array[int] = array("I")
@@ -101,12 +105,14 @@ class FakeExecutor:
         return WorkerFacts(
             kv_layers=self._layers,
             vocab_size=self._vocab_size,
+            hidden_size=self._hidden_size,
             available_bytes=self._available_bytes,
             memory_bytes={"weights": 0, "rows": 0},
             seconds={"weights": 0.0},
         )
 
     def allocate(self, plan: KVPlan) -> dict[str, float]:
+        self._plan = plan
         self._groups = plan.groups
         self._block_size = plan.block_size
         empty = array("I", [GARBAGE]) * plan.block_size
@@ -136,6 +142,19 @@ class FakeExecutor:
         if error is not None:
             raise error
         return self._sample(step, failed)
+
+    def sleep(self, level: int) -> None:  # noqa: ARG002 (there are no weights)
+        assert not self._rows, "nobody sleeps while a request holds a row"
+        self._pages.clear()
+
+    def wake_up(self) -> None:
+        self.allocate(self._plan)
+
+    def start_profile(self) -> None:
+        raise ConfigError("This executor has no profiler.")
+
+    def stop_profile(self, folder: str) -> str:  # noqa: ARG002
+        raise ConfigError("This executor has no profiler.")
 
     def shutdown(self) -> None:
         self._submitted.clear()

@@ -5,6 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from octavo.messages.params import SamplingParams
+from octavo.messages.prompt_vectors import PromptVectors
+
+
+class PrefixPin(msgspec.Struct, frozen=True, array_like=True):
+    """Keep the KV of the prompt's first tokens reusable for a while, before that of others. A wish."""
+
+    num_tokens: int
+    ttl_s: float
+    """Seconds from the first token on."""
 
 
 class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
@@ -29,6 +38,9 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """Lower runs first under the priority policy."""
     cache_salt: str | None = None
     """Requests share prefix-cache blocks only under the same salt."""
+    pins: list[PrefixPin] = []
+    prompt_vectors: PromptVectors | None = None
+    """The prompt, where it is not tokens: prompt_token_ids are placeholders then, as many as vectors."""
 
 
 class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):

@@ -5,6 +5,7 @@ count of computed tokens. Each step the worker (1) clears `ended_rows`, (2) fill
 (3) appends `new_blocks`, (4) computes `num_tokens[i]` tokens of row `rows[i]`, starting at that row's
 computed count, and advances the count. When the step reaches a row's last known token, the worker
 samples one token, appends it to the row itself, and reports it: the next step may already run on it.
+Where no step overlaps, it may append tokens behind it that can only follow, and reports those too.
 A row that fails takes a placeholder token instead, so that all counts follow from this protocol alone.
 Ending a row that holds nothing is harmless: after a lost step the core says it again.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.messages.params import SamplingParams
+from octavo.messages.prompt_vectors import PromptVectors
 
 
 class NewRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +35,8 @@ class NewRow(msgspec.Struct, frozen=True, kw_only=True):
     random_key: int
     eos_token_ids: list[int]
     """For min_tokens: these and stop_token_ids are masked until then."""
+    prompt_vectors: PromptVectors | None = None
+    """What the model reads instead of the prompt's tokens, which are placeholders then."""
 
 
 class SchedulerOutput(msgspec.Struct, frozen=True, kw_only=True):

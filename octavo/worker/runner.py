@@ -14,7 +14,7 @@ import torch
 from octavo.messages.result import StepOutput
 from octavo.messages.step import SchedulerOutput
 from octavo.models.contract import CausalLM
-from octavo.worker.extras.contract import Extra, StepResult
+from octavo.worker.extras.contract import Extra, GivenInputs, StepResult
 from octavo.worker.forward import Forward
 from octavo.worker.graphs import StepGraphs
 from octavo.worker.rows import TokenRows
@@ -95,16 +95,20 @@ class ModelRunner:
         pending.result.finish()
         sampled = pending.sampled.finish()
         rows, token_ids = pending.batch.sample_rows, sampled.token_ids
-        if sampled.failed:
-            kept = [i for i, row in enumerate(rows) if row not in sampled.failed]
+        failed = pending.result.failed | sampled.failed
+        if failed:
+            kept = [i for i, row in enumerate(rows) if row not in failed]
             rows, token_ids = [rows[i] for i in kept], [token_ids[i] for i in kept]
+            for row in failed:
+                pending.result.forced.pop(row, None)
         return StepOutput(
             step=pending.step,
             rows=rows,
             token_ids=token_ids,
             logprobs=sampled.logprobs,
             prompt_logprobs=pending.result.prompt_logprobs,
-            failed=sampled.failed,
+            failed=failed,
+            forced=pending.result.forced,
         )
 
     def _apply(self, step: SchedulerOutput) -> None:
@@ -125,8 +129,11 @@ class ModelRunner:
                 extra.requests_changed(step)
 
     def _compute(self, batch: StepBatch) -> torch.Tensor:
-        hidden_TE = None if self._graphs is None else self._graphs.run(batch)
-        return self._forward.run(batch) if hidden_TE is None else hidden_TE
+        given: list[GivenInputs] = []
+        for extra in self.extras:
+            extra.give_inputs(batch, given)
+        hidden_TE = None if self._graphs is None or given else self._graphs.run(batch)
+        return self._forward.run(batch, given) if hidden_TE is None else hidden_TE
 
     def _sample(self, batch: StepBatch, hidden_TE: torch.Tensor) -> PendingSample:
         count = len(batch.sampling)
