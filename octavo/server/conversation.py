@@ -1,0 +1,147 @@
+"""Conversation: one chat request in the engine, read as events, whatever protocol it came in.
+
+Each protocol translates its body into a ChatBody, opens a conversation and writes its parts in its own
+words. Hot path: `parts` runs once per streamed token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import msgspec
+from starlette.types import Receive
+
+from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
+from octavo.server.disconnect import while_connected
+from octavo.server.openai.schema.chat import ChatBody
+from octavo.server.openai.usage import UsageCount
+from octavo.server.parsing.choose import parser_maker
+from octavo.server.parsing.events import (
+    ContentDelta,
+    Event,
+    ReasoningDelta,
+    StreamParser,
+    ToolArgumentsDelta,
+    ToolCallBegin,
+)
+from octavo.server.render.chat import render_chat
+from octavo.server.render.rendered import Rendered
+from octavo.server.replies import off_loop_if_long
+from octavo.server.serving import Serving
+from octavo.server.submit import Submission
+
+
+class AnswerPart(msgspec.Struct, kw_only=True):
+    """What is new of one answer."""
+
+    index: int
+    """Which of the n answers."""
+    events: list[Event]
+    token_ids: list[int]
+    logprobs: list[LogprobsOnePosition] | None = None
+    finish_reason: str | None = None
+    """None while it runs, then stop, length or tool_calls."""
+    stop_reason: int | str | None = None
+
+
+@dataclass(kw_only=True)
+class ToolCall:
+    """A complete call."""
+
+    call_id: str
+    name: str
+    arguments: str
+    """JSON text of an object."""
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """One whole answer."""
+
+    index: int
+    content: str
+    reasoning: str
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    token_ids: list[int]
+    logprobs: list[LogprobsOnePosition] | None
+    finish_reason: str
+    stop_reason: int | str | None
+
+
+class Conversation:
+    """Admitted to the engine when it is made; runs with the first step of `parts` or `answers`."""
+
+    def __init__(self, serving: Serving, body: ChatBody, rendered: Rendered, reply_id: str) -> None:
+        self.usage = UsageCount()
+        self.prompt_token_ids = rendered.prompts[0].token_ids
+        self.last_output: RequestOutput | None = None
+        """With prompt log-probabilities and metrics, once it has finished."""
+        self._make_parser: Callable[[], StreamParser] = parser_maker(serving, body, self.prompt_token_ids)
+        self._parsers: dict[int, StreamParser] = {}
+        self._has_calls: set[int] = set()
+        self._submission = Submission(serving, rendered, reply_id)
+
+    async def parts(self) -> AsyncGenerator[AnswerPart, None]:
+        """Parts of all n answers as they come. Closing it early aborts the request."""
+        async with aclosing(self._submission.outputs()) as outputs:
+            async for _, output in outputs:
+                self.usage.add(0, output)
+                self.last_output = output
+                for part in output.outputs:
+                    yield self._read(part)
+
+    async def answers(self, receive: Receive) -> list[Answer]:
+        """All answers, in order. Ends with ClientGone if the client leaves first."""
+        (output,) = await while_connected(receive, self._submission.results())
+        self.usage.add(0, output)
+        self.last_output = output
+        parts = sorted(output.outputs, key=lambda part: part.index)
+        return [_whole(self._read(part)) for part in parts]
+
+    def _read(self, part: CompletionOutput) -> AnswerPart:
+        parser = self._parsers.get(part.index)
+        if parser is None:
+            parser = self._parsers[part.index] = self._make_parser()
+        events = parser.feed(part.text)
+        reason = part.finish_reason
+        if reason is not None:
+            events += parser.finish()
+        if any(isinstance(event, ToolCallBegin) for event in events):
+            self._has_calls.add(part.index)
+        if reason == "stop" and part.index in self._has_calls:
+            reason = "tool_calls"
+        return AnswerPart(
+            index=part.index,
+            events=events,
+            token_ids=part.token_ids,
+            logprobs=part.logprobs,
+            finish_reason=reason,
+            stop_reason=part.stop_reason,
+        )
+
+
+async def open_conversation(serving: Serving, body: ChatBody, num_bytes: int, reply_id: str) -> Conversation:
+    """Check, render and admit. `body.stream` decides between `parts` (true) and `answers`."""
+    rendered = await off_loop_if_long(num_bytes, render_chat, serving, body)
+    return Conversation(serving, body, rendered, reply_id)
+
+
+def _whole(part: AnswerPart) -> Answer:
+    assert part.finish_reason is not None, "only final outputs are whole"
+    answer = Answer(
+        index=part.index,
+        content="".join(event.text for event in part.events if isinstance(event, ContentDelta)),
+        reasoning="".join(event.text for event in part.events if isinstance(event, ReasoningDelta)),
+        token_ids=part.token_ids,
+        logprobs=part.logprobs,
+        finish_reason=part.finish_reason,
+        stop_reason=part.stop_reason,
+    )
+    for event in part.events:
+        if isinstance(event, ToolCallBegin):
+            answer.tool_calls.append(ToolCall(call_id=event.call_id, name=event.name, arguments=""))
+        elif isinstance(event, ToolArgumentsDelta):
+            answer.tool_calls[event.number].arguments += event.text
+    return answer
