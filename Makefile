@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+CLIENTS ?= .venv-clients
 HOST ?= 127.0.0.1
 PORT ?= 8000
 MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu check fix bench clean
+.PHONY: serve chat test test-long test-gpu test-clients check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml changed: a second call is quick.
 $(VENV)/.made:
@@ -39,19 +40,31 @@ test-long: $(VENV)/.installed-dev  ## the slow ones too: real-model matrix, 100,
 test-gpu: $(VENV)/.installed-dev  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
+$(CLIENTS)/.installed:
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		openai anthropic ollama langchain-openai litellm openai-agents
+	touch $@
+
+test-clients: $(VENV)/.installed-dev $(CLIENTS)/.installed  ## LangChain, LiteLLM, Agents SDK ... on a live server
+	OCTAVO_CLIENTS_PYTHON=$(abspath $(CLIENTS))/bin/python $(BIN)/python -m pytest tests/clients $(ARGS)
+
 check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors
-	$(BIN)/ruff format --check octavo tests benchmarks examples
-	$(BIN)/ruff check octavo tests benchmarks examples
+	$(BIN)/ruff format --check octavo tests benchmarks examples docs
+	$(BIN)/ruff check octavo tests benchmarks examples docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 fix: $(VENV)/.installed-dev  ## format and mend what can be mended
-	$(BIN)/ruff format octavo tests benchmarks examples
-	$(BIN)/ruff check --fix octavo tests benchmarks examples
+	$(BIN)/ruff format octavo tests benchmarks examples docs
+	$(BIN)/ruff check --fix octavo tests benchmarks examples docs
+
+reference: $(VENV)/.installed-dev  ## write docs/reference/ anew from the code
+	$(BIN)/python docs/make_reference.py
 
 bench: $(VENV)/.installed-dev  ## core, sampler and serving benchmarks; results in benchmarks/results/
 	$(BIN)/python benchmarks/run_all.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(CLIENTS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,15 +10,21 @@ if TYPE_CHECKING:
     from octavo.base.errors import ConfigError, EngineError, ModelFileError, OctavoError, RequestError
     from octavo.engine.async_llm import AsyncLLM
     from octavo.engine.llm import LLM
-    from octavo.engine.outputs import CompletionOutput, Logprob, RequestOutput
+    from octavo.engine.outputs import BeamSearchOutput, CompletionOutput, Logprob, RequestOutput
+    from octavo.messages.beam import BeamSearchParams
     from octavo.messages.params import RequestOutputKind, SamplingParams
+    from octavo.messages.structured import StructuredOutputsParams
 
 _HOMES = {
     "LLM": "octavo.engine.llm",
     "AsyncLLM": "octavo.engine.async_llm",
     "SamplingParams": "octavo.messages.params",
     "RequestOutputKind": "octavo.messages.params",
+    "StructuredOutputsParams": "octavo.messages.structured",
     "RequestOutput": "octavo.engine.outputs",
+    "BeamSearchOutput": "octavo.engine.outputs",
+    "BeamSearchParams": "octavo.messages.beam",
+    "RepetitionDetectionParams": "octavo.messages.samplers",
     "CompletionOutput": "octavo.engine.outputs",
     "Logprob": "octavo.engine.outputs",
     "OctavoError": "octavo.base.errors",
@@ -31,16 +37,20 @@ _HOMES = {
 __all__ = [
     "LLM",
     "AsyncLLM",
+    "BeamSearchOutput",
+    "BeamSearchParams",
     "CompletionOutput",
     "ConfigError",
     "EngineError",
     "Logprob",
     "ModelFileError",
     "OctavoError",
+    "RepetitionDetectionParams",
     "RequestError",
     "RequestOutput",
     "RequestOutputKind",
     "SamplingParams",
+    "StructuredOutputsParams",
     "__version__",
 ]
 

@@ -23,6 +23,11 @@ def api_key() -> str | None:
     return os.environ.get("OCTAVO_API_KEY") or None
 
 
+def admin_api_key() -> str | None:
+    """Key of the administrative listener when no --admin-api-key is given (OCTAVO_ADMIN_API_KEY)."""
+    return os.environ.get("OCTAVO_ADMIN_API_KEY") or None
+
+
 def is_offline() -> bool:
     """No network may be used (OCTAVO_OFFLINE or HF_HUB_OFFLINE set to 1, true, yes or on)."""
     return any(

@@ -36,25 +36,53 @@ class ErrorCode(Enum):
     """Every error a client can meet. `server/` turns the kind into the API's error shape."""
 
     JSON_INVALID = ErrorKind("json_invalid", 400, "invalid_request_error", Retry.NEVER)
+    """The body is not one JSON object."""
     BODY_REQUIRED = ErrorKind("body_required", 400, "invalid_request_error", Retry.NEVER)
+    """The route needs a body and got none."""
     INVALID_UTF8 = ErrorKind("invalid_utf8", 400, "invalid_request_error", Retry.NEVER)
+    """The body is not UTF-8."""
     TOO_DEEP = ErrorKind("too_deep", 400, "invalid_request_error", Retry.NEVER)
+    """The body is nested too deep."""
     INVALID_VALUE = ErrorKind("invalid_value", 400, "invalid_request_error", Retry.NEVER)
+    """A value is missing, of the wrong type or outside what is allowed; `param` names it."""
     UNSUPPORTED_VALUE = ErrorKind("unsupported_value", 400, "invalid_request_error", Retry.NEVER)
+    """A value means something, but this server cannot do it."""
     CONTEXT_LENGTH = ErrorKind("context_length_exceeded", 400, "invalid_request_error", Retry.NEVER)
+    """Prompt and answer together are longer than the model's context."""
     TEMPLATE_FAILED = ErrorKind("template_failed", 400, "invalid_request_error", Retry.NEVER)
+    """The chat template refused the conversation, or the model has none."""
     UNAUTHENTICATED = ErrorKind("invalid_api_key", 401, "authentication_error", Retry.NEVER)
+    """The key is missing or wrong."""
+    FORBIDDEN = ErrorKind("forbidden", 403, "permission_error", Retry.NEVER)
+    """The administrative listener does not answer web pages or other machines without a key."""
     NOT_FOUND = ErrorKind("not_found", 404, "not_found_error", Retry.NEVER)
+    """There is no such route or thing."""
     MODEL_NOT_FOUND = ErrorKind("model_not_found", 404, "not_found_error", Retry.NEVER)
+    """No model is served under this name."""
     METHOD_NOT_ALLOWED = ErrorKind("method_not_allowed", 405, "invalid_request_error", Retry.NEVER)
+    """The route exists, but not for this method; the Allow header lists those it has."""
     REQUEST_TIMEOUT = ErrorKind("request_timeout", 408, "timeout_error", Retry.SAFE)
+    """The body did not arrive in time."""
     BODY_TOO_LARGE = ErrorKind("body_too_large", 413, "invalid_request_error", Retry.NEVER)
+    """The body, or a file in it, is larger than the server takes."""
+    STORAGE_FULL = ErrorKind("storage_full", 413, "invalid_request_error", Retry.NEVER)
+    """What this key may store is used up: delete something first."""
     MEDIA_TYPE = ErrorKind("unsupported_media_type", 415, "invalid_request_error", Retry.NEVER)
+    """The body's Content-Type is not one that the route reads."""
     OVERLOADED = ErrorKind("overloaded", 503, "overloaded_error", Retry.LATER)
+    """The queue is full."""
     SHUTTING_DOWN = ErrorKind("shutting_down", 503, "overloaded_error", Retry.LATER)
+    """The server is ending; send the request to another one."""
     NOT_READY = ErrorKind("not_ready", 503, "overloaded_error", Retry.LATER)
+    """The model is still being loaded, or the engine does not work."""
+    PAUSED = ErrorKind("paused", 503, "overloaded_error", Retry.LATER)
+    """An operator paused the server."""
+    ASLEEP = ErrorKind("asleep", 503, "overloaded_error", Retry.LATER)
+    """An operator put the model to sleep."""
     ENGINE_FAILED = ErrorKind("engine_failed", 500, "server_error", Retry.SAFE)
+    """The engine could not finish the answer."""
     INTERNAL = ErrorKind("internal_error", 500, "server_error", Retry.SAFE)
+    """The server met an error of its own; its log says more."""
 
 
 class OctavoError(Exception):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from octavo.cli.answer_formats import AnswerFormats, answer_formats
 from octavo.cli.command import Command
 from octavo.cli.memory_plan import plan_memory
 from octavo.cli.pull import stored_bytes
@@ -23,8 +24,6 @@ from octavo.weights.footprint import num_parameters
 
 if TYPE_CHECKING:
     from octavo.weights.checkpoint import Checkpoint
-
-_SECRETS = frozenset({"api_key"})
 
 
 class OptionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,13 +75,14 @@ def _run(parsed: argparse.Namespace) -> int:
         facts = checkpoint_facts(checkpoint)
         resolved = resolve(wishes, facts, local_device())
         report = describe_model(checkpoint, facts.architecture, resolved.config)
+        formats = answer_formats(checkpoint, resolved.config)
     finally:
         checkpoint.close()
     rows = option_rows(given, resolved)
     if parsed.json:
-        print(msgspec.json.format(msgspec.json.encode({"model": report, "options": rows})).decode())
+        print(msgspec.json.format(msgspec.json.encode({"model": report, "formats": formats, "options": rows})).decode())
     else:
-        _print(report, rows, resolved.config)
+        _print(report, formats, rows, resolved.config)
     return 0
 
 
@@ -96,9 +96,7 @@ def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:
     for spec in iter_options():
         reason = reasons.pop(spec.name, None)
         source = "user" if spec.name in chosen_by_user else "default" if reason is None else "derived"
-        value = values[spec.name]
-        if spec.name in _SECRETS:
-            value = f"{len(value)} set" if value else "none"
+        value = spec.shown(values[spec.name])
         rows.append(
             OptionRow(option=spec.name, value=value, source=source, reason=reason.reason if reason else "")
         )
@@ -139,7 +137,9 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     )
 
 
-def _print(report: ModelReport, rows: list[OptionRow], config: EngineConfig) -> None:
+def _print(
+    report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig
+) -> None:
     supported = "supported" if report.is_supported else "NOT supported"
     lines = [
         ("model", f"{report.name} ({report.format})"),
@@ -153,6 +153,8 @@ def _print(report: ModelReport, rows: list[OptionRow], config: EngineConfig) -> 
             f"{show_bytes(report.cache_bytes)} of cache: about {report.cache_tokens:,} tokens, "
             f"{report.requests_at_once:.1f} requests of {config.model.max_model_len:,}",
         ),
+        ("tool calls", f"{formats.tool_calls}: {formats.tool_calls_reason}"),
+        ("reasoning", f"{formats.reasoning}: {formats.reasoning_reason}"),
     ]
     print("\n".join(f"{name.ljust(14)}{value}" for name, value in lines) + "\n")
     cells = [("option", "value", "source", "reason")]

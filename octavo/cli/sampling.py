@@ -20,7 +20,22 @@ _NUMBERS = {
     "presence_penalty": (parse_float, "Push away from tokens already written"),
     "frequency_penalty": (parse_float, "Push away from tokens by how often they were written"),
     "repetition_penalty": (parse_float, "Divide the odds of tokens already seen; 1 is off"),
+    "repeat_last_n": (parse_int, "Over how many last tokens that looks; -1 is all, 0 none"),
+    "typical_p": (parse_float, "Keep the tokens of most typical surprise up to this share; 1 is off"),
+    "top_n_sigma": (parse_float, "Keep tokens within so many deviations of the likeliest; 0 is off"),
+    "xtc_probability": (parse_float, "How often XTC leaves out all likely tokens but one; 0 is off"),
+    "xtc_threshold": (parse_float, "From which probability on XTC takes a token for likely"),
+    "dry_multiplier": (parse_float, "Push away from what would repeat earlier text; 0 is off"),
+    "dry_base": (parse_float, "How fast DRY's push grows with the repetition"),
+    "dry_allowed_length": (parse_int, "Repetitions up to this length are free for DRY"),
+    "dry_penalty_last_n": (parse_int, "Over how many last tokens DRY looks; -1 is all, 0 none"),
 }
+
+_TEXTS = {
+    "stop": ("--stop", "End before this text"),
+    "dry_sequence_breakers": ("--dry-sequence-breaker", "No repetition reaches across this text, for DRY"),
+}
+"""Options that may be given several times."""
 
 
 def add_sampling_arguments(parser: FlagParser) -> None:
@@ -36,14 +51,15 @@ def add_sampling_arguments(parser: FlagParser) -> None:
             metavar="N",
             help=f"{text}.",
         )
-    group.add_argument(
-        "--stop",
-        dest="sampling.stop",
-        action="append",
-        default=argparse.SUPPRESS,
-        metavar="TEXT",
-        help="End before this text; may be given several times.",
-    )
+    for name, (flag, text) in _TEXTS.items():
+        group.add_argument(
+            flag,
+            dest=f"sampling.{name}",
+            action="append",
+            default=argparse.SUPPRESS,
+            metavar="TEXT",
+            help=f"{text}; may be given several times.",
+        )
 
 
 def given_sampling(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -58,13 +74,13 @@ def given_sampling(parsed: argparse.Namespace) -> dict[str, Any]:
 def parse_sampling(name: str, text: str) -> tuple[str, Any]:
     """('temperature', '0.7') -> ('temperature', 0.7). 'default' gives None: forget the value."""
     name = name.replace("-", "_")
-    if name != "stop" and name not in _NUMBERS:
+    if name not in _TEXTS and name not in _NUMBERS:
         raise RequestError(
             f"There is nothing called {name!r} to set. Known: {', '.join(sorted(known_names()))}."
         )
     if text == "default":
         return name, None
-    if name == "stop":
+    if name in _TEXTS:
         return name, [text]
     try:
         return name, _NUMBERS[name][0](text)
@@ -73,7 +89,7 @@ def parse_sampling(name: str, text: str) -> tuple[str, Any]:
 
 
 def known_names() -> list[str]:
-    return [*_NUMBERS, "stop"]
+    return [*_NUMBERS, *_TEXTS]
 
 
 def merged(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

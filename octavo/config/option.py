@@ -13,14 +13,15 @@ def option(
     aliases: tuple[str, ...] = (),
     choices: tuple[str, ...] | None = None,
     flag: bool = True,
+    is_secret: bool = False,
 ) -> Any:
     """A dataclass field that `flags.py` can turn into a command-line option.
 
     The flag is the field's name with dashes; `aliases` are further field-style names (vLLM's, where
     ours differ) accepted by LLM(...), the YAML file and the command line alike. flag=False keeps it
-    off the command line.
+    off the command line. is_secret: its value is shown nowhere.
     """
-    metadata = {"help": help, "aliases": aliases, "choices": choices, "flag": flag}
+    metadata = {"help": help, "aliases": aliases, "choices": choices, "flag": flag, "is_secret": is_secret}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

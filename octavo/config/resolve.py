@@ -83,10 +83,11 @@ class Resolved:
 
 
 def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFacts) -> Resolved:
-    """Fill every None and 'auto' of the model, cache and schedule groups. Raises ConfigError."""
+    """Fill every None and 'auto' of the model, cache and schedule groups, and what of the server's follows
+    from them. Raises ConfigError."""
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
-    for step in (_names, _device, _dtype, _lengths, _schedule, _cache):
+    for step in (_names, _device, _dtype, _lengths, _schedule, _cache, _batches):
         config = step(config, known)
     return Resolved(config, known.reasons)
 
@@ -240,4 +241,17 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
     assert max_len is not None and max_seqs is not None, "both are resolved before the cache"
     useful = max_seqs * ceil_div(max_len, size)
     known.reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
+    return config
+
+
+def _batches(config: EngineConfig, known: _Known) -> EngineConfig:
+    wish = config.server.batch_concurrency
+    max_seqs = config.schedule.max_num_seqs
+    assert max_seqs is not None, "max_num_seqs is resolved before what depends on it"
+    if wish is None:
+        share = max(1, max_seqs // 4)
+        why = "a quarter of max_num_seqs: batches leave room for everybody else"
+        return _set(config, "server", known, batch_concurrency=(share, why))
+    if wish < 1:
+        raise ConfigError(f"batch_concurrency is {wish}; at least 1.", param="batch_concurrency")
     return config

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from octavo.base.errors import ConfigError
+from octavo.config.admin import AdminConfig
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.observe import ObserveConfig
@@ -21,6 +22,7 @@ GROUPS: dict[str, type[Any]] = {
     "schedule": ScheduleConfig,
     "server": ServerConfig,
     "observe": ObserveConfig,
+    "admin": AdminConfig,
 }
 
 
@@ -33,6 +35,7 @@ class EngineConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> EngineConfig:
@@ -75,10 +78,17 @@ class OptionSpec:
     aliases: tuple[str, ...]
     choices: tuple[str, ...] | None
     flag: bool
+    is_secret: bool
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name, *self.aliases)
+
+    def shown(self, value: Any) -> Any:
+        """`value`, or of a secret how many there are."""
+        if not self.is_secret:
+            return value
+        return f"{len(value)} set" if value else "none"
 
     def check(self, value: Any) -> Any:
         """Return `value` in the field's type or raise ConfigError."""
@@ -113,6 +123,7 @@ def iter_options() -> Iterator[OptionSpec]:
                 aliases=f.metadata["aliases"],
                 choices=f.metadata["choices"],
                 flag=f.metadata["flag"],
+                is_secret=f.metadata["is_secret"],
             )
 
 

@@ -11,6 +11,8 @@ def check_answer(record: StepRecord, output: StepOutput) -> None:
     """Refuse an answer that does not belong to the step: a silent gap would hang a request for ever."""
     if output.step != record.output.step:
         raise EngineError(f"The worker answered step {output.step} instead of {record.output.step}.")
+    if output.forced and not output.forced.keys() <= set(output.rows):
+        raise EngineError("The worker appended to rows that were not sampled for.")
     is_plain = not (output.failed or output.prompt_logprobs)
     if is_plain and len(output.token_ids) == len(output.rows) and output.rows == list(record.sampling):
         return  # As nearly always: in the step's own order.

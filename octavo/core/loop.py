@@ -80,7 +80,7 @@ class EngineCore:
             kv=self._kv,
         )
         self._policy = schedule.scheduling_policy
-        self._executor = executor
+        self.executor = executor
         self._clock = clock
         self._depth = depth
         self._requests: dict[str, Request] = {}
@@ -98,6 +98,7 @@ class EngineCore:
         """Take a request. RequestError if it is malformed or can never fit."""
         assert message.request_id not in self._requests, f"request id {message.request_id} is in use"
         check_request(message, self.max_request_tokens)
+        self._kv.expire_pins(self._clock())
         rank = make_rank(self._policy, message.priority, self._num_added)
         self._num_added += 1
         request = Request(message, rank, self._kv.open(message.request_id, message.cache_salt))
@@ -130,7 +131,7 @@ class EngineCore:
             self._num_steps += 1
             self._in_flight.append(record)
             try:
-                self._executor.submit(record.output)
+                self.executor.submit(record.output)
             except Exception as error:
                 self._in_flight.pop()
                 return self._fail_step([record], error)
@@ -160,19 +161,32 @@ class EngineCore:
         self._kv.reset(request.kv for request in self._scheduler.running)
         return True
 
+    def sleep(self, level: int) -> None:
+        """Give memory back (see Executor.sleep). Who calls has seen to it that no request is left."""
+        if self._requests:
+            raise EngineError(f"{len(self._requests)} requests still run: sleep when they have ended.")
+        while self.has_work():  # Steps in flight, and rows whose end the workers have not heard of.
+            self.step()
+        self.reset_prefix_cache()
+        self.executor.sleep(level)
+
+    def wake_up(self) -> None:
+        """Ready for requests again, with nothing cached."""
+        self.executor.wake_up()
+
     def check(self) -> None:
         """Prove that nothing leaks. Costs time for every block; meant for tests and for idle moments."""
         check_ledger(self._requests, self._scheduler, self._in_flight)
 
     def shutdown(self) -> None:
         """Let the executor go. Idempotent; the core is of no use afterwards."""
-        self._executor.shutdown()
+        self.executor.shutdown()
 
     def _collect(self) -> list[RequestDelta]:
         record = self._in_flight.popleft()
         self.num_collected += 1
         try:
-            output = self._executor.collect()
+            output = self.executor.collect()
             if not record.is_void:
                 check_answer(record, output)
         except Exception as error:
@@ -188,7 +202,8 @@ class EngineCore:
         """Append what was sampled, apply the stop rules, end what is over."""
         now = self._clock()
         deltas = self._fail_rows(record, output.failed) if output.failed else []
-        num_failed = len(deltas)
+        num_tokens = len(output.rows)
+        forced = output.forced
         if output.prompt_logprobs:
             gather_prompt_logprobs(record, output)
         sampling = record.sampling
@@ -196,12 +211,15 @@ class EngineCore:
         for row, token in zip(output.rows, output.token_ids, strict=True):
             request = sampling[row]
             if request is None or request.state is State.FINISHED:
+                num_tokens -= 1
                 continue
             delta = self._accept(request, token, now)
+            if forced and row in forced:
+                num_tokens += self._accept_forced(request, delta, forced[row])
             if logprobs and row in logprobs:
                 delta.logprobs = [logprobs[row]]
             deltas.append(delta)
-        self._generation_tokens += len(deltas) - num_failed
+        self._generation_tokens += num_tokens
         return deltas
 
     def _accept(self, request: Request, token: int, now: float) -> RequestDelta:
@@ -217,15 +235,34 @@ class EngineCore:
         if request.first_token is None:
             request.first_token = now
             self._prompt_tokens += request.num_prompt
+            for pin in request.message.pins:
+                self._kv.pin(request.kv, pin.num_tokens, now + pin.ttl_s)
             delta.timing = request.timing
             delta.prompt_logprobs = request.prompt_logprobs
         reason = finish_reason(request, token)
         if reason is not None:
-            if reason is FinishReason.STOP:
-                delta.stop_token_id = stop_token_id(request, token)
-            self._kv.publish(request.kv, request.token_ids, request.num_computed)
-            self._finish(request, delta, reason)
+            self._end_with(request, delta, token, reason)
         return delta
+
+    def _accept_forced(self, request: Request, delta: RequestDelta, tokens: list[int]) -> int:
+        """Append tokens that could only follow; the next step computes them all. Returns how many count."""
+        assert self._depth == 1, "a step in flight would not know of them"
+        for number, token in enumerate(tokens):
+            if request.state is State.FINISHED:
+                return number
+            request.token_ids.append(token)
+            request.num_known += 1
+            delta.token_ids.append(token)
+            reason = finish_reason(request, token)
+            if reason is not None:
+                self._end_with(request, delta, token, reason)
+        return len(tokens)
+
+    def _end_with(self, request: Request, delta: RequestDelta, token: int, reason: FinishReason) -> None:
+        if reason is FinishReason.STOP:
+            delta.stop_token_id = stop_token_id(request, token)
+        self._kv.publish(request.kv, request.token_ids, request.num_computed)
+        self._finish(request, delta, reason)
 
     def _finish(self, request: Request, delta: RequestDelta, reason: FinishReason) -> None:
         delta.finish_reason = reason

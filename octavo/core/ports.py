@@ -27,5 +27,16 @@ class Executor(Protocol):
 
     def collect(self) -> StepOutput: ...
 
+    def sleep(self, level: int) -> None:
+        """Give memory back while no request is there. 1: all but the weights, which leave a GPU; 2: all."""
+
+    def wake_up(self) -> None:
+        """Take it again, rows and KV cache empty. Raises, and sleeps on, if it cannot."""
+
+    def start_profile(self) -> None: ...
+
+    def stop_profile(self, folder: str) -> str:
+        """Write what was recorded since start_profile into a file there, and return the file's name."""
+
     def shutdown(self) -> None:
         """Free everything. Idempotent."""

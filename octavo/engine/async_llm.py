@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
+from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
+from octavo.engine.beam_search import BeamSearch
 from octavo.engine.core_client import CoreClient
 from octavo.engine.core_process import ProcessCore
 from octavo.engine.load import Loaded, load_front
+from octavo.engine.orders import Orders
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
 from octavo.engine.prepare import RequestPreparer, fresh_keys
 from octavo.engine.request_state import PreparedRequest, RequestState
+from octavo.engine.rest import Rest
+from octavo.grammar.desk import GrammarDesk
+from octavo.grammar.vocabulary import Words, vocabulary_of
+from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
-from octavo.messages.request import AbortRequest
+from octavo.messages.request import AbortRequest, PrefixPin
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady, StartCore
-from octavo.messages.wire import CoreUpdate, PrefixCacheReset, ResetPrefixCache
+from octavo.messages.wire import (
+    CoreUpdate,
+    Order,
+    OrderDone,
+    ResetPrefixCache,
+    SetLogLevel,
+    StartProfile,
+    StopProfile,
+)
+from octavo.observe.log import set_log_level
 
 STALL_S = 60.0
 """With work in flight and no sign of life for this long, the engine counts as stuck."""
@@ -37,30 +55,37 @@ class AsyncLLM:
         self.tokenizer = loaded.tokenizer
         self.ready = ready
         self.checkpoint_name = loaded.checkpoint_name
+        self.facts = loaded.facts
         self.default_sampling = loaded.default_sampling
         self.max_model_len = config.model.max_model_len
         self.max_request_tokens = ready.max_request_tokens
         self.vocab_size = ready.vocab_size
         self._core = core
         self._processor = OutputProcessor(loaded.tokenizer)
+        words = Words(tokenizer=loaded.tokenizer, eos_token_ids=loaded.eos_token_ids)
+        self.grammars = GrammarDesk(lambda: vocabulary_of(words, ready.vocab_size))
+        """Where a server has the forms of answers checked, before it calls `generate`."""
         self._preparer = RequestPreparer(
-            tokenizer=loaded.tokenizer,
-            eos_token_ids=loaded.eos_token_ids,
+            words=words,
             vocab_size=ready.vocab_size,
             max_model_len=config.model.max_model_len,
             max_request_tokens=ready.max_request_tokens,
             max_logprobs=config.model.max_logprobs,
             random_keys=fresh_keys,
             is_same_process=core.is_same_process,
+            grammars=self.grammars,
         )
         self._streams: dict[int, _Stream] = {}
+        self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
         self._stats_listeners: list[Callable[[CoreStats], None]] = []
         self._last_sign = monotonic()
         self._failure: OctavoError | None = None
-        self._resets: list[asyncio.Future[bool]] = []
         self._idle = asyncio.Event()
         self._idle.set()
+        self._orders = Orders(core.send)
+        self.rest = Rest(self._order, self._idle.wait, self._abort_all)
+        """Pause, sleep and wake."""
         self._receiver = asyncio.create_task(self._receive(), name="octavo-receive")
 
     @classmethod
@@ -102,18 +127,54 @@ class AsyncLLM:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        pins: Sequence[PrefixPin] = (),
     ) -> AsyncGenerator[RequestOutput, None]:
         """Check the request at once (raises RequestError or EngineError), then stream its outputs.
 
         The request starts with the first step of the iterator. Closing the iterator early aborts it.
         """
-        if self._failure is not None:
-            raise _again(self._failure)
+        self.check_welcome()
         prepared = self._preparer.prepare(
-            prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt
+            prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt, pins=pins
         )
         self._check_queue(len(prepared.samples))
         return self._stream(prepared)
+
+    def beam_search(
+        self,
+        prompt: str | list[int],
+        params: BeamSearchParams,
+        *,
+        request_id: str | None = None,
+        priority: int = 0,
+        cache_salt: str | None = None,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Like `generate`, for the likeliest answers, best first: one output, at the end."""
+        self.check_welcome()
+        search = open_search(self._preparer, prompt, params, cache_salt)
+        self._check_queue(params.beam_width)
+        name = request_id or secrets.token_hex(16)
+        steps = BeamSteps(self._preparer, request_id=name, priority=priority, cache_salt=cache_salt)
+        return self._search(name, search, stream_search(search, steps, self._stream, self.tokenizer, name))
+
+    async def _search(
+        self, name: str, search: BeamSearch, outputs: AsyncGenerator[RequestOutput, None]
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Known by its name, and work, also between its steps, where nothing runs."""
+        self._searches[id(search)] = name, search
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield output
+        finally:
+            del self._searches[id(search)]
+            self._note_idle()
+
+    def check_welcome(self) -> None:
+        """Raise EngineError unless requests are taken: the engine may have failed, be paused or asleep."""
+        if self._failure is not None:
+            raise _again(self._failure)
+        self.rest.check_awake()
 
     def _check_queue(self, num_new: int) -> None:
         schedule = self.config.schedule
@@ -126,8 +187,7 @@ class AsyncLLM:
             )
 
     async def _stream(self, prepared: PreparedRequest) -> AsyncGenerator[RequestOutput, None]:
-        if self._failure is not None:
-            raise _again(self._failure)
+        self.check_welcome()
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = _Stream(state)
         self._idle.clear()
@@ -151,7 +211,10 @@ class AsyncLLM:
         unfinished = self._processor.close(state)
         if unfinished and self._failure is None:
             self._core.send(AbortRequest(request_ids=unfinished))
-        if not self._streams:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._streams and not self._searches:
             self._idle.set()
 
     async def _receive(self) -> None:
@@ -163,8 +226,8 @@ class AsyncLLM:
                 for message in messages:
                     if isinstance(message, CoreUpdate):
                         self._update(message)
-                    elif isinstance(message, PrefixCacheReset) and self._resets:
-                        self._resets.pop(0).set_result(message.done)
+                    elif isinstance(message, OrderDone):
+                        self._orders.answered(message)
         except OctavoError as error:
             self._fail(error)
 
@@ -184,16 +247,30 @@ class AsyncLLM:
         self._failure = error
         for stream in self._streams.values():
             stream.fail(_again(error))
-        for reset in self._resets:
-            reset.set_exception(_again(error))
-        self._resets.clear()
+        self._orders.fail(lambda: _again(error))
 
     async def abort(self, request_id: str) -> None:
         """End a request by the id its outputs carry; its stream ends with finish reason 'abort'."""
+        for name, search in self._searches.values():
+            if name == request_id:
+                search.stop()
         for stream in list(self._streams.values()):
             if stream.state.prepared.request_id == request_id:
-                ids = [sample.request_id for sample in stream.state.prepared.samples]
-                self._core.send(AbortRequest(request_ids=ids))
+                self._abort(stream)
+
+    def open_request_ids(self) -> list[str]:
+        """Of all requests that run or wait."""
+        return [stream.state.prepared.request_id for stream in self._streams.values()]
+
+    def _abort(self, stream: _Stream) -> None:
+        ids = [sample.request_id for sample in stream.state.prepared.samples]
+        self._core.send(AbortRequest(request_ids=ids))
+
+    def _abort_all(self) -> None:
+        for _, search in self._searches.values():
+            search.stop()
+        for stream in list(self._streams.values()):
+            self._abort(stream)
 
     async def check_health(self) -> None:
         """Raise EngineError when the engine is dead or stuck."""
@@ -213,20 +290,49 @@ class AsyncLLM:
 
     async def reset_prefix_cache(self) -> bool:
         """Forget reusable prefixes; running requests go on without sharing theirs."""
+        await self._order(ResetPrefixCache())
+        return True
+
+    async def sleep(self, level: int = 1, mode: str = "wait") -> None:
+        """Give memory back: 1 the KV cache (a GPU's weights move to the host), 2 the weights too.
+
+        Meanwhile requests are refused with ASLEEP. Those that run end first; mode "abort" ends them.
+        """
+        await self.rest.sleep(level, mode)
+
+    async def wake_up(self) -> None:
+        """Take the memory again; after level 2 the weights come from the checkpoint. Nothing is cached."""
+        await self.rest.wake_up()
+
+    async def is_sleeping(self) -> bool:
+        return self.rest.sleep_level > 0
+
+    async def start_profile(self) -> None:
+        """Record what the core and its worker do, until stop_profile."""
+        await self._order(StartProfile())
+
+    async def stop_profile(self, folder: str) -> str:
+        """Write the profile into `folder`. Returns the file's name."""
+        done = await self._order(StopProfile(folder=folder))
+        assert done.file is not None, "a profile that was written has a name"
+        return done.file
+
+    async def set_log_level(self, level: str) -> None:
+        """Of this process and the core's."""
+        set_log_level(level)
+        await self._order(SetLogLevel(level=level))
+
+    async def _order(self, order: Order) -> OrderDone:
         if self._failure is not None:
             raise _again(self._failure)
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._resets.append(done)
-        self._core.send(ResetPrefixCache())
-        return await done
+        return await self._orders.give(order)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until no request is open; after `timeout_s` abort those that are."""
         try:
             await asyncio.wait_for(self._idle.wait(), timeout_s)
         except TimeoutError:
-            for stream in list(self._streams.values()):
-                await self.abort(stream.state.prepared.request_id)
+            self._abort_all()
 
     async def shutdown(self) -> None:
         """End the core. Open streams end with SHUTTING_DOWN."""
@@ -234,6 +340,7 @@ class AsyncLLM:
             self._fail(EngineError("The server is shutting down.", code=ErrorCode.SHUTTING_DOWN))
         self._receiver.cancel()
         await asyncio.gather(self._receiver, return_exceptions=True)
+        await self.grammars.close()
         await self._core.close()
 
 

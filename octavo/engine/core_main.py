@@ -12,7 +12,8 @@ import msgspec
 import zmq
 
 from octavo.core.loop import EngineCore
-from octavo.engine.core_serve import describe_failure, serve_core
+from octavo.engine.core_failure import describe_failure
+from octavo.engine.core_serve import serve_core
 from octavo.engine.core_start import import_worker, start_core
 from octavo.engine.heap import settle_heap
 from octavo.messages.start import CoreReady, StartCore

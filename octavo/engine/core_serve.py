@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
-from octavo.base.errors import OctavoError, RequestError
+from octavo.base.errors import RequestError
 from octavo.core.loop import EngineCore
+from octavo.engine.core_orders import carry_out
 from octavo.messages.request import AbortRequest, EngineRequest
 from octavo.messages.result import FinishReason, RequestDelta
-from octavo.messages.wire import (
-    CoreFailed,
-    CoreUpdate,
-    FromCore,
-    PrefixCacheReset,
-    ResetPrefixCache,
-    Shutdown,
-    ToCore,
-)
-
-logger = logging.getLogger(__name__)
+from octavo.messages.wire import CoreUpdate, FromCore, Order, Shutdown, ToCore
 
 
 class CoreChannel(Protocol):
@@ -51,7 +41,9 @@ def serve_core(core: EngineCore, channel: CoreChannel) -> None:
             channel.send(CoreUpdate(deltas=deltas, stats=core.stats()))
 
 
-def _handle(core: EngineCore, channel: CoreChannel, message: ToCore) -> list[RequestDelta]:
+def _handle(
+    core: EngineCore, channel: CoreChannel, message: EngineRequest | AbortRequest | Order
+) -> list[RequestDelta]:
     if isinstance(message, EngineRequest):
         try:
             core.add(message)
@@ -60,25 +52,11 @@ def _handle(core: EngineCore, channel: CoreChannel, message: ToCore) -> list[Req
         return []
     if isinstance(message, AbortRequest):
         return core.abort(message.request_ids)
-    if isinstance(message, ResetPrefixCache):
-        channel.send(PrefixCacheReset(core.reset_prefix_cache()))
+    channel.send(carry_out(core, message))
     return []
 
 
 def _refused(request: EngineRequest, error: RequestError) -> RequestDelta:
     return RequestDelta(
         request_id=request.request_id, token_ids=[], finish_reason=FinishReason.ERROR, error=error.message
-    )
-
-
-def describe_failure(error: Exception) -> CoreFailed:
-    """An error as it crosses to the engine: typed where we know it, closed where we do not."""
-    if isinstance(error, OctavoError):
-        return CoreFailed(
-            error=type(error).__name__, code=error.code.name, message=error.message, param=error.param
-        )
-    logger.error("The engine core failed", exc_info=error)
-    detail = f"{type(error).__name__}: {error}"
-    return CoreFailed(
-        error="EngineError", code="ENGINE_FAILED", message=f"The engine core failed ({detail[:500]})."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from octavo.base.clock import Clock, monotonic
@@ -11,6 +12,8 @@ from octavo.config.root import EngineConfig
 from octavo.core.kv.plan import plan_kv
 from octavo.core.loop import EngineCore
 from octavo.core.ports import Executor
+from octavo.engine.load import load_words
+from octavo.grammar.vocabulary import Words
 from octavo.messages.start import CoreReady, StartCore
 
 
@@ -20,8 +23,13 @@ def import_worker() -> None:
     import octavo.weights.checkpoint  # noqa: F401
 
 
-def start_core(start: StartCore) -> tuple[EngineCore, CoreReady]:
-    """Load the model in this process and give it a core."""
+def start_core(
+    start: StartCore, words: Callable[[], Words] | None = None
+) -> tuple[EngineCore, CoreReady]:
+    """Load the model in this process and give it a core.
+
+    words: the tokenizer, if this process has one already. Else it is loaded when the first grammar comes.
+    """
     began = time.monotonic()
     import_worker()
     from octavo.executor.inline import InlineExecutor
@@ -31,7 +39,13 @@ def start_core(start: StartCore) -> tuple[EngineCore, CoreReady]:
     config = start.config
     import_s = time.monotonic() - began
     checkpoint = open_checkpoint(Path(start.path), config.model.load_format)
-    worker = Worker(model=config.model, cache=config.cache, schedule=config.schedule, checkpoint=checkpoint)
+    worker = Worker(
+        model=config.model,
+        cache=config.cache,
+        schedule=config.schedule,
+        checkpoint=checkpoint,
+        words=words or (lambda: load_words(config, Path(start.path))),
+    )
     core, ready = core_on(InlineExecutor(worker), config)
     ready.seconds["import torch"] = import_s
     return core, ready

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from octavo.base.errors import EngineError
 from octavo.core.loop import EngineCore
 from octavo.engine.core_client import raised
-from octavo.engine.core_serve import describe_failure, serve_core
+from octavo.engine.core_failure import describe_failure
+from octavo.engine.core_serve import serve_core
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import CoreFailed, FromCore, Shutdown, ToCore
 

@@ -8,15 +8,20 @@ from typing import Any, TypedDict
 
 from tqdm.auto import tqdm
 
-from octavo.base.errors import ConfigError, EngineError, RequestError
+from octavo.base.errors import ConfigError, EngineError, ErrorCode, RequestError
 from octavo.config.root import EngineConfig
+from octavo.engine.beam_runs import BeamSteps, candidates, open_search, whole_output
 from octavo.engine.core_start import start_core
 from octavo.engine.heap import quiet_heap
 from octavo.engine.load import load_front
 from octavo.engine.output_processor import OutputProcessor
-from octavo.engine.outputs import RequestOutput
+from octavo.engine.outputs import BeamSearchOutput, RequestOutput
 from octavo.engine.prepare import RequestPreparer, repeatable_keys
 from octavo.engine.request_state import PreparedRequest, RequestState
+from octavo.engine.rest import LEVELS
+from octavo.grammar.desk import GrammarDesk
+from octavo.grammar.vocabulary import Words, vocabulary_of
+from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.result import CoreStats
 from octavo.messages.start import StartCore
@@ -56,21 +61,25 @@ class LLM:
         self.config = loaded.config
         self._tokenizer = loaded.tokenizer
         self._default_sampling = loaded.default_sampling
-        self._core, self.ready = start_core(StartCore(config=loaded.config, path=str(loaded.path)))
+        words = Words(tokenizer=loaded.tokenizer, eos_token_ids=loaded.eos_token_ids)
+        self._core, self.ready = start_core(
+            StartCore(config=loaded.config, path=str(loaded.path)), words=lambda: words
+        )
         max_model_len = loaded.config.model.max_model_len
         assert max_model_len is not None, "the config is resolved"
         self._processor = OutputProcessor(loaded.tokenizer)
         self._preparer = RequestPreparer(
-            tokenizer=loaded.tokenizer,
-            eos_token_ids=loaded.eos_token_ids,
+            words=words,
             vocab_size=self.ready.vocab_size,
             max_model_len=max_model_len,
             max_request_tokens=self.ready.max_request_tokens,
             max_logprobs=max(loaded.config.model.max_logprobs, self.ready.vocab_size),
             random_keys=repeatable_keys(loaded.config.model.seed),
             is_same_process=True,
+            grammars=GrammarDesk(lambda: vocabulary_of(words, self.ready.vocab_size)),
         )
         self._num_requests = 0
+        self._sleep_level = 0
 
     def __enter__(self) -> LLM:
         return self
@@ -92,6 +101,21 @@ class LLM:
 
     def reset_prefix_cache(self) -> bool:
         return self._core.reset_prefix_cache()
+
+    def sleep(self, level: int = 1) -> None:
+        """Give memory back: 1 the KV cache (a GPU's weights move to the host), 2 the weights too.
+
+        Until wake_up no prompt is answered.
+        """
+        if level not in LEVELS:
+            raise RequestError(f"level is {level}; it must be 1 or 2.", param="level")
+        self._core.sleep(level)
+        self._sleep_level = max(level, self._sleep_level)
+
+    def wake_up(self) -> None:
+        """Take the memory again; after level 2 the weights come from the checkpoint. Nothing is cached."""
+        self._core.wake_up()
+        self._sleep_level = 0
 
     def generate(
         self,
@@ -116,6 +140,22 @@ class LLM:
             for index, prompt in enumerate(many)
         ]
         return self._run(prepared, use_tqdm)
+
+    def beam_search(
+        self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams, *, cache_salt: str | None = None
+    ) -> list[BeamSearchOutput]:
+        """The likeliest answers to each prompt, best first: those of transformers' generate(num_beams=...)."""
+        steps = BeamSteps(self._preparer, cache_salt=cache_salt)
+        searches = [
+            open_search(self._preparer, _text_or_ids(prompt), params, cache_salt)
+            for prompt in _as_list(prompts)
+        ]
+        while running := [search for search in searches if not search.is_done]:
+            requests = [steps.requests(search) for search in running]
+            outputs = iter(self._run([request for step in requests for request in step], use_tqdm=False))
+            for search, step in zip(running, requests, strict=True):
+                search.take([candidates(next(outputs)) for _ in step])
+        return [whole_output(search, self._tokenizer) for search in searches]
 
     def chat(
         self,
@@ -175,6 +215,8 @@ class LLM:
         )
 
     def _run(self, prepared: list[PreparedRequest], use_tqdm: bool) -> list[RequestOutput]:
+        if self._sleep_level:
+            raise EngineError("The model sleeps; call wake_up() first.", code=ErrorCode.ASLEEP)
         states = [self._processor.open(request) for request in prepared]
         try:
             for request in prepared:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
-from octavo.config.resolve import Reason, local_device, resolve
+from octavo.config.resolve import CheckpointFacts, Reason, local_device, resolve
 from octavo.config.root import EngineConfig
+from octavo.grammar.vocabulary import Words
 from octavo.tokens.no_tokenizer import NoTokenizer
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -36,6 +37,7 @@ class Loaded:
     reasons: list[Reason]
     path: Path
     checkpoint_name: str
+    facts: CheckpointFacts
     tokenizer: Tokenizer
     eos_token_ids: list[int]
     default_sampling: dict[str, Any]
@@ -59,12 +61,14 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
         checkpoint = open_checkpoint(path, model.load_format)
     with _timed(seconds, "tokenizer"):
         tokenizer = _tokenizer(wishes, checkpoint)
-    resolved = resolve(wishes, checkpoint_facts(checkpoint), local_device())
+    facts = checkpoint_facts(checkpoint)
+    resolved = resolve(wishes, facts, local_device())
     loaded = Loaded(
         config=resolved.config,
         reasons=resolved.reasons,
         path=path,
         checkpoint_name=checkpoint.name,
+        facts=facts,
         tokenizer=tokenizer,
         eos_token_ids=_eos_token_ids(checkpoint, tokenizer),
         default_sampling=_default_sampling(wishes, checkpoint),
@@ -82,6 +86,16 @@ def _tokenizer(wishes: EngineConfig, checkpoint: Checkpoint) -> Tokenizer:
         return load_tokenizer(checkpoint.tokenizer_source(), chat_template=template)
     source = open_tokenizer_source(wishes.model.tokenizer)
     return load_tokenizer(source, chat_template=template)
+
+
+def load_words(config: EngineConfig, path: Path) -> Words:
+    """The tokenizer alone, where the front is another process."""
+    checkpoint = open_checkpoint(path, config.model.load_format)
+    try:
+        tokenizer = _tokenizer(config, checkpoint)
+        return Words(tokenizer=tokenizer, eos_token_ids=_eos_token_ids(checkpoint, tokenizer))
+    finally:
+        checkpoint.close()
 
 
 def open_tokenizer_source(tokenizer: str) -> TokenizerSource:

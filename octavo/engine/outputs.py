@@ -58,3 +58,24 @@ class RequestOutput(msgspec.Struct, kw_only=True):
     finished: bool = False
     metrics: RequestMetrics | None = None
     num_cached_tokens: int = 0
+
+
+class BeamSearchSequence(msgspec.Struct, kw_only=True):
+    """One answer of a beam search."""
+
+    tokens: list[int]
+    """The prompt's, then the answer's, the end of text among them."""
+    logprobs: list[LogprobsOnePosition]
+    """The candidates at each position of the answer, best first."""
+    cum_logprob: float
+    score: float
+    """What answers were compared by: cum_logprob and length."""
+    text: str
+    finish_reason: str
+    """stop or length."""
+
+
+class BeamSearchOutput(msgspec.Struct, kw_only=True):
+    """One prompt's answers, best first."""
+
+    sequences: list[BeamSearchSequence]

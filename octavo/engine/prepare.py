@@ -9,13 +9,18 @@ from collections.abc import Callable, Sequence
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import ErrorCode, RequestError
+from octavo.engine.dry_breakers import BreakerFinder
 from octavo.engine.request_state import PreparedRequest
+from octavo.grammar.desk import GrammarDesk
+from octavo.grammar.vocabulary import Words
 from octavo.messages.params import RequestOutputKind, SamplingParams
-from octavo.messages.request import EngineRequest
-from octavo.tokens.tokenizer import Tokenizer
+from octavo.messages.request import EngineRequest, PrefixPin
+from octavo.messages.samplers import DRY_BREAKERS
 
 MAX_SALT_LENGTH = 256
 PRIORITY_RANGE = 2**31
+MAX_PINS = 4
+MAX_PIN_TTL_S = 86_400.0
 
 RandomKeys = Callable[[], int]
 """Gives a fresh 64-bit key for each request without a seed."""
@@ -37,19 +42,21 @@ class RequestPreparer:
     def __init__(
         self,
         *,
-        tokenizer: Tokenizer,
-        eos_token_ids: Sequence[int],
+        words: Words,
         vocab_size: int,
         max_model_len: int,
         max_request_tokens: int,
         max_logprobs: int,
         random_keys: RandomKeys,
         is_same_process: bool,
+        grammars: GrammarDesk,
         clock: Clock = monotonic,
     ) -> None:
-        self._tokenizer = tokenizer
-        self._eos_token_ids = list(eos_token_ids)
-        self._vocab_size = vocab_size
+        self._tokenizer = words.tokenizer
+        self._breakers = BreakerFinder(words.tokenizer)
+        self._grammars = grammars
+        self._eos_token_ids = list(words.eos_token_ids)
+        self.vocab_size = vocab_size
         self._max_model_len = max_model_len
         self._max_request_tokens = max_request_tokens
         self._max_logprobs = max_logprobs
@@ -65,16 +72,22 @@ class RequestPreparer:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        pins: Sequence[PrefixPin] = (),
+        max_logprobs: int | None = None,
     ) -> PreparedRequest:
-        """Check and complete one request. `params` is not changed."""
+        """Check and complete one request. `params` is not changed.
+
+        max_logprobs: instead of the bound for callers, where the engine itself asks.
+        """
         arrival_time = self._clock()
-        params.check(self._vocab_size, self._max_logprobs)
+        params.check(self.vocab_size, self._max_logprobs if max_logprobs is None else max_logprobs)
         if params.logits_processors and not self._is_same_process:
             raise RequestError(
                 "logits_processors are Python functions and work only with LLM or an in-process AsyncLLM.",
                 param="logits_processors",
             )
         _check_extras(priority, cache_salt)
+        _check_pins(pins)
         if not self._tokenizer.has_text:
             _check_without_text(params)
         prompt_token_ids = self._tokenize(prompt, params)
@@ -92,6 +105,7 @@ class RequestPreparer:
                 arrival_time=arrival_time,
                 priority=priority,
                 cache_salt=cache_salt,
+                pins=list(pins),
             )
             for index, key in enumerate(self._keys(params))
         ]
@@ -110,15 +124,15 @@ class RequestPreparer:
             token_ids = list(prompt)
             # Whole passes in C: prompts may have a hundred thousand tokens.
             if token_ids and (
-                set(map(type, token_ids)) != {int} or min(token_ids) < 0 or max(token_ids) >= self._vocab_size
+                set(map(type, token_ids)) != {int} or min(token_ids) < 0 or max(token_ids) >= self.vocab_size
             ):
                 raise RequestError(
-                    f"The prompt holds a token id outside 0..{self._vocab_size - 1}.", param="prompt"
+                    f"The prompt holds a token id outside 0..{self.vocab_size - 1}.", param="prompt"
                 )
         keep = params.truncate_prompt_tokens
         if keep is not None:
             keep = self._max_model_len - 1 if keep == -1 else keep
-            token_ids = token_ids[-keep:]
+            token_ids = token_ids[-keep:] if params.truncation_side == "left" else token_ids[:keep]
         if not token_ids:
             raise RequestError("The prompt is empty; give at least one token.", param="prompt")
         return token_ids
@@ -157,6 +171,12 @@ class RequestPreparer:
                 ids for word in params.bad_words for ids in self._spellings(word)
             ]
             core_params.bad_words = None
+        if params.dry_multiplier > 0.0 and self._tokenizer.has_text:
+            breakers = params.dry_sequence_breakers
+            core_params.dry_breakers = self._breakers.find(DRY_BREAKERS if breakers is None else breakers)
+        core_params.dry_sequence_breakers = None
+        if params.structured_outputs is not None:
+            core_params.structured_outputs = self._grammars.check_here(params.structured_outputs)
         return core_params
 
     def _spellings(self, word: str) -> list[list[int]]:
@@ -180,13 +200,25 @@ def derive_key(seed: int, index: int) -> int:
 
 def _check_without_text(params: SamplingParams) -> None:
     """Without a tokenizer, what speaks of text cannot be kept."""
-    for name, instead in (("stop", "stop_token_ids"), ("bad_words", "logit_bias")):
+    for name, instead in (
+        ("stop", "stop_token_ids"),
+        ("bad_words", "logit_bias"),
+        ("dry_sequence_breakers", "dry_multiplier without them"),
+    ):
         if getattr(params, name):
             raise RequestError(
                 f"{name} needs text, and this engine runs without a tokenizer (skip_tokenizer_init); "
                 f"use {instead} instead.",
                 param=name,
             )
+
+
+def _check_pins(pins: Sequence[PrefixPin]) -> None:
+    if len(pins) > MAX_PINS or any(not 0 < pin.ttl_s <= MAX_PIN_TTL_S for pin in pins):
+        raise RequestError(
+            f"pins may be {MAX_PINS} at most, each for more than 0 and at most {MAX_PIN_TTL_S:.0f} s.",
+            param="pins",
+        )
 
 
 def _check_extras(priority: int, cache_salt: str | None) -> None:

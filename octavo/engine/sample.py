@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from octavo.engine.outputs import CompletionOutput, Logprob, LogprobsOnePosition
+from octavo.engine.repetition import REPETITION, Repetition
 from octavo.messages.params import SamplingParams
 from octavo.messages.result import FinishReason, RequestDelta, TokenLogprobs
 from octavo.tokens.detokenizer import Detokenizer
@@ -18,10 +19,12 @@ class Sample:
 
     __slots__ = (
         "_detokenizer",
+        "_is_watched",
         "_num_decoded",
         "_num_handed",
         "_params",
         "_parts",
+        "_repetition",
         "_stops",
         "_tokenizer",
         "_was_finished",
@@ -38,8 +41,9 @@ class Sample:
     ) -> None:
         self.index = index
         self.token_ids: list[int] = []
-        self.logprobs: list[LogprobsOnePosition] | None = None if params.logprobs is None else []
-        self.cumulative_logprob: float | None = None if params.logprobs is None else 0.0
+        has_logprobs = params.logprobs is not None or bool(params.logprob_token_ids)
+        self.logprobs: list[LogprobsOnePosition] | None = [] if has_logprobs else None
+        self.cumulative_logprob: float | None = 0.0 if has_logprobs else None
         self.finish_reason: str | None = None
         self.stop_reason: int | str | None = None
         self._tokenizer = tokenizer
@@ -49,6 +53,7 @@ class Sample:
                 tokenizer,
                 prompt_token_ids,
                 skip_special_tokens=params.skip_special_tokens,
+                shown_special_token_ids=params.shown_special_token_ids,
                 spaces_between_special_tokens=params.spaces_between_special_tokens,
             )
             if params.detokenize and tokenizer.has_text
@@ -56,6 +61,9 @@ class Sample:
         )
         stops = params.stop_strings
         self._stops = StopStrings(stops, params.include_stop_str_in_output) if stops else None
+        detection = params.repetition_detection
+        self._repetition = Repetition(detection) if detection is not None and detection.is_on else None
+        self._is_watched = self._stops is not None or self._repetition is not None
         self._parts: list[str] = []
         """Text that nobody has taken yet."""
         self._num_decoded = 0
@@ -82,8 +90,8 @@ class Sample:
         return len(self.token_ids) > self._num_handed or (is_over and not self._was_finished)
 
     def add(self, delta: RequestDelta) -> bool:
-        """Take what the core reported. Returns True if a stop string ended the sample before the core did."""
-        if self._stops is not None:
+        """Take what the core reported. Returns True if the sample ended here before it did in the core."""
+        if self._is_watched:
             return self._add_watching(delta)
         if delta.logprobs is not None:
             self._add_logprobs(delta.logprobs)
@@ -118,7 +126,7 @@ class Sample:
         )
 
     def _add_watching(self, delta: RequestDelta) -> bool:
-        """Token by token: nothing after a stop string counts."""
+        """Token by token: nothing after a stop string or a repetition counts."""
         last = len(delta.token_ids) - 1
         for position, token_id in enumerate(delta.token_ids):
             self.token_ids.append(token_id)
@@ -126,7 +134,7 @@ class Sample:
                 self._add_logprobs(delta.logprobs[position : position + 1])
             if position == last and self._hides_stop_token(delta):
                 break
-            if self._decode(len(self.token_ids)):
+            if self._decode(len(self.token_ids)) or self._repeats(token_id):
                 return delta.finish_reason is None
         if delta.finish_reason is not None:
             self._finish(delta)
@@ -136,7 +144,7 @@ class Sample:
         if self.logprobs is None:
             return
         for position in logprobs:
-            self.logprobs.append(logprobs_at(self._tokenizer, position))
+            self.logprobs.append(logprobs_at(self._tokenizer, position, not self._params.logprob_token_ids))
             self.cumulative_logprob = (self.cumulative_logprob or 0.0) + position.logprobs[0]
 
     def _decode(self, end: int) -> bool:
@@ -157,6 +165,19 @@ class Sample:
         self.finish_reason, self.stop_reason = FinishReason.STOP.value, hit
         return True
 
+    def _repeats(self, token_id: int) -> bool:
+        """Whether the sample ends because it goes round in circles."""
+        if self._repetition is None or not self._repetition.add(token_id):
+            return False
+        if len(self.token_ids) < self._params.min_tokens:
+            return False
+        if self._detokenizer is not None and self._show(self._detokenizer.flush()):
+            return True
+        if self._stops is not None:
+            self._parts.append(self._stops.flush())
+        self.finish_reason, self.stop_reason = FinishReason.STOP.value, REPETITION
+        return True
+
     def _hides_stop_token(self, delta: RequestDelta) -> bool:
         """A token that ended the answer is not part of its text, unless the caller wants it there."""
         return delta.finish_reason is FinishReason.STOP and not self._params.include_stop_str_in_output
@@ -173,11 +194,15 @@ class Sample:
         self.stop_reason = delta.stop_token_id
 
 
-def logprobs_at(tokenizer: Tokenizer, logprobs: TokenLogprobs) -> LogprobsOnePosition:
-    """The sampled (or prompt) token with its rank first, then the best ones ranked 1, 2, ..."""
+def logprobs_at(tokenizer: Tokenizer, logprobs: TokenLogprobs, is_ranked: bool = True) -> LogprobsOnePosition:
+    """The sampled (or prompt) token with its rank first, then the best ones ranked 1, 2, ...
+
+    Not ranked: the others are those that the caller named, in that order.
+    """
     token_ids, values = logprobs.token_ids, logprobs.logprobs
     position = {token_ids[0]: Logprob(values[0], logprobs.rank, tokenizer.token_text(token_ids[0]))}
     for rank, (token_id, value) in enumerate(zip(token_ids[1:], values[1:], strict=True), start=1):
         if token_id not in position:
-            position[token_id] = Logprob(value, rank, tokenizer.token_text(token_id))
+            place = rank if is_ranked else None
+            position[token_id] = Logprob(value, place, tokenizer.token_text(token_id))
     return position

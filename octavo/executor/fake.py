@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from octavo.base.errors import ConfigError
 from octavo.messages.kv import KVGroup, KVKind, KVPlan, KVSpec
 from octavo.messages.params import SamplingParams
 from octavo.messages.result import StepOutput, TokenLogprobs
@@ -90,6 +91,7 @@ class FakeExecutor:
         self._fail = fail
         self._submitted: deque[SchedulerOutput] = deque()
         self._rows: dict[int, _Row] = {}
+        self._plan: KVPlan
         self._groups: list[KVGroup] = []
         self._block_size = 0
         self._foreign: array[int] = array("I")
@@ -107,6 +109,7 @@ class FakeExecutor:
         )
 
     def allocate(self, plan: KVPlan) -> dict[str, float]:
+        self._plan = plan
         self._groups = plan.groups
         self._block_size = plan.block_size
         empty = array("I", [GARBAGE]) * plan.block_size
@@ -136,6 +139,19 @@ class FakeExecutor:
         if error is not None:
             raise error
         return self._sample(step, failed)
+
+    def sleep(self, level: int) -> None:  # noqa: ARG002 (there are no weights)
+        assert not self._rows, "nobody sleeps while a request holds a row"
+        self._pages.clear()
+
+    def wake_up(self) -> None:
+        self.allocate(self._plan)
+
+    def start_profile(self) -> None:
+        raise ConfigError("This executor has no profiler.")
+
+    def stop_profile(self, folder: str) -> str:  # noqa: ARG002
+        raise ConfigError("This executor has no profiler.")
 
     def shutdown(self) -> None:
         self._submitted.clear()

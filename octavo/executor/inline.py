@@ -8,6 +8,7 @@ from octavo.messages.kv import KVPlan
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
+from octavo.worker.profiler import Profiler
 from octavo.worker.runner import PendingStep
 from octavo.worker.worker import Worker
 
@@ -17,6 +18,7 @@ class InlineExecutor:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._profiler = Profiler()
         self._submitted: deque[PendingStep] = deque()
 
     def start(self) -> WorkerFacts:
@@ -30,6 +32,18 @@ class InlineExecutor:
 
     def collect(self) -> StepOutput:
         return self._worker.finish(self._submitted.popleft())
+
+    def sleep(self, level: int) -> None:
+        self._worker.sleep(level)
+
+    def wake_up(self) -> None:
+        self._worker.wake_up()
+
+    def start_profile(self) -> None:
+        self._profiler.start()
+
+    def stop_profile(self, folder: str) -> str:
+        return self._profiler.stop(folder)
 
     def shutdown(self) -> None:
         self._submitted.clear()

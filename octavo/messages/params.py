@@ -6,20 +6,26 @@ cannot make the sampler or the scheduler fail.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from octavo.base.errors import RequestError
+from octavo.messages.checks import MAX_TOKEN_LIST, check_int, check_range, check_tokens
+from octavo.messages.samplers import (
+    DryBreakers,
+    RepetitionDetectionParams,
+    ThinkingBudget,
+    check_samplers,
+)
+from octavo.messages.structured import StructuredOutputsParams
 
 MAX_N = 128
 MAX_LOGPROBS = 64
 MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1024
-MAX_TOKEN_LIST = 4096
 MAX_LOGIT_BIAS = 4096
 MAX_SEED = 2**64
 
@@ -49,6 +55,20 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    repeat_last_n: int = -1
+    """Over how many of the last tokens repetition_penalty looks: -1 all, 0 none."""
+    typical_p: float = 1.0
+    top_n_sigma: float = 0.0
+    xtc_probability: float = 0.0
+    xtc_threshold: float = 0.1
+    dry_multiplier: float = 0.0
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1
+    dry_sequence_breakers: list[str] | None = None
+    """None is llama.cpp's own: newline, colon, quotation mark, asterisk."""
+    dry_breakers: DryBreakers | None = None
+    """Filled in by the engine from `dry_sequence_breakers`; the worker reads only this."""
     seed: int | None = None
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
@@ -57,6 +77,8 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
     max_tokens: int | None = 16
     min_tokens: int = 0
     logprobs: int | None = None
+    logprob_token_ids: list[int] | None = None
+    """Log-probabilities of these tokens at each position, instead of the best ones."""
     prompt_logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
     allowed_token_ids: list[int] | None = None
@@ -65,8 +87,15 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
     """Filled in by the engine from `bad_words`; the worker reads only this."""
     detokenize: bool = True
     skip_special_tokens: bool = True
+    shown_special_token_ids: list[int] | None = None
+    """Filled in by the server: shown although skip_special_tokens hides the others."""
     spaces_between_special_tokens: bool = True
     truncate_prompt_tokens: int | None = None
+    truncation_side: Literal["left", "right"] = "left"
+    """Which end of a long prompt is cut off."""
+    thinking_budget: ThinkingBudget | None = None
+    repetition_detection: RepetitionDetectionParams | None = None
+    structured_outputs: StructuredOutputsParams | None = None
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
     logits_processors: list[Callable[[list[int], Any], Any]] | None = None
 
@@ -88,40 +117,57 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
 
         vocab_size: rows of the embedding table (not the tokenizer's length).
         """
-        _check_range("temperature", self.temperature, 0.0, 100.0)
-        _check_range("top_p", self.top_p, 0.0, 1.0, low_open=True)
-        _check_range("min_p", self.min_p, 0.0, 1.0)
-        _check_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _check_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        _check_range("repetition_penalty", self.repetition_penalty, 0.0, 100.0, low_open=True)
-        _check_int("n", self.n, 1, MAX_N)
-        _check_int("top_k", self.top_k, -1, None)
-        _check_int("min_tokens", self.min_tokens, 0, None)
+        check_range("temperature", self.temperature, 0.0, 100.0)
+        check_range("top_p", self.top_p, 0.0, 1.0, low_open=True)
+        check_range("min_p", self.min_p, 0.0, 1.0)
+        check_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        check_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        check_range("repetition_penalty", self.repetition_penalty, 0.0, 100.0, low_open=True)
+        check_int("n", self.n, 1, MAX_N)
+        check_int("top_k", self.top_k, -1, None)
+        check_int("min_tokens", self.min_tokens, 0, None)
         if self.max_tokens is not None:
-            _check_int("max_tokens", self.max_tokens, 1, None)
+            check_int("max_tokens", self.max_tokens, 1, None)
             if self.min_tokens > self.max_tokens:
                 raise RequestError(
                     f"min_tokens is {self.min_tokens}, more than max_tokens {self.max_tokens}.",
                     param="min_tokens",
                 )
         if self.seed is not None:
-            _check_int("seed", self.seed, -(2**63), MAX_SEED - 1)
+            check_int("seed", self.seed, -(2**63), MAX_SEED - 1)
         for name in ("logprobs", "prompt_logprobs"):
             count = getattr(self, name)
             if count is not None:
-                _check_int(name, count, -1, None)
+                check_int(name, count, -1, None)
                 wanted = vocab_size if count == -1 else count
                 if wanted > max_logprobs:
                     raise RequestError(
                         f"{name} is {count}; this server returns at most {max_logprobs}.", param=name
                     )
         if self.truncate_prompt_tokens is not None:
-            _check_int("truncate_prompt_tokens", self.truncate_prompt_tokens, -1, None)
+            check_int("truncate_prompt_tokens", self.truncate_prompt_tokens, -1, None)
             if self.truncate_prompt_tokens == 0:
                 raise RequestError(
                     "truncate_prompt_tokens must be -1 or at least 1.", param="truncate_prompt_tokens"
                 )
+        check_samplers(self, vocab_size)
         self._check_lists(vocab_size)
+        if self.structured_outputs is not None:
+            self._check_form(self.structured_outputs)
+
+    def _check_form(self, form: StructuredOutputsParams) -> None:
+        """A form ends the answer itself: nothing else may say when it must not end."""
+        form.check()
+        if self.ignore_eos:
+            raise RequestError(
+                "ignore_eos contradicts structured_outputs, whose end is the end of the text.",
+                param="ignore_eos",
+            )
+        if self.min_tokens > 0:
+            raise RequestError(
+                "min_tokens contradicts structured_outputs; ask for the length in the schema or grammar.",
+                param="min_tokens",
+            )
 
     def _check_lists(self, vocab_size: int) -> None:
         stops = self.stop_strings
@@ -133,8 +179,8 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
             raise RequestError(f"a stop string is over {MAX_STOP_LENGTH} characters.", param="stop")
         if stops and not self.detokenize:
             raise RequestError("stop strings need detokenize; use stop_token_ids instead.", param="stop")
-        _check_tokens("stop_token_ids", self.stop_token_ids, vocab_size)
-        _check_tokens("allowed_token_ids", self.allowed_token_ids, vocab_size, limit=vocab_size)
+        check_tokens("stop_token_ids", self.stop_token_ids, vocab_size)
+        check_tokens("allowed_token_ids", self.allowed_token_ids, vocab_size, limit=vocab_size)
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             raise RequestError(
                 "allowed_token_ids is empty: no token could be chosen.", param="allowed_token_ids"
@@ -145,9 +191,9 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
                     f"logit_bias has {len(self.logit_bias)} entries; at most {MAX_LOGIT_BIAS}.",
                     param="logit_bias",
                 )
-            _check_tokens("logit_bias", list(self.logit_bias), vocab_size)
+            check_tokens("logit_bias", list(self.logit_bias), vocab_size)
             for token, bias in self.logit_bias.items():
-                _check_range(f"logit_bias[{token}]", bias, -100.0, 100.0, param="logit_bias")
+                check_range(f"logit_bias[{token}]", bias, -100.0, 100.0, param="logit_bias")
         if self.bad_words is not None:
             if len(self.bad_words) > MAX_TOKEN_LIST:
                 raise RequestError(
@@ -157,31 +203,4 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
             if any(not word for word in self.bad_words):
                 raise RequestError("bad_words holds an empty string; leave it out.", param="bad_words")
         for sequence in self.bad_words_token_ids or []:
-            _check_tokens("bad_words", sequence, vocab_size)
-
-
-def _check_range(
-    name: str, value: float, low: float, high: float, *, low_open: bool = False, param: str | None = None
-) -> None:
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or value > high or value < low or (low_open and value == low):
-        bracket = "(" if low_open else "["
-        raise RequestError(f"{name} must be a number in {bracket}{low:g}, {high:g}].", param=param or name)
-
-
-def _check_int(name: str, value: int, low: int, high: int | None) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise RequestError(f"{name} must be an integer.", param=name)
-    if value < low or (high is not None and value > high):
-        allowed = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise RequestError(f"{name} is {value}; it must be {allowed}.", param=name)
-
-
-def _check_tokens(name: str, tokens: list[int] | None, vocab_size: int, limit: int = MAX_TOKEN_LIST) -> None:
-    if tokens is None:
-        return
-    if len(tokens) > limit:
-        raise RequestError(f"{name} has {len(tokens)} entries; at most {limit}.", param=name)
-    for token in tokens:
-        if not isinstance(token, int) or isinstance(token, bool) or not 0 <= token < vocab_size:
-            raise RequestError(f"{name} holds a token id outside 0..{vocab_size - 1}.", param=name)
+            check_tokens("bad_words", sequence, vocab_size)

@@ -7,6 +7,14 @@ import msgspec
 from octavo.messages.params import SamplingParams
 
 
+class PrefixPin(msgspec.Struct, frozen=True, array_like=True):
+    """Keep the KV of the prompt's first tokens reusable for a while, before that of others. A wish."""
+
+    num_tokens: int
+    ttl_s: float
+    """Seconds from the first token on."""
+
+
 class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """One sample of one validated request. Ids and counts only; the core never sees text.
 
@@ -29,6 +37,7 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """Lower runs first under the priority policy."""
     cache_salt: str | None = None
     """Requests share prefix-cache blocks only under the same salt."""
+    pins: list[PrefixPin] = []
 
 
 class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):

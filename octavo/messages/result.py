@@ -39,6 +39,11 @@ class StepOutput(msgspec.Struct, frozen=True, kw_only=True):
     """By row: the prompt positions whose predecessors this step computed, in order."""
     failed: dict[int, str] = {}
     """By row: what went wrong for this request alone (no token was sampled)."""
+    forced: dict[int, list[int]] = {}
+    """By row: tokens that can only follow the sampled one; the worker has appended them to the row, too.
+
+    Only while no later step is in flight.
+    """
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

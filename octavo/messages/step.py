@@ -5,6 +5,7 @@ count of computed tokens. Each step the worker (1) clears `ended_rows`, (2) fill
 (3) appends `new_blocks`, (4) computes `num_tokens[i]` tokens of row `rows[i]`, starting at that row's
 computed count, and advances the count. When the step reaches a row's last known token, the worker
 samples one token, appends it to the row itself, and reports it: the next step may already run on it.
+Where no step overlaps, it may append tokens behind it that can only follow, and reports those too.
 A row that fails takes a placeholder token instead, so that all counts follow from this protocol alone.
 Ending a row that holds nothing is harmless: after a lost step the core says it again.
 """

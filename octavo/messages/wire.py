@@ -10,7 +10,31 @@ from octavo.messages.start import CoreReady
 
 
 class ResetPrefixCache(msgspec.Struct, frozen=True, tag="reset_prefix_cache"):
-    """Forget all reusable prefixes; answered by PrefixCacheReset."""
+    """Forget all reusable prefixes. This and the next five are orders: each is answered by OrderDone."""
+
+
+class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
+    """Give memory back: 1 the KV cache (and a GPU's weights to the host), 2 the weights altogether."""
+
+    level: int
+
+
+class WakeUp(msgspec.Struct, frozen=True, tag="wake_up"):
+    """Take the memory again, and the weights."""
+
+
+class StartProfile(msgspec.Struct, frozen=True, tag="start_profile"):
+    """Record what the core and its workers do from now on."""
+
+
+class StopProfile(msgspec.Struct, frozen=True, tag="stop_profile"):
+    """Write what was recorded."""
+
+    folder: str
+
+
+class SetLogLevel(msgspec.Struct, frozen=True, tag="set_log_level"):
+    level: str
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
@@ -24,10 +48,6 @@ class CoreUpdate(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
     stats: CoreStats
 
 
-class PrefixCacheReset(msgspec.Struct, frozen=True, tag="prefix_cache_reset"):
-    done: bool
-
-
 class CoreFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     """The core cannot start or go on. Carries the cause typed, so that the parent raises the same error."""
 
@@ -39,5 +59,15 @@ class CoreFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     param: str | None = None
 
 
-ToCore = EngineRequest | AbortRequest | ResetPrefixCache | Shutdown
-FromCore = CoreReady | CoreUpdate | CoreFailed | PrefixCacheReset
+class OrderDone(msgspec.Struct, frozen=True, kw_only=True, tag="order_done"):
+    """An order was carried out, or not: answers come in the sequence of the orders."""
+
+    file: str | None = None
+    """What a profile was written to."""
+    failure: CoreFailed | None = None
+    """Why it was not; the core goes on."""
+
+
+Order = ResetPrefixCache | Sleep | WakeUp | StartProfile | StopProfile | SetLogLevel
+ToCore = EngineRequest | AbortRequest | Shutdown | Order
+FromCore = CoreReady | CoreUpdate | CoreFailed | OrderDone

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import WeightSlot
@@ -76,6 +77,13 @@ def place_on_device(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
     broken = _broken(slots, [_sum(slot.target) for slot in slots])
     report.finish()
     return Placed(copied_bytes=sum(slot.target.nbytes for slot in slots), mapped_bytes=0, broken=broken)
+
+
+def move_weights(model: CausalLM, device: torch.device) -> None:
+    """Keep the weights there from now on. The model computes only where it was built."""
+    assert isinstance(model, nn.Module), "every model is one"
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(device)
 
 
 def _sum(tensor: torch.Tensor) -> torch.Tensor:

@@ -22,9 +22,7 @@ def set_up_logging(
     log_format: str = "text", level: str | None = None, stream: TextIO | None = None
 ) -> QueuedHandler:
     """Send log lines to `stream` (standard error unless given). A second call replaces the first."""
-    wish = (level or log_level()).upper()
-    if wish not in LEVELS:
-        raise ConfigError(f"log_level is {wish!r}; one of {', '.join(LEVELS)}.", param="log_level")
+    wish = _checked(level or log_level())
     handler = QueuedHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     handler.addFilter(RateLimit())
@@ -35,9 +33,24 @@ def set_up_logging(
             logger.removeHandler(old)
             old.close()
         logger.addHandler(handler)
-        logger.setLevel(wish if name == "octavo" else max(logging.WARNING, getattr(logging, wish)))
         logger.propagate = False
+    set_log_level(wish)
     return handler
+
+
+def set_log_level(level: str) -> None:
+    """Of our lines; uvicorn's stay at WARNING or above."""
+    wish = _checked(level)
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(
+            wish if name == "octavo" else max(logging.WARNING, getattr(logging, wish))
+        )
+
+
+def _checked(level: str) -> str:
+    if level.upper() not in LEVELS:
+        raise ConfigError(f"log_level is {level.upper()!r}; one of {', '.join(LEVELS)}.", param="log_level")
+    return level.upper()
 
 
 def log_fields(logger: logging.Logger, level: int, message: str, **fields: Any) -> None:

@@ -175,7 +175,9 @@ HTTP_REQUESTS = MetricSpec(
 )
 
 FINISH_REASONS = ("stop", "length", "abort", "error")
-REJECTION_REASONS = ("overloaded", "shutting_down", "context_length_exceeded", "invalid_value")
+REJECTION_REASONS = (
+    "overloaded", "shutting_down", "paused", "asleep", "context_length_exceeded", "invalid_value"
+)  # fmt: skip
 HTTP_METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH")
 OTHER = "other"
 """What an unexpected label value becomes: labels never grow with traffic."""

@@ -14,6 +14,8 @@ import octavo
 from octavo.config.observe import ObserveConfig
 from octavo.config.server import ServerConfig
 from octavo.observe.metrics import Metrics
+from octavo.server.anthropic.routes import ERROR_SHAPES as ANTHROPIC_SHAPES
+from octavo.server.anthropic.routes import add_anthropic_routes
 from octavo.server.auth import Auth, configured_keys
 from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
@@ -21,13 +23,45 @@ from octavo.server.health import add_health_routes
 from octavo.server.info_api import add_info_routes
 from octavo.server.lifecycle import Admission, Lifecycle
 from octavo.server.limits import BodyLimit
+from octavo.server.ollama.errors import OLLAMA_SHAPES
+from octavo.server.ollama.routes import add_ollama_routes
+from octavo.server.openai.batches.routes import add_file_and_batch_routes
+from octavo.server.openai.files.routes import PATH as FILES_PATH
+from octavo.server.openai.files.upload import FORM_BYTES
+from octavo.server.openai.responses.routes import add_response_routes
 from octavo.server.openai.routes import add_openai_routes
 from octavo.server.openapi import ApiPage
 from octavo.server.request_id import RequestContext
+from octavo.server.sagemaker import add_sagemaker_routes
 from octavo.server.serving import Serving
+from octavo.server.tgi.errors import TGI_SHAPES
+from octavo.server.tgi.routes import add_tgi_routes
 from octavo.server.tokens_api import add_token_routes
 
 DESCRIPTION = "A serving engine for large language models, with the APIs that applications already speak."
+
+ADD_ROUTES = (
+    add_openai_routes,
+    add_response_routes,
+    add_file_and_batch_routes,
+    add_anthropic_routes,
+    add_sagemaker_routes,
+    add_ollama_routes,
+    add_tgi_routes,
+    add_token_routes,
+    add_health_routes,
+    add_info_routes,
+)
+
+ANTHROPIC_HEADERS = (
+    "x-api-key",
+    "anthropic-version",
+    "anthropic-beta",
+    "anthropic-dangerous-direct-browser-access",
+)
+
+ERROR_SHAPES = {**ANTHROPIC_SHAPES, **OLLAMA_SHAPES, **TGI_SHAPES}
+"""Which paths speak of errors in another way than OpenAI's."""
 
 
 def create_app(
@@ -45,6 +79,7 @@ def create_app(
         created=int(time.time()),
         version=octavo.__version__,
     )  # fmt: skip
+    serving.detected(serving.tokenizer.template_for(None, True))  # What cannot be read is found out now.
     keys = configured_keys(server)
     app = FastAPI(
         title="Octavo",
@@ -58,15 +93,15 @@ def create_app(
         middleware=[
             Middleware(RequestContext, serving.metrics, observe.log_requests),
             *_cors(server),
-            Middleware(Errors),
+            Middleware(Errors, ERROR_SHAPES),
             Middleware(Auth, keys),
             Middleware(Admission, serving.lifecycle),
-            Middleware(BodyLimit, server.max_body_bytes),
+            Middleware(BodyLimit, server.max_body_bytes, {FILES_PATH: server.max_file_bytes + FORM_BYTES}),
         ],
         exception_handlers={HTTPException: on_http_exception},
     )
     page = ApiPage(has_keys=bool(keys))
-    for add_routes in (add_openai_routes, add_token_routes, add_health_routes, add_info_routes):
+    for add_routes in ADD_ROUTES:
         add_routes(app, serving, page)
     page.install(app)
     if serving.metrics is not None:
@@ -80,9 +115,9 @@ def _cors(server: ServerConfig) -> list[Middleware]:
         return []
     options: dict[str, Any] = {
         "allow_origins": server.allowed_origins,
-        "allow_methods": ["GET", "POST"],
-        "allow_headers": ["authorization", "content-type", "x-request-id"],
-        "expose_headers": ["x-request-id"],
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": ["authorization", "content-type", "x-request-id", *ANTHROPIC_HEADERS],
+        "expose_headers": ["x-request-id", "request-id"],
     }
     return [Middleware(CORSMiddleware, **options)]
 

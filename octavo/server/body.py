@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from starlette.requests import Request
 
 from octavo.base.errors import ErrorCode, RequestError
@@ -46,14 +46,30 @@ class Body(BaseModel):
     """Known fields that change nothing about an answer."""
 
 
+class Part(Body):
+    """An object inside a body that has a policy for fields of its own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_names(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            _check_fields(value, cls)
+        return value
+
+
 B = TypeVar("B", bound=Body)
 
 
 async def read(request: Request, model: type[B]) -> tuple[B, int]:
     """Read, parse and check a body. Returns it and its size in bytes."""
-    _check_media_type(request.headers.get("content-type"))
-    body = await read_body(request.receive)
+    body = await read_json(request)
     return validate(parse(body), model), len(body)
+
+
+async def read_json(request: Request) -> bytes:
+    """The body as it came, if it says that it is JSON."""
+    _check_media_type(request.headers.get("content-type"))
+    return await read_body(request.receive)
 
 
 def parse(body: bytes) -> dict[str, Any]:
@@ -80,16 +96,20 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def validate(document: dict[str, Any], model: type[B]) -> B:
     """Check a document against its model."""
-    if len(document) > MAX_FIELDS:
-        raise RequestError(f"The body has {len(document)} fields; at most {MAX_FIELDS}.")
-    for name in document.keys() - model.model_fields.keys():
-        _check_unmodelled(name, document[name], model)
+    _check_fields(document, model)
     try:
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         param = parameter_name(first["loc"])
         raise RequestError(f"{param}: {_plain(first['msg'])}.", param=param) from None
+
+
+def _check_fields(document: dict[str, Any], model: type[Body]) -> None:
+    if len(document) > MAX_FIELDS:
+        raise RequestError(f"The body has {len(document)} fields; at most {MAX_FIELDS}.")
+    for name in document.keys() - model.model_fields.keys():
+        _check_unmodelled(name, document[name], model)
 
 
 def _check_unmodelled(name: str, value: Any, model: type[Body]) -> None:

@@ -15,12 +15,14 @@ from starlette.types import Receive
 
 from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
 from octavo.server.disconnect import while_connected
+from octavo.server.form_check import with_checked_form
 from octavo.server.openai.schema.chat import ChatBody
 from octavo.server.openai.usage import UsageCount
 from octavo.server.parsing.choose import parser_maker
 from octavo.server.parsing.events import (
     ContentDelta,
     Event,
+    PlainParser,
     ReasoningDelta,
     StreamParser,
     ToolArgumentsDelta,
@@ -70,17 +72,38 @@ class Answer:
     stop_reason: int | str | None
 
 
+@dataclass
+class _Reading:
+    """One answer while it is read."""
+
+    parser: StreamParser
+    has_calls: bool = False
+    reasoning: list[str] = field(default_factory=list)
+
+    def note(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, ReasoningDelta):
+                self.reasoning.append(event.text)
+            elif isinstance(event, ToolCallBegin):
+                self.has_calls = True
+
+
 class Conversation:
     """Admitted to the engine when it is made; runs with the first step of `parts` or `answers`."""
 
-    def __init__(self, serving: Serving, body: ChatBody, rendered: Rendered, reply_id: str) -> None:
+    def __init__(self, serving: Serving, body: ChatBody | None, rendered: Rendered, reply_id: str) -> None:
+        """`body` None: the prompt is plain text, and so is all of the answer."""
         self.usage = UsageCount()
         self.prompt_token_ids = rendered.prompts[0].token_ids
         self.last_output: RequestOutput | None = None
         """With prompt log-probabilities and metrics, once it has finished."""
-        self._make_parser: Callable[[], StreamParser] = parser_maker(serving, body, self.prompt_token_ids)
-        self._parsers: dict[int, StreamParser] = {}
-        self._has_calls: set[int] = set()
+        self._make_parser: Callable[[], StreamParser] = (
+            PlainParser if body is None else parser_maker(serving, body, self.prompt_token_ids)
+        )
+        self.is_plain = self._make_parser is PlainParser
+        """All of every answer is content: `plain_parts` says as much as `parts`, for less."""
+        self._tokenizer = serving.tokenizer
+        self._readings: dict[int, _Reading] = {}
         self._submission = Submission(serving, rendered, reply_id)
 
     async def parts(self) -> AsyncGenerator[AnswerPart, None]:
@@ -92,25 +115,41 @@ class Conversation:
                 for part in output.outputs:
                     yield self._read(part)
 
+    async def plain_parts(self) -> AsyncGenerator[CompletionOutput, None]:
+        """`parts` as the engine gives them. Only where `is_plain`."""
+        async with aclosing(self._submission.outputs()) as outputs:
+            async for _, output in outputs:
+                self.usage.add(0, output)
+                self.last_output = output
+                for part in output.outputs:
+                    yield part
+
     async def answers(self, receive: Receive) -> list[Answer]:
         """All answers, in order. Ends with ClientGone if the client leaves first."""
+        return [_whole(part) for part in await self.whole_parts(receive)]
+
+    async def whole_parts(self, receive: Receive) -> list[AnswerPart]:
+        """The same as events: one part for each answer."""
         (output,) = await while_connected(receive, self._submission.results())
         self.usage.add(0, output)
         self.last_output = output
         parts = sorted(output.outputs, key=lambda part: part.index)
-        return [_whole(self._read(part)) for part in parts]
+        return [self._read(part) for part in parts]
 
     def _read(self, part: CompletionOutput) -> AnswerPart:
-        parser = self._parsers.get(part.index)
-        if parser is None:
-            parser = self._parsers[part.index] = self._make_parser()
-        events = parser.feed(part.text)
+        reading = self._readings.get(part.index)
+        if reading is None:
+            reading = self._readings[part.index] = _Reading(self._make_parser())
+        events = reading.parser.feed(part.text)
         reason = part.finish_reason
         if reason is not None:
-            events += parser.finish()
-        if any(isinstance(event, ToolCallBegin) for event in events):
-            self._has_calls.add(part.index)
-        if reason == "stop" and part.index in self._has_calls:
+            events += reading.parser.finish()
+        if not self.is_plain:
+            reading.note(events)
+        if reason is not None and reading.reasoning:
+            thought = self._tokenizer.encode("".join(reading.reasoning), False)
+            self.usage.add_reasoning(len(thought))
+        if reason == "stop" and reading.has_calls:
             reason = "tool_calls"
         return AnswerPart(
             index=part.index,
@@ -125,6 +164,14 @@ class Conversation:
 async def open_conversation(serving: Serving, body: ChatBody, num_bytes: int, reply_id: str) -> Conversation:
     """Check, render and admit. `body.stream` decides between `parts` (true) and `answers`."""
     rendered = await off_loop_if_long(num_bytes, render_chat, serving, body)
+    return await admit_conversation(serving, body, rendered, reply_id)
+
+
+async def admit_conversation(
+    serving: Serving, body: ChatBody | None, rendered: Rendered, reply_id: str
+) -> Conversation:
+    """The same for who has rendered it already."""
+    rendered = await with_checked_form(serving, rendered)
     return Conversation(serving, body, rendered, reply_id)
 
 

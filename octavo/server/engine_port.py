@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import RequestOutput
+from octavo.grammar.desk import GrammarDesk
+from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
+from octavo.messages.request import PrefixPin
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
 
@@ -19,7 +23,23 @@ class TokenizerPort(Protocol):
     def bos_token_id(self) -> int | None: ...
 
     @property
+    def eos_token_ids(self) -> list[int]: ...
+
+    @property
+    def special_tokens(self) -> dict[str, str]: ...
+
+    @property
     def chat_template(self) -> str | None: ...
+
+    def template_for(self, wish: str | None, has_tools: bool) -> str | None:
+        """The chat template that `encode_chat` would take, None if there is none."""
+
+    def special_ids_in(self, texts: Sequence[str]) -> list[int]:
+        """Special tokens that are written out in one of the texts."""
+
+    @property
+    def response_template(self) -> dict[str, Any] | None:
+        """What the checkpoint says about how its answers are written."""
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]: ...
 
@@ -28,6 +48,8 @@ class TokenizerPort(Protocol):
     def token_text(self, token_id: int) -> str: ...
 
     def token_bytes(self, token_id: int) -> bytes: ...
+
+    def is_special(self, token_id: int) -> bool: ...
 
     def max_chars_for(self, max_tokens: int) -> int:
         """A text with more characters than this has more than `max_tokens` tokens for sure."""
@@ -58,7 +80,15 @@ class EnginePort(Protocol):
     def ready(self) -> CoreReady: ...
 
     @property
+    def facts(self) -> CheckpointFacts:
+        """What the model's files say."""
+
+    @property
     def default_sampling(self) -> dict[str, Any]: ...
+
+    @property
+    def grammars(self) -> GrammarDesk:
+        """Checks the forms that answers shall have."""
 
     @property
     def max_request_tokens(self) -> int:
@@ -76,9 +106,24 @@ class EnginePort(Protocol):
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        pins: Sequence[PrefixPin] = (),
     ) -> AsyncIterator[RequestOutput]: ...
 
+    def beam_search(
+        self,
+        prompt: str | list[int],
+        params: BeamSearchParams,
+        *,
+        request_id: str | None = None,
+        priority: int = 0,
+        cache_salt: str | None = None,
+    ) -> AsyncIterator[RequestOutput]:
+        """Like `generate`, with one output, at the end: the likeliest answers."""
+
     async def check_health(self) -> None: ...
+
+    def check_welcome(self) -> None:
+        """Raise EngineError unless requests are taken now."""
 
     def stats(self) -> CoreStats: ...
 

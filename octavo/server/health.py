@@ -28,16 +28,18 @@ def add_health_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
     async def readyz(_: Request) -> Response:
         if serving.lifecycle.is_draining:
             raise EngineError("The server is shutting down.", code=ErrorCode.SHUTTING_DOWN)
-        await _check_engine(serving)
+        serving.engine.check_welcome()
+        await check_engine(serving)
         return json_reply(HealthReply("ok"))
 
     @app.get("/health", tags=["health"], summary="The engine works", **page.describe(HealthReply))
     async def health(_: Request) -> Response:
-        await _check_engine(serving)
+        await check_engine(serving)
         return json_reply(HealthReply("ok"))
 
 
-async def _check_engine(serving: Serving) -> None:
+async def check_engine(serving: Serving) -> None:
+    """Raise NOT_READY unless the engine works."""
     try:
         await serving.engine.check_health()
     except EngineError as error:

@@ -1,8 +1,9 @@
-"""Whether the server takes new requests, and how many it is answering."""
+"""Whether the server takes new requests, how many it is answering, and what it does besides."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -10,10 +11,24 @@ from octavo.base.errors import EngineError, ErrorCode
 from octavo.server.paths import DRAIN_PATHS, OPEN_PATHS, route_path
 
 
+class Background(Protocol):
+    """Work that a server does on its own account, beside answering."""
+
+    def start(self) -> None:
+        """Take up what an earlier server left. Called in the event loop, once the application answers."""
+
+    def stop(self) -> None:
+        """Begin nothing more and drop what runs: the server drains."""
+
+    async def close(self) -> None:
+        """Let everything go: nothing is answered any more."""
+
+
 class Lifecycle:
     """Serving, then draining; never back."""
 
     def __init__(self) -> None:
+        self._background: list[Background] = []
         self._is_draining = False
         self._num_active = 0
         self._idle = asyncio.Event()
@@ -31,6 +46,21 @@ class Lifecycle:
     def begin_drain(self) -> None:
         """From now on new requests are refused; running ones go on."""
         self._is_draining = True
+        for work in self._background:
+            work.stop()
+
+    def add_background(self, work: Background) -> None:
+        """Have `work` started, stopped and closed with the server."""
+        self._background.append(work)
+
+    def start_background(self) -> None:
+        for work in self._background:
+            work.start()
+
+    async def close_background(self) -> None:
+        for work in self._background:
+            work.stop()
+            await work.close()
 
     async def idle(self) -> None:
         """Wait until nothing is being answered."""

@@ -6,25 +6,29 @@ Headers and URL are bounded by uvicorn (`run.py`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.errors import ClientGone
+from octavo.server.paths import route_path
 
 BODY_TIMEOUT_S = 60.0
 """A body must be complete after this long."""
 
 
 class BodyLimit:
-    """Middleware: no route reads more than `max_bytes` of a body."""
+    """Middleware: no route reads more than `max_bytes` of a body, but those with a limit of their own."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, by_path: Mapping[str, int] | None = None) -> None:
         self.app = app
         self._max_bytes = max_bytes
+        self._by_path = by_path or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._check(_content_length(scope))
+        limit = self._by_path.get(route_path(scope), self._max_bytes)
+        _check_size(_content_length(scope), limit)
         num_bytes = 0
 
         async def counted_receive() -> Message:
@@ -32,17 +36,10 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 num_bytes += len(message.get("body", b""))
-                self._check(num_bytes)
+                _check_size(num_bytes, limit)
             return message
 
         await self.app(scope, counted_receive, send)
-
-    def _check(self, num_bytes: int) -> None:
-        if num_bytes > self._max_bytes:
-            raise RequestError(
-                f"The body is larger than {self._max_bytes} bytes. Send less, or raise --max-body-bytes.",
-                code=ErrorCode.BODY_TOO_LARGE,
-            )
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -61,6 +58,15 @@ async def read_body(receive: Receive) -> bytes:
         raise RequestError(
             f"The body was not complete after {BODY_TIMEOUT_S:.0f} s.", code=ErrorCode.REQUEST_TIMEOUT
         ) from None
+
+
+def _check_size(num_bytes: int, limit: int) -> None:
+    if num_bytes > limit:
+        raise RequestError(
+            f"The body is larger than {limit} bytes. Send less, or raise the server's limit "
+            "(--max-body-bytes, --max-file-bytes).",
+            code=ErrorCode.BODY_TOO_LARGE,
+        )
 
 
 def _content_length(scope: Scope) -> int:

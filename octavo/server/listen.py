@@ -17,18 +17,21 @@ MAX_UDS_BYTES = 107
 
 def listen(server: ServerConfig) -> socket.socket:
     """Bind and listen. Raises ConfigError saying what to change."""
-    return _listen_unix(server.uds) if server.uds else _listen_tcp(server.host, server.port)
+    return _listen_unix(server.uds) if server.uds else listen_tcp(server.host, server.port)
 
 
-def _listen_tcp(host: str, port: int) -> socket.socket:
+def listen_tcp(host: str, port: int, prefix: str = "") -> socket.socket:
+    """The same for an address. `prefix` is what the names of its options begin with."""
     if not 0 <= port <= 65535:
-        raise ConfigError(f"port is {port}; it must be 0 to 65535.", param="port")
+        raise ConfigError(f"{prefix}port is {port}; it must be 0 to 65535.", param=f"{prefix}port")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError):
-        raise ConfigError(f"host {host!r} is not an address of this machine.", param="host") from None
+        raise ConfigError(
+            f"{prefix}host {host!r} is not an address of this machine.", param=f"{prefix}host"
+        ) from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -36,11 +39,11 @@ def _listen_tcp(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        reason = (error.strerror or "unknown reason").lower()
+        reason, flag = (error.strerror or "unknown reason").lower(), prefix.replace("_", "-")
         raise ConfigError(
             f"Cannot listen on {host}:{port}: {reason}. "
-            "Choose another --port or --host, or stop what listens there.",
-            param="port",
+            f"Choose another --{flag}port or --{flag}host, or stop what listens there.",
+            param=f"{prefix}port",
         ) from None
     return listener
 

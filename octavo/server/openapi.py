@@ -5,8 +5,9 @@ Routes parse bodies themselves (`body.py`), so FastAPI is told about them instea
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from types import UnionType
+from typing import Any, get_args
 
 import msgspec
 from fastapi import FastAPI
@@ -15,6 +16,8 @@ from pydantic.json_schema import models_json_schema
 
 from octavo.server.body import Body
 from octavo.server.errors import ErrorReply
+
+EVENT_STREAM = "text/event-stream"
 
 
 class ApiPage:
@@ -30,28 +33,47 @@ class ApiPage:
         reply: type[msgspec.Struct],
         *,
         body: type[Body] | None = None,
-        chunk: type[msgspec.Struct] | None = None,
+        chunk: type[msgspec.Struct] | UnionType | None = None,
         path_name: str | None = None,
+        query: Mapping[str, Any] | None = None,
+        failure: type[msgspec.Struct] = ErrorReply,
+        stream_type: str = EVENT_STREAM,
+        is_list: bool = False,
     ) -> dict[str, Any]:
-        """Arguments for a route decorator. `chunk` is one event's data if the route can stream."""
-        self._replies.add(reply)
-        content: dict[str, Any] = {"application/json": {"schema": _ref(reply)}}
+        """Arguments for a route decorator.
+
+        `chunk` is one event's data if the route can stream, or all kinds of it; `query` the schemas of optional parameters;
+        `failure` the body of errors, for protocols with a shape of their own; is_list: the answer lists
+        replies.
+        """
+        self._replies |= {reply, failure}
+        schema: dict[str, Any] = {"type": "array", "items": _ref(reply)} if is_list else _ref(reply)
+        content: dict[str, Any] = {"application/json": {"schema": schema}}
         if chunk is not None:
-            self._replies.add(chunk)
-            content["text/event-stream"] = {"schema": _ref(chunk)}
+            kinds = get_args(chunk) or (chunk,)
+            self._replies.update(kinds)
+            schema = {"anyOf": [_ref(kind) for kind in (*kinds, failure)]}
+            content[stream_type] = {"schema": _event(schema) if stream_type == EVENT_STREAM else schema}
         extra: dict[str, Any] = {}
         if body is not None:
             self._bodies.add(body)
             accepted = {"application/json": {"schema": _ref(body)}}
             extra["requestBody"] = {"required": True, "content": accepted}
+        parameters = [
+            {"name": name, "in": "query", "required": False, "schema": schema}
+            for name, schema in (query or {}).items()
+        ]
         if path_name is not None:
-            place = {"name": path_name, "in": "path", "required": True, "schema": {"type": "string"}}
-            extra["parameters"] = [place]
-        refusal = {"application/json": {"schema": _ref(ErrorReply)}}
-        failure = {"description": "What went wrong", "content": refusal}
+            parameters.append(
+                {"name": path_name, "in": "path", "required": True, "schema": {"type": "string"}}
+            )
+        if parameters:
+            extra["parameters"] = parameters
+        refusal = {"application/json": {"schema": _ref(failure)}}
+        wrong = {"description": "What went wrong", "content": refusal}
         return {
             "openapi_extra": extra,
-            "responses": {200: {"description": "Done", "content": content}, "4XX": failure, "5XX": failure},
+            "responses": {200: {"description": "Done", "content": content}, "4XX": wrong, "5XX": wrong},
         }
 
     def install(self, app: FastAPI) -> None:
@@ -89,6 +111,16 @@ def _reply_schemas(replies: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
     ordered = sorted(replies, key=lambda reply: reply.__name__)
     _, found = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     return found
+
+
+def _event(schema: dict[str, Any]) -> dict[str, Any]:
+    """One server-sent event: JSON text in `data`, or the word that ends OpenAI's streams."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": schema}
+    return {
+        "type": "object",
+        "properties": {"event": {"type": "string"}, "data": {"anyOf": [text, {"const": "[DONE]"}]}},
+        "required": ["data"],
+    }
 
 
 def _ref(kind: type) -> dict[str, str]:

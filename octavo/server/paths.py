@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Scope
 
-OPEN_PATHS = frozenset({"/health", "/livez", "/readyz"})
+OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/ping"})
 """Answered without a key, and while the server starts or drains."""
 
 DRAIN_PATHS = OPEN_PATHS | {"/metrics", "/version"}

@@ -17,16 +17,22 @@ from typing import Any, Protocol
 import uvicorn
 
 from octavo.base.errors import ConfigError
+from octavo.config.admin import AdminConfig
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.engine.heap import settle_heap
 from octavo.observe.log import set_up_logging
+from octavo.server.admin.app import admin_keys, create_admin_app
+from octavo.server.admin.port import AdminPort
 from octavo.server.app import create_app
 from octavo.server.auth import configured_keys
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
-from octavo.server.listen import BACKLOG, listen
+from octavo.server.listen import BACKLOG, listen, listen_tcp
+from octavo.server.openai.files.disk import check_files_dir
+from octavo.server.openai.responses.library import check_store
+from octavo.server.parsing.detect import detect
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +44,7 @@ LAST_WORDS_S = 2
 """Time for final events once everything was aborted."""
 
 
-class StartedEngine(EnginePort, Protocol):
+class StartedEngine(AdminPort, Protocol):
     """An engine that a server owns: it also ends it."""
 
     async def shutdown(self) -> None: ...
@@ -51,9 +57,25 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+
+class _Answering:
+    """One listener and what answers on it."""
+
+    def __init__(self, gate: Gate, server: ServerConfig, listener: socket.socket) -> None:
+        self._server = _Server(_loaded(_uvicorn_config(gate, server)))
+        self._listener = listener
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+
     def stop(self) -> None:
         """End the main loop at its next tick; give tasks LAST_WORDS_S."""
-        self.should_exit = True
+        self._server.should_exit = True
+
+    async def ended(self) -> None:
+        assert self._task is not None, "started"
+        await self._task
 
 
 def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] | None = None) -> int:
@@ -62,13 +84,21 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
 
     set_up_logging(config.observe.log_format, config.observe.log_level)
     configured_keys(config.server)
-    listener = listen(config.server)
-    with contextlib.closing(listener):
+    check_files_dir(config.server)
+    check_store(config.server)
+    detect(None, config.server.tool_call_parser, config.server.reasoning_parser)
+    admin_keys(config.admin)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(contextlib.closing(listen(config.server)))
+        admin_listener = _listen_admin(config.admin)
+        if admin_listener is not None:
+            stack.enter_context(contextlib.closing(admin_listener))
         return asyncio.run(
             serve(
                 lambda: AsyncLLM.start(config, on_progress=lambda text: logger.info("%s", text)),
                 config,
                 listener,
+                admin_listener,
                 on_ready=on_ready,
             )
         )
@@ -78,32 +108,52 @@ async def serve(
     start_engine: Callable[[], Awaitable[StartedEngine]],
     config: EngineConfig,
     listener: socket.socket,
+    admin_listener: socket.socket | None = None,
     *,
     on_ready: Callable[[EnginePort], None] | None = None,
 ) -> int:
-    """Answer on `listener` while the engine starts, then with it, until a signal and a drain."""
+    """Answer on the listeners while the engine starts, then with it, until a signal and a drain."""
     gate, lifecycle, stop = Gate(), Lifecycle(), _StopSignals()
-    server = _Server(_loaded(_uvicorn_config(gate, config.server)))
+    admin_gate = Gate()
+    servers = [_Answering(gate, config.server, listener)]
+    if admin_listener is not None:
+        servers.append(_Answering(admin_gate, config.server, admin_listener))
     with stop.installed():
-        answering = asyncio.create_task(server.serve(sockets=[listener]))
+        for server in servers:
+            server.start()
         starting = asyncio.create_task(_start(start_engine))
         engine: StartedEngine | None = None
         try:
             engine = await _unless_stopped(starting, stop)
             if engine is not None:
                 gate.open(create_app(engine, config.server, config.observe, lifecycle))
+                if admin_listener is not None:
+                    admin_gate.open(create_admin_app(engine, config, lifecycle))
+                lifecycle.start_background()
                 settle_heap()
                 if on_ready is not None:
                     on_ready(engine)
                 await stop.first.wait()
                 await _drain(engine, lifecycle, stop, config.server.shutdown_timeout)
         finally:
-            server.stop()
+            for server in servers:
+                server.stop()
+            await lifecycle.close_background()
             if engine is not None:
                 # Streams that are still open end with one last event, which needs the connection.
                 await engine.shutdown()
-            await answering
+            for server in servers:
+                await server.ended()
     return 0
+
+
+def _listen_admin(admin: AdminConfig) -> socket.socket | None:
+    """Bind it, if there is to be one."""
+    if admin.admin_port is None:
+        return None
+    listener = listen_tcp(admin.admin_host, admin.admin_port, "admin_")
+    logger.info("Administration on %s:%d", admin.admin_host, listener.getsockname()[1])
+    return listener
 
 
 async def _start(start_engine: Callable[[], Awaitable[StartedEngine]]) -> StartedEngine:

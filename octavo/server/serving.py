@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.config.observe import ObserveConfig
@@ -11,6 +12,10 @@ from octavo.observe.metrics import Metrics
 from octavo.server.engine_port import EnginePort, TokenizerPort
 from octavo.server.errors import quoted
 from octavo.server.lifecycle import Lifecycle
+from octavo.server.parsing.detect import Detected, detect, with_regions
+
+MAX_TEMPLATES = 64
+"""Requests may bring templates; what is known of the last ones is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,20 @@ class Serving:
     @property
     def fingerprint(self) -> str:
         return f"octavo-{self.version}"
+
+    def detected(self, template: str | None) -> Detected:
+        """The formats of answers to prompts that `template` makes."""
+        known = self._detected.get(template)
+        if known is None:
+            if len(self._detected) == MAX_TEMPLATES:
+                self._detected.clear()
+            found = detect(template, self.server.tool_call_parser, self.server.reasoning_parser)
+            known = self._detected[template] = with_regions(found, self.tokenizer.response_template)
+        return known
+
+    @cached_property
+    def _detected(self) -> dict[str | None, Detected]:
+        return {}
 
     def check_model(self, name: str | None) -> str:
         """The name to report back. A body without a name means the only model there is."""

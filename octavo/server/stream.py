@@ -1,4 +1,4 @@
-"""Server-sent events: frames, the response that sends them, and what ends it.
+"""Streams: frames of server-sent events, the response that sends frames of any kind, and what ends it.
 
 Hot path: one `frame` per streamed token. Nothing here logs or looks anything up per frame.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
@@ -48,19 +48,35 @@ class ChunkFrames:
         return b"%b%b%b" % (self._before, _encode(choice), self._after)
 
 
+def error_event(error: Exception) -> bytes:
+    """An error in the midst of a stream, in the error shape of the OpenAI API."""
+    return frame(describe(error)[1])
+
+
 class EventStream(Response):
-    """Sends frames until they end, the client leaves, or the client stops reading; then [DONE].
+    """Sends frames until they end, the client leaves, or the client stops reading; then `ending`.
 
     It begins only once the first frame exists, so that an error before it is raised and gets its status.
-    An error after it becomes one last event in the error shape.
+    An error after it becomes one last frame, made by `error_frame`. The defaults are the OpenAI API's.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        *,
+        media_type: str | None = None,
+        error_frame: Callable[[Exception], bytes] = error_event,
+        ending: bytes = DONE,
+    ) -> None:
+        super().__init__(
+            headers={"cache-control": "no-cache", "x-accel-buffering": "no"}, media_type=media_type
+        )
         del self.headers["content-length"]
         self._frames = frames
+        self._error_frame = error_frame
+        self._ending = ending
         self._sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,8 +109,9 @@ class EventStream(Response):
         except Exception as error:
             if not isinstance(error, RequestError | EngineError):
                 logger.exception("A stream failed")
-            await self._write(write, frame(describe(error)[1]))
-        await self._write(write, DONE)
+            await self._write(write, self._error_frame(error))
+        if self._ending:
+            await self._write(write, self._ending)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, write: WritesBody, data: bytes) -> None:

@@ -5,7 +5,7 @@ Hot path: `outputs` runs once per streamed token.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from octavo.base.clock import monotonic
@@ -13,7 +13,7 @@ from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.engine.outputs import RequestOutput
 from octavo.observe.latency import inter_token_latency
 from octavo.server.merge import Item, close_all, merged
-from octavo.server.render.rendered import Rendered
+from octavo.server.render.rendered import Prompt, Rendered
 from octavo.server.serving import Serving
 
 
@@ -30,13 +30,7 @@ class Submission:
         try:
             # No stream runs before its first step, so a refusal leaves nothing behind.
             self._streams = [
-                serving.engine.generate(
-                    prompt.token_ids,
-                    rendered.params_for(prompt),
-                    request_id=f"{request_id}-{index}",
-                    priority=rendered.priority,
-                    cache_salt=rendered.cache_salt,
-                )
+                _start(serving, rendered, prompt, f"{request_id}-{index}")
                 for index, prompt in enumerate(rendered.prompts)
             ]
         except OctavoError as error:
@@ -111,3 +105,25 @@ class Submission:
                 "The server shut down before the answer was complete.", code=ErrorCode.SHUTTING_DOWN
             )
         raise EngineError("The engine ended the request before its answer was complete.")
+
+
+def _start(
+    serving: Serving, rendered: Rendered, prompt: Prompt, request_id: str
+) -> AsyncIterator[RequestOutput]:
+    beams = rendered.beams_for(prompt)
+    if beams is not None:
+        return serving.engine.beam_search(
+            prompt.token_ids,
+            beams,
+            request_id=request_id,
+            priority=rendered.priority,
+            cache_salt=rendered.cache_salt,
+        )
+    return serving.engine.generate(
+        prompt.token_ids,
+        rendered.params_for(prompt),
+        request_id=request_id,
+        priority=rendered.priority,
+        cache_salt=rendered.cache_salt,
+        pins=rendered.pins,
+    )

@@ -8,7 +8,13 @@ from starlette.responses import Response
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.body import read
-from octavo.server.openai.schema.tokens import DetokenizeBody, DetokenizeReply, TokenizeBody, TokenizeReply
+from octavo.server.openai.schema.tokens import (
+    DetokenizeBody,
+    DetokenizeReply,
+    TokenizeBody,
+    TokenizeReply,
+    TokenizerInfo,
+)
 from octavo.server.openapi import ApiPage
 from octavo.server.render.chat import encode_conversation
 from octavo.server.render.text import check_text_fits, ids_prompt
@@ -39,6 +45,10 @@ def add_token_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
         serving.check_model(body.model)
         return json_reply(await off_loop_if_long(num_bytes, _detokenize, serving, body))
 
+    @app.get("/tokenizer_info", tags=["tokens"], summary="The tokenizer", **page.describe(TokenizerInfo))
+    async def tokenizer_info(_: Request) -> Response:
+        return json_reply(_info(serving))
+
 
 def _tokenize(serving: Serving, body: TokenizeBody) -> TokenizeReply:
     if (body.prompt is None) == (not body.messages):
@@ -52,6 +62,18 @@ def _tokenize(serving: Serving, body: TokenizeBody) -> TokenizeReply:
     if body.return_token_strs:
         reply.token_strs = [serving.tokenizer.token_text(token_id) for token_id in token_ids]
     return reply
+
+
+def _info(serving: Serving) -> TokenizerInfo:
+    tokenizer = serving.tokenizer
+    return TokenizerInfo(
+        vocab_size=serving.engine.vocab_size,
+        max_model_len=serving.engine.max_request_tokens,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_ids=tokenizer.eos_token_ids,
+        special_tokens=tokenizer.special_tokens,
+        chat_template=tokenizer.chat_template,
+    )
 
 
 def _detokenize(serving: Serving, body: DetokenizeBody) -> DetokenizeReply:

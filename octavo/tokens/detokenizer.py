@@ -31,15 +31,17 @@ class Detokenizer:
         prompt_token_ids: Sequence[int],
         *,
         skip_special_tokens: bool = True,
+        shown_special_token_ids: Sequence[int] | None = None,
         spaces_between_special_tokens: bool = True,
     ) -> None:
         self._decoder: _Decoder
+        shown = frozenset(shown_special_token_ids or ()) if skip_special_tokens else frozenset[int]()
         if tokenizer.has_token_bytes:
             # Such decoders join tokens without spaces, so the last option has nothing to decide.
-            self._decoder = _ByteDecoder(tokenizer, prompt_token_ids, skip_special_tokens)
+            self._decoder = _ByteDecoder(tokenizer, prompt_token_ids, skip_special_tokens, shown)
         else:
             self._decoder = _WindowDecoder(
-                tokenizer, prompt_token_ids, skip_special_tokens, spaces_between_special_tokens
+                tokenizer, prompt_token_ids, skip_special_tokens, spaces_between_special_tokens, shown
             )
 
     def add(self, token_ids: Sequence[int]) -> str:
@@ -52,8 +54,10 @@ class Detokenizer:
 
 
 class _ByteDecoder:
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special: bool) -> None:
-        self._pieces = tokenizer.pieces(skip_special)
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special: bool, shown: frozenset[int]
+    ) -> None:
+        self._pieces = tokenizer.pieces(skip_special, shown)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._strip_space = tokenizer.strips_first_space and not any(self._pieces[t] for t in prompt)
         self._is_plain = False
@@ -105,10 +109,17 @@ class _WindowDecoder:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt: Sequence[int], skip_special: bool, keep_spaces: bool
+        self,
+        tokenizer: Tokenizer,
+        prompt: Sequence[int],
+        skip_special: bool,
+        keep_spaces: bool,
+        shown: frozenset[int],
     ) -> None:
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._skip_special = skip_special and not shown
+        self._shown_ids = shown
+        """With any of these the others are left out by hand: the decoder only knows all or none."""
         self._keep_spaces = keep_spaces
         self._ids = list(prompt[-MAX_CHARACTER_BYTES:])
         self._end = len(self._ids)
@@ -123,6 +134,8 @@ class _WindowDecoder:
 
     def _add_one(self, token_id: int) -> str:
         is_special = self._tokenizer.is_special(token_id)
+        if is_special and self._shown_ids and token_id not in self._shown_ids:
+            return ""
         joins = is_special and self._after_special and not self._keep_spaces
         self._after_special = is_special
         self._ids.append(token_id)

@@ -40,6 +40,7 @@ def build_from_files(folder: Path) -> TokenizerParts:
         eos_token_ids=[] if eos_id is None else [eos_id],
         special_tokens=known,
         chat_templates=_read_templates(folder, config),
+        response_template=_dict_or_none(config.get("response_template")),
         vocab_size=1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1),
     )
 
@@ -145,6 +146,10 @@ def _add_missing_tokens(
     for token in named.values():
         if token.content not in present and tokenizer.token_to_id(token.content) is not None:
             tokenizer.add_special_tokens([token])
+
+
+def _dict_or_none(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
 
 
 def _read_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from octavo.base.errors import RequestError
 from octavo.tokens.chat_template import ChatOptions
@@ -38,7 +39,17 @@ class NoTokenizer(Tokenizer):
     def chat_template(self) -> str | None:
         return None
 
-    def pieces(self, skip_special_tokens: bool) -> Pieces:
+    @property
+    def response_template(self) -> dict[str, Any] | None:
+        return None
+
+    def template_for(self, wish: str | None, has_tools: bool) -> str | None:
+        return None
+
+    def special_ids_in(self, texts: Sequence[str]) -> list[int]:
+        return []
+
+    def pieces(self, skip_special_tokens: bool, shown: frozenset[int] = frozenset()) -> Pieces:
         return Pieces(self.token_bytes, hides=None)
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:

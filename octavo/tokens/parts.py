@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers import Tokenizer as BackendTokenizer
 
@@ -18,3 +19,5 @@ class TokenizerParts:
     """By name; the usual one is called "default"."""
     vocab_size: int
     """One more than the highest id."""
+    response_template: dict[str, Any] | None = None
+    """How answers are written, in transformers' words."""

@@ -27,6 +27,7 @@ from octavo.tokens.source import TokenizerSource
 from octavo.tokens.token_bytes import spelling_of
 
 MAX_DECODE_ID = 2**32
+MAX_SHOWN_SETS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +79,32 @@ class Tokenizer:
         self._bytes: dict[int, bytes] = {}
         self._all_pieces = Pieces(self.token_bytes, hides=None)
         self._shown_pieces = Pieces(self.token_bytes, hides=self.is_special)
+        self._pieces_showing: dict[frozenset[int], Pieces] = {}
         self._special = SpecialTokens(self.backend)
+        self._response_template = parts.response_template
 
     @property
     def chat_template(self) -> str | None:
         """The usual chat template, None when the model has none."""
         return self._templates.get("default")
+
+    @property
+    def response_template(self) -> dict[str, Any] | None:
+        """What the checkpoint says about how its answers are written."""
+        return self._response_template
+
+    def template_for(self, wish: str | None, has_tools: bool) -> str | None:
+        """The chat template that a chat would be rendered with, None if there is none."""
+        if wish is not None:
+            return self._templates.get(wish, wish)
+        if has_tools and "tool_use" in self._templates:
+            return self._templates["tool_use"]
+        return self.chat_template
+
+    def special_ids_in(self, texts: Sequence[str]) -> list[int]:
+        """Special tokens that are written out in one of `texts`."""
+        joined = "\n".join(texts)
+        return [token_id for content, token_id in self._special.ids.items() if content in joined]
 
     @property
     def has_text(self) -> bool:
@@ -95,9 +116,23 @@ class Tokenizer:
         """Whether text is the plain concatenation of `token_bytes`."""
         return self._spelling is not None
 
-    def pieces(self, skip_special_tokens: bool) -> Pieces:
-        """What each token adds to a text; only where `has_token_bytes`."""
-        return self._shown_pieces if skip_special_tokens else self._all_pieces
+    def pieces(self, skip_special_tokens: bool, shown: frozenset[int] = frozenset()) -> Pieces:
+        """What each token adds to a text; only where `has_token_bytes`.
+
+        shown: special tokens that are not skipped. There are few such sets: one for each format of answers.
+        """
+        if not skip_special_tokens:
+            return self._all_pieces
+        if not shown:
+            return self._shown_pieces
+        pieces = self._pieces_showing.get(shown)
+        if pieces is None:
+            if len(self._pieces_showing) == MAX_SHOWN_SETS:
+                self._pieces_showing.clear()
+            pieces = self._pieces_showing[shown] = Pieces(
+                self.token_bytes, hides=lambda token_id: self.is_special(token_id) and token_id not in shown
+            )
+        return pieces
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Return ids. Special tokens written out in `text` count as such; see `encode_plain`."""

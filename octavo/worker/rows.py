@@ -75,6 +75,14 @@ class TokenRows:
         self._append_tokens(self.memory_RW, rows_R, columns_R, token_ids_R)
         self.num_known[rows] += 1
 
+    def append_known(self, row: int, token_ids: Sequence[int]) -> list[int]:
+        """More tokens that the host knows already, as far as the row has room. Returns those."""
+        start = int(self.num_known[row])
+        fitting = list(token_ids[: self.tokens.shape[1] - start])
+        self.tokens[row, start : start + len(fitting)] = upload(fitting, torch.int32, self.device)
+        self.num_known[row] += len(fitting)
+        return fitting
+
     def warm_up(self) -> None:
         """Call the device's operations once without an effect."""
         zeros = torch.zeros(4, dtype=torch.int32, device=self.device)

@@ -95,16 +95,20 @@ class ModelRunner:
         pending.result.finish()
         sampled = pending.sampled.finish()
         rows, token_ids = pending.batch.sample_rows, sampled.token_ids
-        if sampled.failed:
-            kept = [i for i, row in enumerate(rows) if row not in sampled.failed]
+        failed = pending.result.failed | sampled.failed
+        if failed:
+            kept = [i for i, row in enumerate(rows) if row not in failed]
             rows, token_ids = [rows[i] for i in kept], [token_ids[i] for i in kept]
+            for row in failed:
+                pending.result.forced.pop(row, None)
         return StepOutput(
             step=pending.step,
             rows=rows,
             token_ids=token_ids,
             logprobs=sampled.logprobs,
             prompt_logprobs=pending.result.prompt_logprobs,
-            failed=sampled.failed,
+            failed=failed,
+            forced=pending.result.forced,
         )
 
     def _apply(self, step: SchedulerOutput) -> None:

@@ -5,27 +5,32 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import torch
 
 from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
-from octavo.base.errors import DeviceOutOfMemory
+from octavo.base.errors import DeviceOutOfMemory, ModelFileError
 from octavo.base.integers import ceil_div
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
+from octavo.grammar.matchers import Matchers
+from octavo.grammar.vocabulary import Words, no_words
 from octavo.layers.placement import Placement
-from octavo.messages.kv import KVPlan
+from octavo.messages.kv import KVPlan, KVSpec
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
 from octavo.models.contract import CausalLM
-from octavo.models.load import load_weights
+from octavo.models.load import Placed, load_weights, move_weights
 from octavo.models.table import find_model_class
-from octavo.weights.checkpoint import Checkpoint
+from octavo.weights.checkpoint import Checkpoint, open_checkpoint
+from octavo.worker.extras.grammar_masks import GrammarMasks
 from octavo.worker.extras.prompt_logprobs import PromptLogprobs
 from octavo.worker.forward import Forward
+from octavo.worker.give_back import give_back_memory
 from octavo.worker.graph_sizes import graph_sizes
 from octavo.worker.graphs import StepGraphs
 from octavo.worker.kv_tensors import KVTensors
@@ -43,6 +48,10 @@ from octavo.worker.step_buffers import StepBuffers
 
 logger = logging.getLogger(__name__)
 
+_NO_ROOM_TO_WAKE = (
+    "The device's memory does not hold the engine any more: other programs took it meanwhile. Free some "
+    "of it, then wake the engine up again."
+)
 _OUT_OF_MEMORY = (
     "The device's memory does not hold this step beside what other programs take. Free some of it, or lower "
     "memory_utilization or max_num_batched_tokens; `octavo plan MODEL` shows what fits."
@@ -52,18 +61,29 @@ _OUT_OF_MEMORY = (
 class Worker:
     """load, allocate, then submit and finish as often as wanted, shutdown: in this order, from one thread.
 
+    Between two steps it may sleep and wake up, if no row is in use.
+
     All config groups are resolved. Takes the checkpoint over and closes it.
     """
 
     def __init__(
-        self, *, model: ModelConfig, cache: CacheConfig, schedule: ScheduleConfig, checkpoint: Checkpoint
+        self,
+        *,
+        model: ModelConfig,
+        cache: CacheConfig,
+        schedule: ScheduleConfig,
+        checkpoint: Checkpoint,
+        words: Callable[[], Words] | None = None,
     ) -> None:
+        """words: loads the tokenizer, when the first grammar comes. Without it grammars are not followed."""
         assert model.max_model_len is not None, "the config is resolved"
         assert schedule.max_num_seqs is not None, "the config is resolved"
         assert schedule.max_num_batched_tokens is not None, "the config is resolved"
         self._config = model
         self._cache = cache
         self._checkpoint = checkpoint
+        self._words = words or no_words
+        self._is_overlapping = bool(schedule.async_scheduling)
         self._placement = Placement(
             dtype=getattr(torch, model.dtype),
             device=torch.device(model.device),
@@ -74,21 +94,20 @@ class Worker:
         self._max_seqs = schedule.max_num_seqs
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
         self._model: CausalLM | None = None
+        self._kv_layers: list[KVSpec] = []
+        self._plan: KVPlan | None = None
         self._runner: ModelRunner | None = None
 
     def load(self) -> WorkerFacts:
         """Build the model and put its weights in. Raises ModelFileError or ConfigError."""
         began = time.monotonic()
         place = self._placement
-        check_weights_fit(self._checkpoint, self._config.dtype, place.device)
-        model_class = find_model_class(self._checkpoint.config)
-        model = model_class(self._checkpoint.config, place)
+        model, placed = self._load_model()
         self._backend = choose_backend(
             attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device)
         )
-        placed = load_weights(model, self._checkpoint)
-        self._checkpoint.close()
         self._model = model
+        self._kv_layers = model.kv_layers()
         loaded = time.monotonic()
         step_bytes = step_peak_bytes(model, place, max_tokens=self._max_tokens, max_seqs=self._max_seqs)
         row_bytes = self._row_bytes(model)
@@ -111,9 +130,10 @@ class Worker:
         )
 
     def allocate(self, plan: KVPlan) -> dict[str, float]:
-        """Make rows and KV pages, compile, capture graphs. Called once, after load. Seconds by part."""
+        """Make rows and KV pages, compile, capture graphs. Called after load. Seconds by part."""
         model, place = self._model, self._placement
         assert model is not None, "load comes before allocate"
+        self._plan = plan
         check_cache_fits(plan.num_blocks * plan.block_bytes, place.device)
         rows = TokenRows(
             num_rows=self._max_seqs,
@@ -148,7 +168,16 @@ class Worker:
             forward=forward,
             graphs=graphs,
             sampler=sampler,
-            extras=[PromptLogprobs(rows, model.logits)],
+            extras=[
+                PromptLogprobs(rows, model.logits),
+                GrammarMasks(
+                    Matchers(self._words, model.vocab_size),
+                    sampler.step_masks,
+                    rows,
+                    vocab_size=model.vocab_size,
+                    is_overlapping=self._is_overlapping,
+                ),
+            ],
         )
         if place.device.type == "cpu":
             return {}
@@ -168,11 +197,53 @@ class Worker:
         assert self._runner is not None, "allocate comes before the first step"
         return self._runner.finish(pending)
 
+    def sleep(self, level: int) -> None:
+        """Give memory back: 1 keeps the weights (of a GPU in the host's memory), 2 drops them too."""
+        self._runner = None
+        if level >= 2:
+            self._model = None
+        elif self._model is not None:
+            move_weights(self._model, torch.device("cpu"))
+        give_back_memory()
+
+    def wake_up(self) -> None:
+        """Make again what `sleep` gave back. If that fails the worker sleeps on and can be woken again."""
+        assert self._plan is not None, "only who has been awake can sleep"
+        if self._runner is not None:
+            return
+        try:
+            if self._model is None:
+                self._model = self._load_again()
+            move_weights(self._model, self._placement.device)
+            self.allocate(self._plan)
+        except BaseException as error:
+            self.sleep(1)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise DeviceOutOfMemory(_NO_ROOM_TO_WAKE) from error
+            raise
+
     def shutdown(self) -> None:
         """Let go of everything. Idempotent."""
         self._runner = None
         self._model = None
         self._checkpoint.close()
+
+    def _load_model(self) -> tuple[CausalLM, Placed]:
+        check_weights_fit(self._checkpoint, self._config.dtype, self._placement.device)
+        model = find_model_class(self._checkpoint.config)(self._checkpoint.config, self._placement)
+        placed = load_weights(model, self._checkpoint)
+        self._checkpoint.close()
+        return model, placed
+
+    def _load_again(self) -> CausalLM:
+        """From the same files. Weights may have changed meanwhile, shapes may not."""
+        self._checkpoint = open_checkpoint(self._checkpoint.path, self._config.load_format)
+        model, _ = self._load_model()
+        if model.kv_layers() != self._kv_layers:
+            raise ModelFileError(
+                "The checkpoint has become another model since the start. Put the old one back or start anew."
+            )
+        return model
 
     @property
     def _captures_graphs(self) -> bool:

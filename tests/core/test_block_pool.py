@@ -21,6 +21,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.free = list(range(1, 9))
         self.counts = dict.fromkeys(range(1, 9), 0)
         self.keeps: set[int] = set()
+        self.pinned: set[int] = set()
 
     @rule(count=st.integers(0, 8))
     def allocate(self, count: int) -> None:
@@ -33,6 +34,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.allocate(count) == expected
         assert self.forgotten == [block for block in expected if block in self.keeps]
         self.keeps -= set(expected)
+        self.pinned -= set(expected)
         self.counts.update(dict.fromkeys(expected, 1))
 
     @rule(block=st.integers(1, 8))
@@ -58,12 +60,38 @@ class PoolMachine(RuleBasedStateMachine):
         if keeps == (block in self.keeps):
             return
         self.keeps ^= {block}
+        self.pinned.discard(block)
+        self._move(block)
+
+    @precondition(lambda self: self.keeps)
+    @rule(data=st.data())
+    def pin(self, data: st.DataObject) -> None:
+        block = data.draw(st.sampled_from(sorted(self.keeps)))
+        self.pool.pin(block)
+        self.pinned.add(block)
+        self._move(block)
+
+    @rule(block=st.integers(1, 8))
+    def unpin(self, block: int) -> None:
+        self.pool.unpin(block)
+        if block in self.pinned:
+            self.pinned.remove(block)
+            self._move(block)
+
+    def _move(self, block: int) -> None:
         if self.counts[block] == 0:
             self.free.remove(block)
             self._put_back(block)
 
     def _put_back(self, block: int) -> None:
-        self.free.insert(len(self.free) if block in self.keeps else 0, block)
+        """Worthless ones first, pinned ones last."""
+        if block not in self.keeps:
+            place = 0
+        elif block in self.pinned:
+            place = len(self.free)
+        else:
+            place = sum(1 for other in self.free if other not in self.pinned)
+        self.free.insert(place, block)
 
     @invariant()
     def agrees(self) -> None:
@@ -71,7 +99,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.pool.num_free == len(self.free)
         assert self.pool.count_free(range(9)) == len(self.free)
         self.pool.check([0, *self.counts.values()])
-        self.pool.check_marks(self.keeps)
+        self.pool.check_marks(self.keeps, self.pinned)
 
 
 TestPool = PoolMachine.TestCase
@@ -91,7 +119,11 @@ def test_check_sees_a_block_nobody_names_and_a_wrong_mark() -> None:
         pool.check([0, 0, 0, 0])
     pool.mark(2, keeps_prefix=True)
     with pytest.raises(EngineError, match=r"\[2\]"):
-        pool.check_marks(set())
+        pool.check_marks(set(), set())
+    with pytest.raises(EngineError, match=r"\[2\] are marked wrongly as pinned"):
+        pool.check_marks({2}, {2})
+    with pytest.raises(AssertionError, match="worth a pin"):
+        pool.pin(3)
 
 
 def test_check_sees_a_broken_free_list() -> None:

@@ -77,6 +77,17 @@ class ManagerMachine(RuleBasedStateMachine):
         self.manager.free(entry[0])
         self.manager.free(entry[0])
 
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), num_tokens=st.integers(0, 12), until=st.integers(1, 9))
+    def pin(self, data: st.DataObject, num_tokens: int, until: int) -> None:
+        holding, _, _ = data.draw(st.sampled_from(self.held))
+        self.manager.pin(holding, num_tokens, float(until))
+
+    @rule(now=st.integers(0, 9))
+    def expire(self, now: int) -> None:
+        self.manager.expire_pins(float(now))
+        assert all(until > now for until in self.manager._pins._until.values())
+
     @rule()
     def reset(self) -> None:
         self.manager.reset(holding for holding, _, _ in self.held)

@@ -49,6 +49,7 @@ def make_engine(tokenizer: Tokenizer) -> MakesEngine:
             reasons=resolved.reasons,
             path=Path("fake"),
             checkpoint_name="fake",
+            facts=facts,
             tokenizer=known,
             eos_token_ids=[258],
             default_sampling={},

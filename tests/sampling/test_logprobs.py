@@ -70,3 +70,21 @@ def test_sampled_tokens_report_the_models_own_distribution(row, sample_rows):
     assert second.token_ids[1] == best
     exact = torch.log_softmax(logits[1], -1)
     torch.testing.assert_close(torch.tensor(second.logprobs), exact[second.token_ids])
+
+
+def test_tokens_asked_for_come_in_their_order_instead_of_the_best(row, sample_rows):
+    logits = torch.randn(4, 500, generator=torch.Generator().manual_seed(3))
+    rows = {
+        5: row(temperature=0.0, logprob_token_ids=[7, 499, 0], logprobs=2),
+        1: row(temperature=0.0, logprobs=2),
+        2: row(temperature=0.0),
+        9: row(temperature=0.0, logprob_token_ids=[3]),
+    }
+    sampled = sample_rows(logits, rows)
+    everything = torch.log_softmax(logits, -1)
+    assert sorted(sampled.logprobs) == [1, 5, 9]
+    for place, number, others in ((0, 5, [7, 499, 0]), (3, 9, [3])):
+        found = sampled.logprobs[number]
+        assert found.token_ids == [int(sampled.token_ids[place]), *others] and found.rank == 1
+        torch.testing.assert_close(torch.tensor(found.logprobs), everything[place][found.token_ids])
+    assert sampled.logprobs[1].token_ids[1:] == logits[1].topk(2).indices.tolist()

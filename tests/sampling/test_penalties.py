@@ -102,3 +102,25 @@ def test_penalised_tokens_decide_greedy_choice(row, sample_rows):
         1: row(prompt=[10], temperature=0.0, presence_penalty=1.0),
     }
     assert sample_rows(logits, rows).token_ids.tolist() == [11, 10]
+
+
+def test_a_window_bounds_repetition_and_nothing_else(row, table_of):
+    logits = torch.randn(4, VOCAB, generator=torch.Generator().manual_seed(5))
+    rows = {
+        number: row(
+            prompt=[1, 2, 3],
+            output=[4, 2, 5],
+            repetition_penalty=1.5,
+            presence_penalty=0.5,
+            repeat_last_n=last,
+        )
+        for number, last in enumerate((-1, 0, 2, 100))
+    }
+    result = penalised(logits, rows, table_of(rows))
+    for place, tokens in enumerate(([1, 2, 3, 4, 5], [], [2, 5], [1, 2, 3, 4, 5])):
+        expected = logits[place].clone()
+        for token in tokens:
+            expected[token] = expected[token] / 1.5 if expected[token] > 0 else expected[token] * 1.5
+        for token in (4, 2, 5):
+            expected[token] -= 0.5
+        torch.testing.assert_close(result[place], expected)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sampling_rows import EOS, Row, make_table, run_step
 
 from octavo.messages.params import SamplingParams
+from octavo.messages.samplers import ThinkingBudget
 from octavo.ops.sampling.filters import probabilities
 from octavo.worker.sampling.sampler import Sampler
 
@@ -62,6 +63,17 @@ PARAMS = st.fixed_dictionaries(
         "bad_words_token_ids": st.lists(st.lists(TOKENS, min_size=1, max_size=3), max_size=4),
         "min_tokens": st.integers(0, 3),
         "logprobs": st.sampled_from([0, 1, 5, 70, -1]),
+        "logprob_token_ids": st.lists(TOKENS, min_size=1, max_size=3),
+        "repeat_last_n": st.sampled_from([0, 1, 3]),
+        "typical_p": st.sampled_from([0.2, 0.9]),
+        "top_n_sigma": st.sampled_from([0.5, 2.0]),
+        "xtc_probability": st.sampled_from([0.5, 1.0]),
+        "xtc_threshold": st.sampled_from([0.0, 0.02]),
+        "dry_multiplier": st.sampled_from([0.8, 3.0]),
+        "dry_allowed_length": st.integers(0, 2),
+        "thinking_budget": st.builds(
+            ThinkingBudget, end_token_ids=st.just([3, 4]), budget=st.integers(0, 4), is_open=st.booleans()
+        ),
     },
 )
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
+from batch_server import clock as clock
+from batch_server import folder as folder
 from server_fakes import FakeEngine, fake_config
 from server_live import LiveServer
 

@@ -9,10 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.base.errors import EngineError, ErrorCode, RequestError
+from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from octavo.grammar.desk import GrammarDesk
+from octavo.grammar.vocabulary import Vocabulary
+from octavo.messages.beam import BeamSearchParams
 from octavo.messages.kv import KVPlan
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.request import PrefixPin
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
 
@@ -26,10 +31,19 @@ class FakeTokenizer:
     """Latin-1 characters are tokens; 'X' anywhere in a template stands for nothing special."""
 
     bos_token_id: int | None = BOS
-    chat_template: str | None = "fake"
+    eos_token_ids: list[int] = [EOS]
+    special_tokens: dict[str, str] = {"eos_token": "<eos>"}
+    chat_template: str | None = "fake, and shows {{ tools }}"
+    response_template: dict[str, Any] | None = None
 
     def __init__(self) -> None:
         self.rendered: list[dict[str, Any]] = []
+
+    def template_for(self, wish: str | None, has_tools: bool) -> str | None:
+        return wish if wish is not None else self.chat_template
+
+    def special_ids_in(self, texts: Sequence[str]) -> list[int]:
+        return []
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         ids = [ord(char) % 256 for char in text]
@@ -44,6 +58,9 @@ class FakeTokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         return self.token_text(token_id).encode()
+
+    def is_special(self, token_id: int) -> bool:
+        return token_id >= 256
 
     def max_chars_for(self, max_tokens: int) -> int:
         return 8 * max_tokens
@@ -66,6 +83,7 @@ class FakeTokenizer:
         self.rendered.append(
             {
                 "messages": messages,
+                "tools": tools,
                 "documents": documents,
                 "add_generation_prompt": add_generation_prompt,
                 "continue_final_message": continue_final_message,
@@ -81,6 +99,12 @@ def answer_text(prompt: Sequence[int], index: int, length: int) -> str:
     """What sample `index` says to a prompt."""
     start = sum(prompt) + index
     return "".join(ALPHABET[(start + k) % 26] for k in range(length))
+
+
+def fake_vocabulary() -> Vocabulary:
+    """Bytes, and the end."""
+    tokens = [bytes([byte]) for byte in range(256)] + [b"", b"<eos>"] + [b""] * (VOCAB - 258)
+    return Vocabulary(tokens=tokens, special={"<eos>": EOS}, eos_token_ids=[EOS])
 
 
 @dataclass
@@ -105,8 +129,21 @@ class FakeEngine:
     num_aborted: int = 0
     num_started: int = 0
     seen: list[tuple[list[int], SamplingParams, dict[str, Any]]] = field(default_factory=list)
+    pins: list[list[PrefixPin]] = field(default_factory=list)
+    """Of each request that was seen."""
+    searches: list[BeamSearchParams] = field(default_factory=list)
     listeners: list[Callable[[CoreStats], None]] = field(default_factory=list)
     is_shut_down: bool = False
+    grammars: GrammarDesk = field(default_factory=lambda: GrammarDesk(fake_vocabulary))
+    facts: CheckpointFacts = field(
+        default_factory=lambda: CheckpointFacts(
+            name="fake",
+            architecture="FakeForCausalLM",
+            model_max_len=MAX_TOKENS,
+            vocab_size=VOCAB,
+            stored_dtype="Q4_1",
+        )
+    )
 
     def __post_init__(self) -> None:
         plan = KVPlan(block_size=16, num_blocks=64, groups=[], page_bytes=1)
@@ -126,6 +163,7 @@ class FakeEngine:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        pins: Sequence[PrefixPin] = (),
     ) -> AsyncIterator[RequestOutput]:
         if self.refuse is not None:
             raise self.refuse
@@ -134,7 +172,30 @@ class FakeEngine:
         assert all(0 <= token < self.vocab_size for token in prompt)
         assert len(prompt) + (params.max_tokens or 1) <= self.max_request_tokens
         self.seen.append((prompt, params, {"priority": priority, "cache_salt": cache_salt}))
+        self.pins.append(list(pins))
         return self._stream(prompt, params, request_id or "id")
+
+    def beam_search(
+        self,
+        prompt: str | list[int],
+        params: BeamSearchParams,
+        *,
+        request_id: str | None = None,
+        priority: int = 0,
+        cache_salt: str | None = None,
+    ) -> AsyncIterator[RequestOutput]:
+        """As many samples as are wanted of the search, in one output."""
+        params.check()
+        self.searches.append(params)
+        plain = SamplingParams(
+            n=params.n or params.beam_width,
+            max_tokens=params.max_tokens,
+            logprobs=params.logprobs,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        return self.generate(
+            prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt
+        )
 
     async def _stream(
         self, prompt: list[int], params: SamplingParams, request_id: str
@@ -216,6 +277,10 @@ class FakeEngine:
             metrics=metrics,
             num_cached_tokens=len(prompt) // 2,
         )
+
+    def check_welcome(self) -> None:
+        if self.refuse is not None:
+            raise self.refuse
 
     async def check_health(self) -> None:
         if self.health is not None:

@@ -21,7 +21,7 @@ from octavo.core.loop import EngineCore
 from octavo.executor.fake import FULL, FakeExecutor, StepLost, expected_tokens, sliding
 from octavo.messages.kv import KVSpec
 from octavo.messages.params import SamplingParams
-from octavo.messages.request import EngineRequest
+from octavo.messages.request import EngineRequest, PrefixPin
 from octavo.messages.result import FinishReason, RequestDelta, StepOutput
 from octavo.messages.step import SchedulerOutput
 
@@ -286,6 +286,7 @@ class Simulation:
             arrival_time=float(self.now),
             priority=rng.randrange(3),
             cache_salt=rng.choice([None, None, None, None, "tenant", "\ud800"]),
+            pins=rng.choice([[], [], [PrefixPin(rng.randint(0, num_prompt), rng.choice([9.0, 90.0]))]]),
         )
         aborts = rng.random() < self.scenario.abort_share
         return Client(message, self.now + rng.randrange(40) if aborts else None)

@@ -12,6 +12,7 @@ from octavo.base.errors import EngineError
 from octavo.base.integers import ceil_div
 from octavo.core.kv.block import NEVER, Holding
 from octavo.core.kv.group import hit_table, make_group
+from octavo.core.kv.pins import Pins
 from octavo.core.kv.pool import NULL_BLOCK, BlockPool
 from octavo.core.kv.prefix import PrefixIndex, extend_keys, root_key
 from octavo.messages.kv import KVPlan
@@ -39,7 +40,8 @@ class KVCacheManager:
         self._has_window = any(group.spec.window is not None for group in plan.groups)
         self._is_caching = enable_prefix_caching
         self._index = PrefixIndex(self.num_groups)
-        self._pool = BlockPool(plan.num_blocks, self._index.withdraw)
+        self._pool = BlockPool(plan.num_blocks, self._forget)
+        self._pins = Pins(self._pool)
         self.no_blocks: list[list[int]] = [[] for _ in plan.groups]
         """What a step that needs no new block gets."""
 
@@ -130,12 +132,37 @@ class KVCacheManager:
         """Let nobody find these blocks any more: what they keep may be wrong."""
         for block in blocks:
             if self._index.withdraw(block):
+                self._pins.forget(block)
                 self._pool.mark(block, keeps_prefix=False)
 
     def withdraw_own(self, holding: Holding) -> None:
         """The same for all that this holding computed itself."""
         for table in holding.tables:
             self.withdraw(table[holding.first_own :])
+
+    def pin(self, holding: Holding, num_tokens: int, until: float) -> None:
+        """Evict what is cached of the first `num_tokens` last of all until then; a share of the pool at most.
+
+        Pinned blocks count as free like others that nobody holds: no request ever waits for a pin.
+        """
+        length = min(num_tokens // self.block_size, len(holding.keys), self._pins.limit // self.num_groups)
+        keys = holding.keys
+        groups = [
+            (self._index.group(number), group.first_needed(length * self.block_size))
+            for number, group in enumerate(self._groups)
+        ]
+        # Last blocks first, as in `free`: a prefix that has to give way loses its end.
+        found = [
+            cached[keys[index]]
+            for index in range(length - 1, -1, -1)
+            for cached, first in groups
+            if index >= first and keys[index] in cached
+        ]
+        self._pins.pin(found, until)
+
+    def expire_pins(self, now: float) -> None:
+        """Let go of pins whose time is over. Cheap when there are none."""
+        self._pins.expire(now)
 
     def free(self, holding: Holding) -> None:
         """Give everything back, last blocks first so that the start of a prefix lives longest. Idempotent."""
@@ -164,7 +191,13 @@ class KVCacheManager:
                     held[block] += block != NULL_BLOCK
         self._pool.check(held)
         self._index.check()
-        self._pool.check_marks(self._index.published_blocks())
+        self._pool.check_marks(self._index.published_blocks(), self._pins.blocks())
+        self._pins.check()
+
+    def _forget(self, block: int) -> None:
+        """The pool takes a block that keeps a prefix."""
+        self._index.withdraw(block)
+        self._pins.forget(block)
 
     def _release_old(self, holding: Holding, num_computed: int) -> None:
         for group, table in zip(self._groups, holding.tables, strict=True):

@@ -13,12 +13,16 @@ from octavo.base.errors import EngineError
 NULL_BLOCK = 0
 """Stands in block tables where nothing is kept any more. Never handed out, never counted."""
 
+WORTHLESS, REUSABLE, PINNED = range(3)
+"""What a block's content is worth once nobody holds it; less is taken first."""
+
 
 class BlockPool:
     """Reference counts and a doubly linked free list in eviction order.
 
     The links live in two lists of block ids, and the null block is both ends of the chain. A free
-    block that still keeps a reusable prefix goes to the back; a worthless one goes to the front.
+    block that still keeps a reusable prefix goes to the back; a worthless one goes to the front. Behind
+    them all, after a wall that is no block, stand the pinned ones: taken when nothing else is left.
     """
 
     def __init__(self, num_blocks: int, forget: Callable[[int], object]) -> None:
@@ -28,9 +32,10 @@ class BlockPool:
         self.num_free = num_blocks - 1
         self._forget = forget
         self._ref_counts = [0] * num_blocks
-        self._keeps_prefix = [False] * num_blocks
-        self._next = [*range(1, num_blocks), NULL_BLOCK]
-        self._previous = [num_blocks - 1, *range(num_blocks - 1)]
+        self._worth = [WORTHLESS] * num_blocks
+        self._wall = num_blocks
+        self._next = [*range(1, num_blocks + 1), NULL_BLOCK]
+        self._previous = [self._wall, *range(num_blocks)]
 
     def allocate(self, count: int) -> list[int]:
         """Take the `count` least valuable free blocks. The caller has checked `num_free`."""
@@ -38,9 +43,11 @@ class BlockPool:
         blocks = []
         for _ in range(count):
             block = self._next[NULL_BLOCK]
+            if block == self._wall:
+                block = self._next[block]
             self._unlink(block)
-            if self._keeps_prefix[block]:
-                self._keeps_prefix[block] = False
+            if self._worth[block]:
+                self._worth[block] = WORTHLESS
                 self._forget(block)
             self._ref_counts[block] = 1
             blocks.append(block)
@@ -66,16 +73,22 @@ class BlockPool:
         self._ref_counts[block] = count
         if count == 0:
             self.num_free += 1
-            self._link(block, at_front=not self._keeps_prefix[block])
+            self._link(block)
 
     def mark(self, block: int, *, keeps_prefix: bool) -> None:
         """Say whether a block's content can be found again. Free worthless blocks are taken first."""
-        if self._keeps_prefix[block] == keeps_prefix:
-            return
-        self._keeps_prefix[block] = keeps_prefix
-        if self._ref_counts[block] == 0:
-            self._unlink(block)
-            self._link(block, at_front=not keeps_prefix)
+        if (self._worth[block] != WORTHLESS) != keeps_prefix:
+            self._set_worth(block, REUSABLE if keeps_prefix else WORTHLESS)
+
+    def pin(self, block: int) -> None:
+        """Take this block last of all. It keeps a prefix."""
+        assert self._worth[block] != WORTHLESS, f"block {block} keeps nothing that is worth a pin"
+        self._set_worth(block, PINNED)
+
+    def unpin(self, block: int) -> None:
+        """Take this block again in its turn, if it was pinned."""
+        if self._worth[block] == PINNED:
+            self._set_worth(block, REUSABLE)
 
     def count_free(self, blocks: Iterable[int]) -> int:
         """How many of these would leave the free list if shared now."""
@@ -87,9 +100,10 @@ class BlockPool:
         order: list[int] = []
         block = self._next[NULL_BLOCK]
         following = self._next
-        while block != NULL_BLOCK and len(order) < self.num_blocks:
+        while block != NULL_BLOCK and len(order) <= self.num_blocks:
             order.append(block)
             block = following[block]
+        order.remove(self._wall)
         return order
 
     def check(self, held: Sequence[int]) -> None:
@@ -101,22 +115,39 @@ class BlockPool:
         unheld = set(range(1, self.num_blocks)).difference(compress(range(self.num_blocks), held))
         if len(free) != self.num_free or set(free) != unheld:
             raise EngineError(f"The free list has {len(free)} blocks; {self.num_free} are free.")
+        worths = [self._worth[block] for block in free]
+        if worths != sorted(worths):
+            raise EngineError("The free list is not in the order of worth.")
 
-    def check_marks(self, published: Set[int]) -> None:
-        """Prove that exactly the published blocks are marked as keeping a prefix."""
-        marked = set(compress(range(self.num_blocks), self._keeps_prefix))
+    def check_marks(self, published: Set[int], pinned: Set[int]) -> None:
+        """Prove that exactly the published blocks are marked as keeping a prefix, and which are pinned."""
+        marked = set(compress(range(self.num_blocks), self._worth))
         if marked != published:
             raise EngineError(
                 f"Blocks {sorted(marked ^ published)[:8]} are marked wrongly as keeping a prefix."
             )
+        kept = {block for block in marked if self._worth[block] == PINNED}
+        if kept != pinned:
+            raise EngineError(f"Blocks {sorted(kept ^ pinned)[:8]} are marked wrongly as pinned.")
+
+    def _set_worth(self, block: int, worth: int) -> None:
+        self._worth[block] = worth
+        if self._ref_counts[block] == 0:
+            self._unlink(block)
+            self._link(block)
 
     def _unlink(self, block: int) -> None:
         before, after = self._previous[block], self._next[block]
         self._next[before] = after
         self._previous[after] = before
 
-    def _link(self, block: int, *, at_front: bool) -> None:
-        before = NULL_BLOCK if at_front else self._previous[NULL_BLOCK]
+    def _link(self, block: int) -> None:
+        """To the front of the worthless or to the back of its class."""
+        worth = self._worth[block]
+        if worth == WORTHLESS:
+            before = NULL_BLOCK
+        else:
+            before = self._previous[self._wall if worth == REUSABLE else NULL_BLOCK]
         after = self._next[before]
         self._next[before] = self._previous[after] = block
         self._previous[block], self._next[block] = before, after

@@ -45,21 +45,25 @@ def philox(c0: Word, c1: Word, c2: Word, c3: Word, keys: list[Word]) -> tuple[Wo
     return c0, c1, c2, c3
 
 
-def uniforms(position_S: Tensor, round_keys_SK: Tensor) -> Tensor:
+TOKENS, XTC_COINS = range(2)
+"""Streams: independent series of numbers under the same key."""
+
+
+def uniforms(position_S: Tensor, round_keys_SK: Tensor, stream: int = TOKENS) -> Tensor:
     """One float64 in [0, 1) with 53 random bits for the token at each position under each key.
 
-    The counter is (position, 0, 0) with 64 bits for the position; its other words stay free for other
-    uses of the same key. On the CPU numpy does it: for arrays as short as a batch it starts an
-    operation several times quicker than torch, and there are over a hundred.
+    The counter is (position, stream, 0) with 64 bits for the position. On the CPU numpy does it: for
+    arrays as short as a batch it starts an operation several times quicker than torch, and there are
+    over a hundred.
     """
     if position_S.device.type == "cpu":
-        bits_S = torch.from_numpy(_bits(position_S.numpy(), list(round_keys_SK.numpy().T)))
+        bits_S = torch.from_numpy(_bits(position_S.numpy(), list(round_keys_SK.numpy().T), stream))
     else:
-        bits_S = _bits(position_S, list(round_keys_SK.unbind(1)))
+        bits_S = _bits(position_S, list(round_keys_SK.unbind(1)), stream)
     return bits_S.to(torch.float64) * 2.0**-53
 
 
-def _bits(position: Word, keys: list[Word]) -> Word:
+def _bits(position: Word, keys: list[Word], stream: int) -> Word:
     zero = position & 0
-    w0, w1, _, _ = philox(position & _WORD, position >> 32, zero, zero, keys)
+    w0, w1, _, _ = philox(position & _WORD, position >> 32, zero + stream, zero, keys)
     return ((w0 >> 5) << 26) | (w1 >> 6)

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from octavo.engine.outputs import CompletionOutput, RequestOutput
 from octavo.server.body import read
 from octavo.server.disconnect import while_connected
+from octavo.server.form_check import with_checked_form
 from octavo.server.openai.logprobs import LogprobFormat
 from octavo.server.openai.schema.completion import (
     CompletionBody,
@@ -21,6 +22,7 @@ from octavo.server.openai.schema.completion import (
     CompletionLogprobs,
     CompletionReply,
 )
+from octavo.server.openai.timings import timings_of
 from octavo.server.openai.usage import UsageCount
 from octavo.server.render.completion import drops_answer, render_completion
 from octavo.server.render.rendered import Rendered
@@ -34,6 +36,7 @@ async def create_completion(serving: Serving, request: Request) -> Response:
     body, num_bytes = await read(request, CompletionBody)
     model = serving.check_model(body.model)
     rendered = await off_loop_if_long(num_bytes, render_completion, serving, body)
+    rendered = await with_checked_form(serving, rendered)
     reply_id = f"cmpl-{request_id_of(request)}"
     submission = Submission(serving, rendered, reply_id)
     writer = CompletionWriter(serving, body, rendered, CompletionReply(
@@ -78,7 +81,7 @@ class CompletionWriter:
         """The whole reply from the last outputs of all prompts."""
         for index, output in enumerate(results):
             self._usage.add(index, output)
-        return self._with(
+        reply = self._with(
             [
                 self._choice(index, output, part)
                 for index, output in enumerate(results)
@@ -86,14 +89,19 @@ class CompletionWriter:
             ],
             has_usage=True,
         )
+        if self._body.timings:
+            reply.timings = timings_of(results) or UNSET
+        return reply
 
     async def frames(self, submission: Submission) -> AsyncGenerator[bytes, None]:
         """Chunks as they come, then usage if wanted."""
         chunks = ChunkFrames(self._with([], has_usage=False))
         runs_usage = self._body.wants_running_usage
+        last: dict[int, RequestOutput] = {}
         async with aclosing(submission.outputs()) as outputs:
             async for index, output in outputs:
                 self._usage.add(index, output)
+                last[index] = output
                 for part in output.outputs:
                     choice = self._choice(index, output, part)
                     if not (self._has_text and _says_nothing(choice)):
@@ -102,8 +110,11 @@ class CompletionWriter:
                             if runs_usage
                             else chunks.frame(choice)
                         )
-        if self._body.wants_usage:
-            yield frame(self._with([], has_usage=True))
+        if self._body.wants_usage or self._body.timings:
+            end = self._with([], has_usage=self._body.wants_usage)
+            if self._body.timings:
+                end.timings = timings_of(last.values()) or UNSET
+            yield frame(end)
 
     def _with(self, choices: list[CompletionChoice], *, has_usage: bool) -> CompletionReply:
         empty = self._empty

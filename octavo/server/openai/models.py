@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from octavo.server.openai.schema.models import ModelCard, ModelList
 from octavo.server.serving import Serving
 
 
 def list_models(serving: Serving) -> ModelList:
-    return ModelList(data=[model_card(serving, name) for name in serving.model_names])
+    names = serving.model_names
+    cards = [model_card(serving, name) for name in names]
+    return ModelList(data=cards, first_id=names[0], last_id=names[-1])
 
 
 def model_card(serving: Serving, name: str) -> ModelCard:
@@ -17,4 +21,6 @@ def model_card(serving: Serving, name: str) -> ModelCard:
         created=serving.created,
         root=serving.model_names[0],
         max_model_len=serving.engine.max_request_tokens,
+        display_name=name,
+        created_at=datetime.fromtimestamp(serving.created, UTC).isoformat(),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
+
 from octavo.engine.outputs import RequestOutput
-from octavo.server.openai.schema.generation import PromptTokensDetails, Usage
+from octavo.server.openai.schema.generation import CompletionTokensDetails, PromptTokensDetails, Usage
 
 
 class UsageCount:
@@ -13,6 +15,7 @@ class UsageCount:
         self._prompts: dict[int, int] = {}
         self._cached: dict[int, int] = {}
         self._num_generated = 0
+        self._num_reasoning: int | None = None
 
     def add(self, index: int, output: RequestOutput) -> None:
         """Take an output of prompt `index` whose token ids have not been counted."""
@@ -21,6 +24,10 @@ class UsageCount:
             self._cached[index] = output.num_cached_tokens
         for part in output.outputs:
             self._num_generated += len(part.token_ids)
+
+    def add_reasoning(self, num_tokens: int) -> None:
+        """Of the tokens counted, so many are reasoning."""
+        self._num_reasoning = (self._num_reasoning or 0) + num_tokens
 
     def usage(self, *, is_answer_dropped: bool = False) -> Usage:
         """What is counted so far."""
@@ -31,4 +38,5 @@ class UsageCount:
             num_generated,
             num_prompt + num_generated,
             PromptTokensDetails(sum(self._cached.values())),
+            UNSET if self._num_reasoning is None else CompletionTokensDetails(self._num_reasoning),
         )

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from octavo.server.parsing.events import PlainParser, StreamParser
+from octavo.server.parsing.machine import AnswerReader, Machine
+from octavo.server.parsing.output import Output, call_id, short_id
+from octavo.server.parsing.regions import RegionReader
+from octavo.server.render.answer_plan import AnswerPlan, answer_plan, is_thinking, prompt_end
 
 if TYPE_CHECKING:
     from octavo.server.openai.schema.chat import ChatBody
@@ -14,4 +18,22 @@ if TYPE_CHECKING:
 
 def parser_maker(serving: Serving, body: ChatBody, prompt_token_ids: list[int]) -> Callable[[], StreamParser]:
     """Makes one parser per answer."""
-    return PlainParser
+    plan = answer_plan(serving, body)
+    if plan.is_plain:
+        return PlainParser
+    regions = plan.detected.regions
+    if regions is not None and not plan.lists_tools:
+        prompt = prompt_end(serving, prompt_token_ids)
+        return lambda: Machine(RegionReader(regions, prompt, parses_calls=plan.wish.is_active), _output(plan))
+    reasoning = plan.reasoning
+    is_open = reasoning is not None and is_thinking(serving, body, reasoning, prompt_token_ids)
+    return lambda: Machine(AnswerReader(plan.tools, reasoning, starts_in_reasoning=is_open), _output(plan))
+
+
+def _output(plan: AnswerPlan) -> Output:
+    is_short = plan.tools is not None and plan.tools.id_style == "short"
+    return Output(
+        make_id=short_id if is_short else call_id,
+        schemas={tool.name: tool.parameters for tool in plan.wish.tools},
+        max_calls=1 if plan.wish.is_single else None,
+    )

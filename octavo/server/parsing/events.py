@@ -28,16 +28,18 @@ class ToolCallBegin(msgspec.Struct):
 
 
 class ToolArgumentsDelta(msgspec.Struct):
-    """More of the arguments, as JSON text. All deltas of a call joined are one JSON object."""
+    """More of the arguments, as JSON text. All deltas of a complete call joined are one JSON object."""
 
     number: int
     text: str
 
 
 class ToolCallEnd(msgspec.Struct):
-    """The arguments are complete."""
+    """No more arguments come."""
 
     number: int
+    is_complete: bool = True
+    """False if the model broke off or wrote arguments that are not JSON: the text is then what it wrote."""
 
 
 Event = ContentDelta | ReasoningDelta | ToolCallBegin | ToolArgumentsDelta | ToolCallEnd

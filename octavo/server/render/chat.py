@@ -5,59 +5,82 @@ from __future__ import annotations
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.messages.params import SamplingParams
 from octavo.server.openai.schema.chat import ChatBody, ConversationBody
+from octavo.server.render.answer_form import planned_params
+from octavo.server.render.answer_plan import AnswerPlan, answer_plan
+from octavo.server.render.beam import num_beams, wanted_beams
+from octavo.server.render.history import fitted_history
 from octavo.server.render.messages import template_messages
 from octavo.server.render.rendered import Prompt, Rendered
-from octavo.server.render.sampling import check_fan_out, check_options, check_room, sampling_params
-from octavo.server.render.text import check_text_fits, tokens_to_keep
+from octavo.server.render.sampling import (
+    check_fan_out,
+    check_options,
+    check_room,
+    form_origins,
+    sampling_params,
+)
+from octavo.server.render.text import check_text_fits, kept_tokens, tokens_to_keep
+from octavo.server.render.thinking import effort_kwargs
+from octavo.server.render.tool_list import with_tool_list
 from octavo.server.serving import Serving
 
 
 def render_chat(serving: Serving, body: ChatBody) -> Rendered:
     """Check everything and apply the template. May be slow on long text: call it in a thread then."""
-    check_fan_out(serving, 1, body.n, "messages")
+    check_fan_out(serving, 1, num_beams(body), "messages")
     check_options(serving, body)
     params = sampling_params(
         serving, body, max_tokens=_max_tokens(body), logprobs=_num_logprobs(serving, body)
     )
-    token_ids = encode_conversation(serving, body, bool(body.add_special_tokens))
+    plan = answer_plan(serving, body)
+    token_ids = _encoded(serving, body, plan, bool(body.add_special_tokens))
     prompt = Prompt(token_ids=_kept(serving, token_ids, params))
     check_room(serving, len(prompt.token_ids), params.max_tokens, "messages")
+    params, origins = planned_params(serving, body, plan, params, form_origins(body), token_ids)
     return Rendered(
         prompts=[prompt],
         params=params,
         max_tokens=params.max_tokens,
         priority=body.priority or 0,
         cache_salt=body.cache_salt,
+        form_origins=origins,
+        beams=wanted_beams(body, params, params.max_tokens),
     )
 
 
 def encode_conversation(serving: Serving, body: ConversationBody, add_special_tokens: bool) -> list[int]:
     """Tokens of a conversation, as its template writes them."""
+    return _encoded(serving, body, answer_plan(serving, body), add_special_tokens)
+
+
+def _encoded(
+    serving: Serving, body: ConversationBody, plan: AnswerPlan, add_special_tokens: bool
+) -> list[int]:
     if body.chat_template is not None and not serving.server.trust_request_chat_template:
         raise RequestError(
             "This server takes no chat templates from requests; --trust-request-chat-template allows it.",
             code=ErrorCode.UNSUPPORTED_VALUE,
             param="chat_template",
         )
-    template = body.chat_template or serving.tokenizer.chat_template
-    messages = template_messages(body.messages, template)
+    messages = fitted_history(template_messages(body.messages, plan.template), plan.detected.tools)
     check_text_fits(serving, sum(len(message["content"] or "") for message in messages), "messages")
+    check_text_fits(serving, plan.wish.num_chars if plan.wish.is_active else 0, "tools")
     is_continued = bool(body.continue_final_message)
     opens_answer = body.add_generation_prompt
     if is_continued and messages[-1]["role"] != "assistant":
         raise RequestError(
             "continue_final_message needs an assistant message at the end.", param="continue_final_message"
         )
-    template_kwargs = dict(body.chat_template_kwargs or {})
-    if body.reasoning_effort is not None:
-        template_kwargs.setdefault("reasoning_effort", body.reasoning_effort)
     token_ids = serving.tokenizer.encode_chat(
-        messages,
+        with_tool_list(messages, plan.wish) if plan.lists_tools else messages,
+        tools=None if plan.lists_tools else plan.wish.documents,
         documents=body.documents,
         add_generation_prompt=(not is_continued) if opens_answer is None else opens_answer,
         continue_final_message=is_continued,
         chat_template=body.chat_template,
-        template_kwargs=template_kwargs,
+        template_kwargs={
+            **effort_kwargs(body.reasoning_effort, plan.template),
+            **(body.chat_template_kwargs or {}),
+        },
     )
     bos = serving.tokenizer.bos_token_id
     if add_special_tokens and bos is not None and token_ids[:1] != [bos]:
@@ -98,7 +121,7 @@ def _num_logprobs(serving: Serving, body: ChatBody) -> int | None:
 
 def _kept(serving: Serving, token_ids: list[int], params: SamplingParams) -> list[int]:
     keep = tokens_to_keep(serving, params.truncate_prompt_tokens, params.max_tokens)
-    kept = token_ids if keep is None else token_ids[-keep:]
+    kept = kept_tokens(token_ids, keep, params.truncation_side)
     if not kept:
         raise RequestError("The chat template made an empty prompt of these messages.", param="messages")
     return kept

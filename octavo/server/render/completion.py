@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from octavo.base.errors import ErrorCode, RequestError
+from octavo.messages.params import SamplingParams
 from octavo.server.openai.schema.completion import CompletionBody
+from octavo.server.render.beam import num_beams, wanted_beams
 from octavo.server.render.rendered import Prompt, Rendered
-from octavo.server.render.sampling import check_fan_out, check_options, check_room, sampling_params
+from octavo.server.render.sampling import (
+    check_fan_out,
+    check_options,
+    check_room,
+    form_origins,
+    sampling_params,
+)
 from octavo.server.render.text import ids_prompt, text_prompt, tokens_to_keep
 from octavo.server.serving import Serving
 
@@ -20,7 +28,7 @@ PROMPT_KINDS = "a string, a list of strings, a list of token ids or a list of li
 def render_completion(serving: Serving, body: CompletionBody) -> Rendered:
     """Check everything and tokenize. May be slow on long text: call it in a thread then."""
     prompts = _split(body.prompt)
-    check_fan_out(serving, len(prompts), body.n, "prompt")
+    check_fan_out(serving, len(prompts), num_beams(body), "prompt")
     _check(serving, body)
     params = sampling_params(
         serving,
@@ -33,13 +41,15 @@ def render_completion(serving: Serving, body: CompletionBody) -> Rendered:
     is_only = len(prompts) == 1
     return Rendered(
         prompts=[
-            _prompt(serving, body, prompt, keep, "prompt" if is_only else f"prompt[{index}]")
+            _prompt(serving, body, prompt, keep, "prompt" if is_only else f"prompt[{index}]", params)
             for index, prompt in enumerate(prompts)
         ],
         params=params,
         max_tokens=body.max_tokens,
         priority=body.priority or 0,
         cache_salt=body.cache_salt,
+        form_origins=form_origins(body),
+        beams=wanted_beams(body, params, params.max_tokens),
     )
 
 
@@ -56,9 +66,11 @@ def _check(serving: Serving, body: CompletionBody) -> None:
         raise RequestError("max_tokens is 0; it must be at least 1, unless echo is true.", param="max_tokens")
     if body.max_tokens == 0 and body.min_tokens:
         raise RequestError("min_tokens is more than max_tokens.", param="min_tokens")
-    if body.best_of is not None and body.best_of != (body.n or 1):
+    if body.best_of is not None and body.best_of != (body.n or 1) and not body.use_beam_search:
         raise RequestError(
-            "best_of is supported only if it equals n.", code=ErrorCode.UNSUPPORTED_VALUE, param="best_of"
+            "best_of is supported only if it equals n, or with use_beam_search.",
+            code=ErrorCode.UNSUPPORTED_VALUE,
+            param="best_of",
         )
 
 
@@ -80,13 +92,19 @@ def _split(prompt: Any) -> list[str | list[int]]:
 
 
 def _prompt(
-    serving: Serving, body: CompletionBody, prompt: str | list[int], keep: int | None, param: str
+    serving: Serving,
+    body: CompletionBody,
+    prompt: str | list[int],
+    keep: int | None,
+    param: str,
+    params: SamplingParams,
 ) -> Prompt:
+    cuts = params.truncation_side
     if isinstance(prompt, str):
         add_special = body.add_special_tokens is not False
-        made = text_prompt(serving, prompt, add_special_tokens=add_special, keep=keep, param=param)
+        made = text_prompt(serving, prompt, add_special_tokens=add_special, keep=keep, param=param, cuts=cuts)
     else:
-        made = ids_prompt(serving, prompt, keep=keep, param=param)
+        made = ids_prompt(serving, prompt, keep=keep, param=param, cuts=cuts)
     room = check_room(serving, len(made.token_ids), body.max_tokens, param)
     if body.max_tokens is None and room < DEFAULT_MAX_TOKENS:
         return Prompt(token_ids=made.token_ids, text=made.text, max_tokens=room)

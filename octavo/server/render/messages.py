@@ -25,21 +25,44 @@ def template_messages(messages: Sequence[ChatMessage], template: str | None) -> 
 
 
 def _message(message: ChatMessage, where: str, knows_developer: bool) -> dict[str, Any]:
-    is_developer = message.role == "developer" and not knows_developer
-    plain: dict[str, Any] = {"role": "system" if is_developer else message.role}
+    plain: dict[str, Any] = {"role": _role(message, knows_developer)}
     content = _text(message.content, f"{where}.content")
-    if content is None and not (message.role == "assistant" and message.tool_calls):
+    has_calls = bool(message.tool_calls or message.function_call)
+    if content is None and not (message.role == "assistant" and (has_calls or _reasoning(message))):
         raise RequestError(f"{where}.content is missing; it must be text.", param=f"{where}.content")
     plain["content"] = content
-    for name in ("name", "tool_call_id", "reasoning_content"):
-        value = getattr(message, name)
+    for name, value in (
+        ("name", message.name),
+        ("tool_call_id", message.tool_call_id),
+        ("reasoning_content", _reasoning(message)),
+    ):
         if value is not None:
             plain[name] = value
+    if message.tool_calls and message.function_call:
+        raise RequestError(
+            f"{where}.function_call is the old name of tool_calls; give one of them.",
+            param=f"{where}.function_call",
+        )
+    if message.function_call:
+        called = {"type": "function", "function": message.function_call}
+        plain["tool_calls"] = [_tool_call(called, where, "function_call")]
     if message.tool_calls:
         plain["tool_calls"] = [
-            _tool_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(message.tool_calls)
+            _tool_call(call, f"{where}.tool_calls[{i}]", "function")
+            for i, call in enumerate(message.tool_calls)
         ]
     return plain
+
+
+def _role(message: ChatMessage, knows_developer: bool) -> str:
+    """In the words that templates know."""
+    if message.role == "developer" and not knows_developer:
+        return "system"
+    return "tool" if message.role == "function" else message.role
+
+
+def _reasoning(message: ChatMessage) -> str | None:
+    return message.reasoning if message.reasoning_content is None else message.reasoning_content
 
 
 def _text(content: Any, where: str) -> str | None:
@@ -68,16 +91,17 @@ def _part(part: Any, where: str) -> str:
     return text
 
 
-def _tool_call(call: dict[str, Any], where: str) -> dict[str, Any]:
+def _tool_call(call: dict[str, Any], where: str, field: str) -> dict[str, Any]:
     """Templates want arguments as an object; OpenAI sends them as JSON text."""
+    where = f"{where}.{field}"
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RequestError(f"{where}.function must be an object with a name.", param=f"{where}.function")
+        raise RequestError(f"{where} must be an object with a name.", param=where)
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         try:
             arguments = msgspec.json.decode(arguments or "{}")
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
-            name = f"{where}.function.arguments"
+            name = f"{where}.arguments"
             raise RequestError(f"{name} is not valid JSON.", param=name) from None
     return {**call, "function": {**function, "arguments": arguments}}

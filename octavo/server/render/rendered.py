@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
+from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
+from octavo.messages.request import PrefixPin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +32,22 @@ class Rendered:
     """What the caller asked for; None if nothing."""
     priority: int = 0
     cache_salt: str | None = None
+    form_origins: Mapping[str, str] = field(default_factory=dict)
+    """Where the parts of params.structured_outputs stand in the body (see render/form.py)."""
+    pins: Sequence[PrefixPin] = ()
+    """What shall stay in the prefix cache of the only prompt."""
+
+    beams: BeamSearchParams | None = None
+    """Search for the likeliest answers instead of sampling."""
 
     def params_for(self, prompt: Prompt) -> SamplingParams:
         """The parameters of one prompt."""
         if prompt.max_tokens is None:
             return self.params
         return msgspec.structs.replace(self.params, max_tokens=prompt.max_tokens)
+
+    def beams_for(self, prompt: Prompt) -> BeamSearchParams | None:
+        """The search for one prompt's answers."""
+        if self.beams is None or prompt.max_tokens is None:
+            return self.beams
+        return msgspec.structs.replace(self.beams, max_tokens=prompt.max_tokens)

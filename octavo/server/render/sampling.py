@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.samplers import RepetitionDetectionParams
 from octavo.server.errors import quoted
 from octavo.server.openai.schema.generation import GenerationBody
+from octavo.server.openai.schema.samplers import RepetitionDetection
+from octavo.server.render.form import wanted_form
 from octavo.server.serving import Serving
 
 SAME_NAME = (
@@ -31,6 +35,19 @@ SAME_NAME = (
     "skip_special_tokens",
     "spaces_between_special_tokens",
     "truncate_prompt_tokens",
+    "truncation_side",
+    "detokenize",
+    "logprob_token_ids",
+    "repeat_last_n",
+    "typical_p",
+    "top_n_sigma",
+    "xtc_probability",
+    "xtc_threshold",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
 )
 """Fields that a body and SamplingParams both have."""
 
@@ -50,15 +67,26 @@ def sampling_params(
     values.update({name: value for name in SAME_NAME if (value := getattr(body, name)) is not None})
     if prompt_logprobs is not None:
         values["prompt_logprobs"] = max(prompt_logprobs, values.get("prompt_logprobs", 0))
+    form = wanted_form(body)
     params = SamplingParams(
         **values,
+        structured_outputs=None if form is None else form.wish,
         max_tokens=max_tokens,
         logprobs=logprobs,
         logit_bias=_logit_bias(body.logit_bias),
+        repetition_detection=_repetition(body.repetition_detection),
         output_kind=RequestOutputKind.DELTA if body.wants_stream else RequestOutputKind.FINAL_ONLY,
     )
+    if params.logprob_token_ids and logprobs is None:
+        raise RequestError("logprob_token_ids needs logprobs; ask for them too.", param="logprob_token_ids")
     params.check(serving.engine.vocab_size, serving.engine.config.model.max_logprobs)
     return params
+
+
+def form_origins(body: GenerationBody) -> Mapping[str, str]:
+    """Where the parts of the wanted form stand in the body."""
+    form = wanted_form(body)
+    return {} if form is None else form.origins
 
 
 def check_options(serving: Serving, body: GenerationBody) -> None:
@@ -100,6 +128,10 @@ def check_room(serving: Serving, num_prompt_tokens: int, max_tokens: int | None,
             param=param if room < 1 else "max_tokens",
         )
     return room
+
+
+def _repetition(wish: RepetitionDetection | None) -> RepetitionDetectionParams | None:
+    return None if wish is None else RepetitionDetectionParams(**wish.model_dump())
 
 
 def _logit_bias(bias: dict[str, float] | None) -> dict[int, float] | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeVar
+
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.render.rendered import Prompt
 from octavo.server.serving import Serving
+
+Side = Literal["left", "right"]
+S = TypeVar("S", str, list[int])
 
 
 def check_text_fits(serving: Serving, num_chars: int, param: str) -> None:
@@ -20,23 +25,31 @@ def check_text_fits(serving: Serving, num_chars: int, param: str) -> None:
 
 
 def text_prompt(
-    serving: Serving, text: str, *, add_special_tokens: bool, keep: int | None, param: str
+    serving: Serving,
+    text: str,
+    *,
+    add_special_tokens: bool,
+    keep: int | None,
+    param: str,
+    cuts: Side = "left",
 ) -> Prompt:
-    """Tokenize a prompt; `keep` is how many of its last tokens count, None for all."""
+    """Tokenize a prompt; `keep` is how many of its tokens count, None for all, and `cuts` where others go."""
     if keep is None:
         check_text_fits(serving, len(text), param)
         token_ids = serving.tokenizer.encode(text, add_special_tokens)
     else:
-        # Text before this point cannot reach the kept tokens.
-        tail = text[-serving.tokenizer.max_chars_for(keep + 1) :]
-        encoded = serving.tokenizer.encode(tail, add_special_tokens)
-        token_ids = encoded[-keep:]
-        if len(tail) < len(text) or len(encoded) > keep:
+        # Text past this point cannot reach the kept tokens.
+        part = _kept(text, serving.tokenizer.max_chars_for(keep + 1), cuts)
+        encoded = serving.tokenizer.encode(part, add_special_tokens)
+        token_ids = kept_tokens(encoded, keep, cuts)
+        if len(part) < len(text) or len(encoded) > keep:
             return Prompt(token_ids=token_ids)
     return Prompt(token_ids=_not_empty(serving, token_ids, param), text=text)
 
 
-def ids_prompt(serving: Serving, token_ids: list[int], *, keep: int | None, param: str) -> Prompt:
+def ids_prompt(
+    serving: Serving, token_ids: list[int], *, keep: int | None, param: str, cuts: Side = "left"
+) -> Prompt:
     """Check a prompt that came as tokens, against the rows of the embedding table."""
     vocab_size = serving.engine.vocab_size
     if token_ids and (
@@ -45,8 +58,12 @@ def ids_prompt(serving: Serving, token_ids: list[int], *, keep: int | None, para
         raise RequestError(
             f"{param} holds something that is not a token id 0 to {vocab_size - 1}.", param=param
         )
-    kept = token_ids if keep is None else token_ids[-keep:]
-    return Prompt(token_ids=_not_empty(serving, kept, param))
+    return Prompt(token_ids=_not_empty(serving, kept_tokens(token_ids, keep, cuts), param))
+
+
+def kept_tokens(token_ids: list[int], keep: int | None, cuts: Side) -> list[int]:
+    """What truncate_prompt_tokens leaves of a prompt, from the side that is not cut."""
+    return token_ids if keep is None else _kept(token_ids, keep, cuts)
 
 
 def tokens_to_keep(serving: Serving, truncate: int | None, max_tokens: int | None) -> int | None:
@@ -54,6 +71,10 @@ def tokens_to_keep(serving: Serving, truncate: int | None, max_tokens: int | Non
     if truncate != -1:
         return truncate
     return max(1, serving.engine.max_request_tokens - (max_tokens or 1))
+
+
+def _kept(whole: S, keep: int, cuts: Side) -> S:
+    return whole[-keep:] if cuts == "left" else whole[:keep]
 
 
 def _not_empty(serving: Serving, token_ids: list[int], param: str) -> list[int]:

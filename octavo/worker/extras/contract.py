@@ -27,6 +27,10 @@ class StepResult:
     """By row, in the order of positions: still on their way from the device."""
     prompt_logprobs: dict[int, list[TokenLogprobs]] = field(default_factory=dict)
     """By row, once finished."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """By row: what makes its token worthless."""
+    forced: dict[int, list[int]] = field(default_factory=dict)
+    """By row: tokens that were appended behind the sampled one."""
 
     def finish(self) -> None:
         """Read what is on its way. On a GPU the runner has waited for the step first."""

@@ -1,9 +1,10 @@
 """Penalties on tokens that were already said: repetition, then frequency, then presence.
 
-Repetition (Hugging Face's) counts prompt and output and divides positive logits, multiplies negative
-ones. Frequency and presence (OpenAI's) count the output only and are subtracted. Counts are made anew
-from the token table each step, so preemption and reuse of rows need no upkeep, and only entries of
-tokens in the history are touched: the work grows with the history, not with the vocabulary.
+Repetition (Hugging Face's) counts prompt and output, or the last repeat_last_n tokens of them, and divides
+positive logits, multiplies negative ones. Frequency and presence (OpenAI's) count the output only and are
+subtracted. Counts are made anew from the token table each step, so preemption and reuse of rows need no
+upkeep, and only entries of tokens in the history are touched: the work grows with the history, not with
+the vocabulary.
 """
 
 from __future__ import annotations
@@ -39,9 +40,14 @@ def _apply(logits_SV: Tensor, places: list[int], history: History, settings: Sam
     counts_RV = logits_SV.new_zeros(len(places), logits_SV.shape[1])
     counts_RV.scatter_add_(1, tokens_RL, is_output_RL.float())
     counts_RL = counts_RV.gather(1, tokens_RL)
-    repetition_R1, presence_R1, frequency_R1 = settings.penalties(rows_R)
+    repetition_R1, presence_R1, frequency_R1, window_R1 = settings.penalties(rows_R)
     place_R1 = place_R.unsqueeze(1)
     logits_RL = logits_SV[place_R1, tokens_RL]
+    if not settings.windowed.isdisjoint(history.rows[place] for place in places):
+        is_near_RL = is_known_RL & (position_L >= lengths_R1 - window_R1)
+        near_RV = torch.zeros_like(counts_RV).scatter_add_(1, tokens_RL, is_near_RL.float())
+        is_far_RL = near_RV.gather(1, tokens_RL) == 0
+        repetition_R1 = repetition_R1.expand_as(is_far_RL).masked_fill(is_far_RL, 1.0)
     logits_RL = torch.where(logits_RL > 0, logits_RL / repetition_R1, logits_RL * repetition_R1)
     logits_RL -= frequency_R1 * counts_RL
     logits_RL -= presence_R1 * (counts_RL > 0)

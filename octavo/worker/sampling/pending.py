@@ -59,6 +59,11 @@ class PendingSample:
         self._logprobs = logprobs
         self._logprob_places = logprob_places or []
 
+    def read_tokens(self) -> list[int]:
+        """The tokens alone. On a GPU: as `finish`."""
+        tokens: list[int] = self._chosen.read()[0].tolist()
+        return tokens
+
     def finish(self) -> Sampled:
         """On a GPU: only after the event that was recorded behind this step."""
         tokens_S, codes_S = self._chosen.read()

@@ -13,13 +13,17 @@ from torch import Tensor
 
 from octavo.messages.params import SamplingParams
 from octavo.ops.sampling.choose import FINE, choose_tokens
+from octavo.worker.sampling.dry import Dry
 from octavo.worker.sampling.history import History, TokenTable
-from octavo.worker.sampling.logprobs import PendingLogprobs, token_logprobs
+from octavo.worker.sampling.logprobs import PendingLogprobs, given_logprobs, token_logprobs
 from octavo.worker.sampling.masks import AllowedTokens, BadWords, LogitBias, MinTokens
 from octavo.worker.sampling.penalties import apply_penalties
 from octavo.worker.sampling.pending import MODEL_BROKEN, PendingSample
 from octavo.worker.sampling.processors import LogitsProcessors
 from octavo.worker.sampling.rows import SamplingRows
+from octavo.worker.sampling.shape import apply_shape
+from octavo.worker.sampling.thinking import ThinkingBudgets
+from octavo.worker.sampling.token_masks import TokenMasks
 from octavo.worker.upload import upload
 
 
@@ -36,6 +40,10 @@ class Sampler:
         self._allowed = AllowedTokens(device)
         self._bad_words = BadWords(device)
         self._min_tokens = MinTokens(device)
+        self._dry = Dry(device)
+        self._thinking = ThinkingBudgets(device)
+        self.step_masks = TokenMasks(vocab_size, device)
+        """For extras to fill before a step samples."""
 
     def add_row(
         self,
@@ -59,6 +67,8 @@ class Sampler:
         self._allowed.add_row(row, params)
         self._bad_words.add_row(row, params)
         self._min_tokens.add_row(row, params, eos_token_ids)
+        self._dry.add_row(row, params)
+        self._thinking.add_row(row, params)
 
     def remove_row(self, row: int) -> None:
         """Forget a row. Idempotent."""
@@ -68,6 +78,8 @@ class Sampler:
         self._allowed.tables.drop(row)
         self._bad_words.remove_row(row)
         self._min_tokens.tables.drop(row)
+        self._dry.remove_row(row)
+        self._thinking.remove_row(row)
 
     @torch.no_grad()
     def sample(self, logits_SV: Tensor, rows: Sequence[int], token_rows: TokenTable) -> PendingSample:
@@ -82,23 +94,25 @@ class Sampler:
             return PendingSample(torch.zeros(2, 0, dtype=torch.int32, device=self._device), rows)
         history = History(token_rows, rows, self._device)
         draws = self._settings.draws(history)
-        is_changed = self._is_changed(rows)
+        thinking = self._thinking.places(history)
+        is_changed = bool(thinking) or self._is_changed(rows)
         processor_failures: dict[int, str] = {}
         if is_changed:
             model_codes_S = self._choose(logits_SV, None)[1]
             changed_SV = logits_SV.to(torch.float32, copy=True)
             processor_failures = self._change(changed_SV, history)
+            self._thinking.apply(changed_SV, thinking, history)
             chosen_2S = self._choose(changed_SV, draws)
             self._mark_failures(chosen_2S, model_codes_S, list(processor_failures))
         else:
             chosen_2S = self._choose(logits_SV, draws)
-        places = self._logprob_places(rows)
+        logprobs, places = self._logprobs(logits_SV, rows, chosen_2S[0])
         return PendingSample(
             chosen_2S,
             rows,
             is_changed=is_changed,
             processor_failures=processor_failures,
-            logprobs=self._logprobs(logits_SV, rows, places, chosen_2S[0]) if places else None,
+            logprobs=logprobs,
             logprob_places=places,
         )
 
@@ -118,15 +132,18 @@ class Sampler:
         """Whether any row chooses from other logits than the model's."""
         return (
             not self._settings.penalised.isdisjoint(rows)
+            or not self._settings.shaped.isdisjoint(rows)
+            or self._dry.used_by(rows)
             or self._processors.used_by(rows)
             or self._bias.tables.used_by(rows)
             or self._allowed.tables.used_by(rows)
             or self._bad_words.tables.used_by(rows)
             or self._min_tokens.tables.used_by(rows)
+            or self.step_masks.is_set
         )
 
     def _change(self, logits_SV: Tensor, history: History) -> dict[int, str]:
-        """Processors, bias, penalties, then the masks, which so have the last word.
+        """Processors, bias, penalties, the masks, and the filters that run here.
 
         Returns what processors did wrong, by place.
         """
@@ -135,9 +152,13 @@ class Sampler:
         self._bias.apply(logits_SV, rows)
         penalised = [place for place, row in enumerate(rows) if row in self._settings.penalised]
         apply_penalties(logits_SV, penalised, history, self._settings)
+        self._dry.apply(logits_SV, history)
+        self.step_masks.apply(logits_SV)
         self._allowed.apply(logits_SV, rows)
         self._bad_words.apply(logits_SV, rows, history)
         self._min_tokens.apply(logits_SV, rows, history)
+        shaped = [place for place, row in enumerate(rows) if row in self._settings.shaped]
+        apply_shape(logits_SV, shaped, history, self._settings)
         return failed
 
     def _mark_failures(self, chosen_2S: Tensor, model_codes_S: Tensor, processor_failed: list[int]) -> None:
@@ -148,16 +169,28 @@ class Sampler:
         if processor_failed:
             chosen_2S[0].index_fill_(0, upload(processor_failed, torch.int64, self._device), 0)
 
-    def _logprob_places(self, rows: list[int]) -> list[int]:
-        wanted = self._settings.num_logprobs
-        return [place for place, row in enumerate(rows) if row in wanted] if wanted else []
-
     def _logprobs(
-        self, logits_SV: Tensor, rows: list[int], places: list[int], token_S: Tensor
-    ) -> PendingLogprobs:
-        """Of failed rows too, as only the device knows them yet."""
-        top_R = [self._settings.num_logprobs[rows[place]] for place in places]
-        if len(places) == len(rows):
-            return token_logprobs(logits_SV, token_S, top_R)
+        self, logits_SV: Tensor, rows: list[int], token_S: Tensor
+    ) -> tuple[PendingLogprobs | None, list[int]]:
+        """Where asked for, and those places. Of failed rows too, as only the device knows them yet."""
+        num_best, given = self._settings.num_logprobs, self._settings.logprob_ids
+        if not (num_best or given):
+            return None, []
+        places = [place for place, row in enumerate(rows) if row in num_best] if num_best else []
+        logits_RV, token_R = self._take(logits_SV, token_S, places)
+        found = token_logprobs(logits_RV, token_R, [num_best[rows[place]] for place in places])
+        if given:
+            asking = [place for place, row in enumerate(rows) if row in given]
+            logits_RV, token_R = self._take(logits_SV, token_S, asking)
+            found = found.followed_by(
+                given_logprobs(logits_RV, token_R, [given[rows[place]] for place in asking])
+            )
+            places += asking
+        return found, places
+
+    def _take(self, logits_SV: Tensor, token_S: Tensor, places: list[int]) -> tuple[Tensor, Tensor]:
+        """Of these places, without a copy where they are all or none."""
+        if len(places) in (0, len(token_S)):
+            return logits_SV[: len(places)], token_S[: len(places)]
         place_R = upload(places, torch.int64, self._device)
-        return token_logprobs(logits_SV[place_R], token_S[place_R], top_R)
+        return logits_SV[place_R], token_S[place_R]

@@ -6,10 +6,18 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from pydantic import WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from octavo.server.body import Body
 from octavo.server.openai.schema.generation import GenerationBody, PromptLogprobs, Usage
+from octavo.server.openai.schema.timings import Timings
+from octavo.server.openai.schema.tools import (
+    AnswerToolCall,
+    CalledFunction,
+    CalledFunctionDelta,
+    ToolCallDelta,
+    ToolsBody,
+)
 
 TEXT_PART = {
     "type": "object",
@@ -22,15 +30,19 @@ CONTENT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": TEXT_
 class ChatMessage(Body):
     """One message. Content is checked by `render/messages.py`."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Annotated[Any, WithJsonSchema(CONTENT_SCHEMA)] = None
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
+    """The old way to say tool_calls."""
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    """Another name of reasoning_content."""
 
 
-class ConversationBody(Body):
+class ConversationBody(ToolsBody):
     """Messages and how to render them: what chat and /tokenize share."""
 
     messages: list[ChatMessage]
@@ -48,6 +60,14 @@ class ChatBody(GenerationBody, ConversationBody):
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    include_reasoning: bool | None = None
+    """False: what the model thinks is not sent."""
+    thinking_token_budget: Annotated[int | None, Field(ge=0)] = None
+
+    @property
+    def num_shown_logprobs(self) -> int:
+        """How many tokens stand beside each: the best ones, or those that were named and the token itself."""
+        return len(self.logprob_token_ids) + 1 if self.logprob_token_ids else self.top_logprobs or 0
 
 
 class TopLogprob(msgspec.Struct):
@@ -78,8 +98,12 @@ class AnswerMessage(msgspec.Struct):
     """What the model said."""
 
     role: str
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[AnswerToolCall] | UnsetType = UNSET
+    function_call: CalledFunction | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct):
@@ -105,6 +129,7 @@ class ChatReply(msgspec.Struct, kw_only=True):
     system_fingerprint: str
     prompt_logprobs: PromptLogprobs | UnsetType = UNSET
     prompt_token_ids: list[int] | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
 
 
 class Delta(msgspec.Struct):
@@ -112,6 +137,10 @@ class Delta(msgspec.Struct):
 
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
+    function_call: CalledFunctionDelta | UnsetType = UNSET
 
 
 class ChunkChoice(msgspec.Struct):
@@ -136,3 +165,4 @@ class ChatChunk(msgspec.Struct, kw_only=True):
     usage: Usage | UnsetType = UNSET
     system_fingerprint: str
     prompt_token_ids: list[int] | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET

@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 from pydantic import WithJsonSchema
 
 from octavo.server.openai.schema.generation import GenerationBody, PromptLogprobs, Usage
+from octavo.server.openai.schema.timings import Timings
 
 PROMPT_SCHEMA = {
     "anyOf": [
@@ -61,3 +62,4 @@ class CompletionReply(msgspec.Struct, kw_only=True):
     choices: list[CompletionChoice]
     usage: Usage | UnsetType = UNSET
     system_fingerprint: str
+    timings: Timings | UnsetType = UNSET

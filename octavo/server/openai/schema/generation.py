@@ -10,9 +10,12 @@ from msgspec import UNSET, UnsetType
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from octavo.engine.prepare import MAX_SALT_LENGTH
-from octavo.messages.params import MAX_LOGIT_BIAS, MAX_TOKEN_LIST
+from octavo.messages.checks import MAX_TOKEN_LIST
+from octavo.messages.params import MAX_LOGIT_BIAS
 from octavo.server.body import Body
 from octavo.server.openai.schema.fields import IGNORED, UNSUPPORTED
+from octavo.server.openai.schema.forms import FormBody
+from octavo.server.openai.schema.samplers import SamplerBody
 
 ONE_OR_MORE_STRINGS = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]
@@ -48,7 +51,7 @@ class StreamOptions(Body):
     """Usage so far in every chunk."""
 
 
-class GenerationBody(Body):
+class GenerationBody(FormBody, SamplerBody):
     """What completions and chat have in common. null means the same as leaving a field out."""
 
     unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = UNSUPPORTED
@@ -87,6 +90,8 @@ class GenerationBody(Body):
     return_tokens_as_token_ids: bool | None = None
     add_special_tokens: bool | None = None
     echo: bool | None = None
+    timings: bool | None = None
+    """Say in the answer how long it took."""
 
     @property
     def wants_stream(self) -> bool:
@@ -107,6 +112,12 @@ class PromptTokensDetails(msgspec.Struct):
     cached_tokens: int
 
 
+class CompletionTokensDetails(msgspec.Struct):
+    """What answers consist of."""
+
+    reasoning_tokens: int
+
+
 class Usage(msgspec.Struct):
     """Tokens of a request."""
 
@@ -114,6 +125,7 @@ class Usage(msgspec.Struct):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails | UnsetType = UNSET
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
 
 
 class PromptLogprob(msgspec.Struct):

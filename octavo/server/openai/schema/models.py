@@ -6,7 +6,7 @@ import msgspec
 
 
 class ModelCard(msgspec.Struct, kw_only=True):
-    """A model by one of its names."""
+    """A model by one of its names, with what OpenAI's clients read and what Anthropic's do."""
 
     id: str
     object: str = "model"
@@ -15,6 +15,10 @@ class ModelCard(msgspec.Struct, kw_only=True):
     root: str
     parent: str | None = None
     max_model_len: int
+    type: str = "model"
+    display_name: str
+    created_at: str
+    """RFC 3339."""
 
 
 class ModelList(msgspec.Struct, kw_only=True):
@@ -22,3 +26,6 @@ class ModelList(msgspec.Struct, kw_only=True):
 
     object: str = "list"
     data: list[ModelCard]
+    has_more: bool = False
+    first_id: str
+    last_id: str

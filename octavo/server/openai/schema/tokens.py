@@ -29,6 +29,19 @@ class TokenizeReply(msgspec.Struct):
     token_strs: list[str] | UnsetType = UNSET
 
 
+class TokenizerInfo(msgspec.Struct, kw_only=True):
+    """What the tokenizer is like."""
+
+    vocab_size: int
+    """Rows of the embedding table: ids are smaller."""
+    max_model_len: int
+    bos_token_id: int | None
+    eos_token_ids: list[int]
+    special_tokens: dict[str, str]
+    """By the names that chat templates use."""
+    chat_template: str | None
+
+
 class DetokenizeBody(Body):
     """Token ids."""
 

@@ -1,0 +1,112 @@
+"""DRY's sequence breakers as token ids: which tokens hold a breaker, and which begin one.
+
+A breaker is rarely a token of its own: ":" may only ever come as the end of "foo:". So the vocabulary is
+searched, in whole arrays: a few milliseconds a breaker, kept for the next request.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from octavo.base.errors import RequestError
+from octavo.messages.samplers import DryBreakers
+from octavo.tokens.tokenizer import Tokenizer
+
+KEPT = 64
+MOST_TAILS = 32
+LONGEST_TAIL = 20
+"""Tokens, as in llama.cpp."""
+
+IntArray = npt.NDArray[np.int64]
+
+
+class BreakerFinder:
+    """Finds breakers in one vocabulary, whose table is made when it is first needed."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary: _Vocabulary | None = None
+        self._found: OrderedDict[tuple[str, ...], DryBreakers] = OrderedDict()
+
+    def find(self, breakers: Sequence[str]) -> DryBreakers:
+        """Raises RequestError if the breakers split into too many kinds of tails."""
+        key = tuple(dict.fromkeys(breakers))
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._search(key)
+            if len(self._found) > KEPT:
+                self._found.popitem(last=False)
+        self._found.move_to_end(key)
+        return found
+
+    def _search(self, breakers: tuple[str, ...]) -> DryBreakers:
+        if self._vocabulary is None:
+            self._vocabulary = _Vocabulary(self._tokenizer)
+        tails: list[list[int]] = [[]]
+        bits: dict[int, int] = {}
+        for breaker in breakers:
+            needle = breaker.encode("utf-8", "replace")
+            whole = self._vocabulary.holders(needle)
+            for token_id in whole:
+                bits[token_id] = bits.get(token_id, 0) | 1
+            for length in range(1, len(needle)):
+                beginners = self._vocabulary.ending_with(needle[:length]) - whole
+                tail = self._tail(needle[length:]) if beginners else []
+                if not tail:
+                    continue
+                if tail not in tails:
+                    tails.append(tail)
+                bit = 1 << tails.index(tail)
+                for token_id in beginners:
+                    bits[token_id] = bits.get(token_id, 0) | bit
+        if len(tails) > MOST_TAILS:
+            raise RequestError(
+                f"dry_sequence_breakers fall into {len(tails)} pieces with this vocabulary; at most "
+                f"{MOST_TAILS}. Give fewer or shorter ones.",
+                param="dry_sequence_breakers",
+            )
+        return DryBreakers(list(bits), list(bits.values()), tails)
+
+    def _tail(self, rest: bytes) -> list[int]:
+        """Tokens of the rest of a breaker; none where it begins inside a character."""
+        try:
+            text = rest.decode()
+        except UnicodeDecodeError:
+            return []
+        return self._tokenizer.encode(text, add_special_tokens=False)[:LONGEST_TAIL]
+
+
+class _Vocabulary:
+    """The bytes of all tokens, one after the other."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        spelled = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
+        self._bytes = np.frombuffer(b"".join(spelled), dtype=np.uint8)
+        self._lengths = np.array([len(token) for token in spelled], dtype=np.int64)
+        self._ends: IntArray = np.cumsum(self._lengths)
+        by_last_byte: list[list[int]] = [[] for _ in range(256)]
+        for token_id, token in enumerate(spelled):
+            if token:
+                by_last_byte[token[-1]].append(token_id)
+        self._by_last_byte = [np.array(tokens, dtype=np.int64) for tokens in by_last_byte]
+
+    def holders(self, needle: bytes) -> set[int]:
+        """Tokens with these bytes anywhere inside."""
+        places = np.flatnonzero(self._bytes == needle[0])
+        places = places[places <= len(self._bytes) - len(needle)]
+        for offset, byte in enumerate(needle):
+            places = places[self._bytes[places + offset] == byte]
+        tokens = np.searchsorted(self._ends, places, side="right")
+        return set(tokens[places + len(needle) <= self._ends[tokens]].tolist())
+
+    def ending_with(self, tail: bytes) -> set[int]:
+        """Tokens with these bytes at the end."""
+        tokens = self._by_last_byte[tail[-1]]
+        tokens = tokens[self._lengths[tokens] >= len(tail)]
+        for back, byte in enumerate(reversed(tail), start=1):
+            tokens = tokens[self._bytes[self._ends[tokens] - back] == byte]
+        return set(tokens.tolist())

@@ -1,0 +1,82 @@
+"""GrammarDesk: where an engine's front has wishes checked. Every answer is remembered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from octavo.base.errors import RequestError
+from octavo.grammar.cache import ByteCache
+from octavo.grammar.helper_pool import HelperPool
+from octavo.grammar.outcome import Outcome, fingerprint
+from octavo.grammar.vocabulary import Vocabulary
+from octavo.messages.structured import StructuredOutputsParams
+
+CACHE_BYTES = 32 * 2**20
+
+
+class GrammarDesk:
+    """Two ways in: `check_here` in the caller's process, `check` in a helper's. The same answers.
+
+    Nothing is loaded before the first wish.
+    """
+
+    def __init__(self, vocabulary: Callable[[], Vocabulary]) -> None:
+        """vocabulary: may raise RequestError where the engine's tokens are not text."""
+        self._vocabulary = vocabulary
+        self._outcomes: ByteCache[bytes, Outcome] = ByteCache(CACHE_BYTES)
+        self._asked: dict[bytes, asyncio.Task[Outcome]] = {}
+        self._pool: HelperPool | None = None
+        self._compile: Callable[[StructuredOutputsParams], str] | None = None
+
+    def check_here(self, wish: StructuredOutputsParams) -> StructuredOutputsParams:
+        """The wish as the core takes it. Raises RequestError. May take seconds for a hostile wish."""
+        wish.check()
+        if wish.canonical is not None:
+            return wish
+        key = fingerprint(wish)
+        outcome = self._outcomes.get(key)
+        if outcome is None:
+            outcome = self._compiled_here(wish)
+            self._outcomes.put(key, outcome, outcome.num_bytes)
+        return outcome.applied(wish)
+
+    async def check(self, wish: StructuredOutputsParams) -> StructuredOutputsParams:
+        """The same with bounded time and memory, while the event loop goes on."""
+        wish.check()
+        if wish.canonical is not None:
+            return wish
+        key = fingerprint(wish)
+        outcome = self._outcomes.get(key)
+        if outcome is None:
+            asked = self._asked.get(key)
+            if asked is None:
+                asked = self._asked[key] = asyncio.create_task(self._ask(key, wish))
+            # Others may wait for the same answer.
+            outcome = await asyncio.shield(asked)
+        return outcome.applied(wish)
+
+    async def close(self) -> None:
+        """End the helpers."""
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def _ask(self, key: bytes, wish: StructuredOutputsParams) -> Outcome:
+        try:
+            if self._pool is None:
+                self._pool = HelperPool(self._vocabulary)
+            outcome = await self._pool.compile(wish)
+            self._outcomes.put(key, outcome, outcome.num_bytes)
+            return outcome
+        finally:
+            del self._asked[key]
+
+    def _compiled_here(self, wish: StructuredOutputsParams) -> Outcome:
+        if self._compile is None:
+            from octavo.grammar.compiler import GrammarCompiler
+
+            self._compile = GrammarCompiler(self._vocabulary()).compile
+        try:
+            return Outcome(canonical=self._compile(wish))
+        except RequestError as error:
+            return Outcome.refused(error)

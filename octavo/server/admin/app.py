@@ -1,0 +1,58 @@
+"""The administrative application: a few routes, their own key, their own listener."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+import octavo
+from octavo.base.env import admin_api_key
+from octavo.config.admin import AdminConfig
+from octavo.config.root import EngineConfig
+from octavo.server.admin.guard import Guard, check_reach
+from octavo.server.admin.port import AdminPort
+from octavo.server.admin.routes import add_admin_routes
+from octavo.server.auth import Auth, usable_keys
+from octavo.server.errors import Errors, on_http_exception
+from octavo.server.lifecycle import Lifecycle
+from octavo.server.limits import BodyLimit
+from octavo.server.openapi import ApiPage
+from octavo.server.request_id import RequestContext
+
+DESCRIPTION = "What operators do to a running server. None of these routes exist on the clients' listener."
+MAX_BODY_BYTES = 2**20
+
+
+def admin_keys(admin: AdminConfig) -> list[str]:
+    """Keys that open the listener. Raises ConfigError where it needs one and has none."""
+    keys = usable_keys(admin.admin_api_key, admin_api_key(), "admin_api_key")
+    check_reach(admin, keys)
+    return keys
+
+
+def create_admin_app(engine: AdminPort, config: EngineConfig, lifecycle: Lifecycle) -> FastAPI:
+    """Build the application around a started engine."""
+    keys, has_docs = admin_keys(config.admin), config.server.enable_docs
+    app = FastAPI(
+        title="Octavo administration",
+        description=DESCRIPTION,
+        version=octavo.__version__,
+        docs_url="/docs" if has_docs else None,
+        openapi_url="/openapi.json" if has_docs else None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(RequestContext, None, config.observe.log_requests),
+            Middleware(Errors),
+            *([] if keys else [Middleware(Guard)]),
+            Middleware(Auth, keys),
+            Middleware(BodyLimit, MAX_BODY_BYTES),
+        ],
+        exception_handlers={HTTPException: on_http_exception},
+    )
+    page = ApiPage(has_keys=bool(keys))
+    add_admin_routes(app, engine, config.admin, lifecycle, page)
+    page.install(app)
+    return app

@@ -1,0 +1,25 @@
+"""Whether the engine can keep to the form that a request wants: asked before the request is submitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from octavo.base.errors import RequestError
+from octavo.server.render.form import renamed
+from octavo.server.render.rendered import Rendered
+from octavo.server.serving import Serving
+
+
+async def with_checked_form(serving: Serving, rendered: Rendered) -> Rendered:
+    """The same with its grammar compiled, by a helper process. Raises RequestError naming the place."""
+    form = rendered.params.structured_outputs
+    if form is None:
+        return rendered
+    try:
+        checked = await serving.engine.grammars.check(form)
+    except RequestError as error:
+        raise renamed(error, rendered.form_origins) from None
+    params = msgspec.structs.replace(rendered.params, structured_outputs=checked)
+    return replace(rendered, params=params)

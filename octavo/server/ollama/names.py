@@ -1,0 +1,28 @@
+"""Model names: Ollama's end in a tag, and ':latest' is meant where there is none."""
+
+from __future__ import annotations
+
+from octavo.base.errors import ErrorCode, RequestError
+from octavo.server.errors import quoted
+from octavo.server.serving import Serving
+
+LATEST = ":latest"
+
+
+def listed_name(name: str) -> str:
+    """A served name as Ollama lists it, with its tag."""
+    return name if ":" in name.rpartition("/")[2] else name + LATEST
+
+
+def check_name(serving: Serving, name: str) -> str:
+    """The served name that is meant, with or without ':latest'. Raises MODEL_NOT_FOUND."""
+    for candidate in (name, name.removesuffix(LATEST), name + LATEST):
+        if candidate in serving.model_names:
+            return candidate
+    served = ", ".join(serving.model_names)
+    raise RequestError(
+        f"model {quoted(name)} not found: this server has {served}. Other models are served by starting "
+        "another server (octavo serve MODEL).",
+        code=ErrorCode.MODEL_NOT_FOUND,
+        param="model",
+    )

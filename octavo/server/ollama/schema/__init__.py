@@ -1,0 +1,1 @@
+"""Bodies (pydantic) and replies (msgspec) of the Ollama routes."""

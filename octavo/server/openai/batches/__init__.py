@@ -1,0 +1,1 @@
+"""/v1/batches and `octavo run-batch`: files of requests, executed line by line through the application."""

@@ -1,0 +1,1 @@
+"""How the inside of a call is written. A format names one of these and gives it its markers."""

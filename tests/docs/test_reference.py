@@ -1,0 +1,76 @@
+"""docs/reference/ says what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from octavo.base.errors import ErrorCode
+from octavo.config.root import iter_options
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_reference", DOCS / "make_reference.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["routes.md", "options.md", "errors.md"])
+def test_pages_are_fresh(reference: ModuleType, name: str) -> None:
+    text = reference.pages()[name]
+    assert (DOCS / "reference" / name).read_text() == text, "run `make reference`"
+    assert "None" not in text and "{" not in re.sub(r"`[^`]*`", "", text)
+
+
+def test_nothing_is_left_out(reference: ModuleType) -> None:
+    pages = reference.pages()
+    for spec in iter_options():
+        assert not spec.flag or f"`--{spec.name.replace('_', '-')}`" in pages["options.md"]
+    for member in ErrorCode:
+        assert f"`{member.value.code}`" in pages["errors.md"]
+    for route in ("POST /v1/chat/completions", "GET /load", "POST /sleep?level&mode", "POST /wake_up"):
+        assert f"`{route}`" in pages["routes.md"]
+    for field in ("messages", "temperature", "tools", "request_ids"):
+        assert f"`{field}`" in pages["routes.md"]
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*DOCS.glob("*.md"), *DOCS.glob("*/*.md")]:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            linked = (page.parent / path) if path else page
+            assert linked.exists(), f"{page.name} links to {target}"
+            if anchor and linked.suffix == ".md":
+                headings = re.findall(r"^#+ (.*)$", linked.read_text(), flags=re.MULTILINE)
+                anchors = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
+                assert anchor in anchors, f"{page.name} links to {target}"
+
+
+def test_the_index_names_every_page() -> None:
+    index = (DOCS / "README.md").read_text()
+    for page in [*DOCS.glob("*.md"), *DOCS.glob("features/*.md"), *DOCS.glob("reference/*.md")]:
+        if page.name != "README.md":
+            assert f"({page.relative_to(DOCS)})" in index, page
+
+
+def test_a_stale_page_is_noticed(tmp_path: Path) -> None:
+    script = tmp_path / "make_reference.py"
+    script.write_text((DOCS / "make_reference.py").read_text())
+    check = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, timeout=60
+    )
+    assert check.returncode == 1 and "options.md is stale" in check.stdout

@@ -1,0 +1,111 @@
+"""What is not well formed: nothing is lost, nothing is taken back, nothing raises."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from parsing_samples import NOW, PARIS, SAMPLES, read, reasoning_for
+
+from octavo.server.parsing.formats.table import TOOL_FORMATS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "use the <tool_call> tag",
+        "<tool_call>not json</tool_call>",
+        '<tool_call>{"nome": "x"}</tool_call>',
+        '<tool_call>{"name": 5}</tool_call>',
+        "<tool_call>",
+        "<tool",
+        "a <",
+        '<tool_call>{"name": "',
+        '<tool_call>{"name": ""}</tool_call>',
+        "</tool_call>",
+        '<tool_call>{"arguments": {"a": 1',
+    ],
+)
+def test_no_call_is_text_as_it_was_written(text: str) -> None:
+    for size in (0, 1, 3):
+        assert read("hermes", text, size=size) == [("content", text)]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_cut_anywhere(name: str) -> None:
+    """An answer that ends too early: the call is incomplete, or what there is of it is text."""
+    text, expected = SAMPLES[name]
+    for cut in range(len(text)):
+        found = read(name, text[:cut], reasoning_for(name))
+        names = [value for kind, value in found if kind == "call"]
+        assert names == [value for kind, value in expected if kind == "call"][: len(names)]
+        arguments = [value for kind, value in found if kind == "arguments"]
+        whole = [value for kind, value in expected if kind == "arguments"]
+        ends = [value for kind, value in found if kind == "end"]
+        assert len(ends) == len(names)
+        for index, is_complete in enumerate(ends):
+            made = arguments[index] if index < len(arguments) else ""
+            if is_complete:
+                json.loads(made)
+            else:
+                # The beginning of an end tag at the very end belongs to the value, as far as one can know.
+                certain = made.split("<")[0].rstrip("\n").removesuffix("\\n")
+                assert whole[index].startswith(certain)
+
+
+def test_broken_arguments_end_the_call() -> None:
+    text = '<tool_call>{"name": "get_weather", "arguments": {"city": <oops>}}</tool_call>after'
+    found = read("hermes", text, size=1)
+    assert found[:3] == [("call", "get_weather"), ("arguments", '{"city": '), ("end", False)]
+    assert "oops" in found[3][1] and found[-1][1].endswith("after")
+
+
+def test_the_second_call_may_be_broken() -> None:
+    text = '<tool_call>{"name": "now"}</tool_call><tool_call>{"name": </tool_call>'
+    assert read("hermes", text, size=1) == [*NOW, ("content", '<tool_call>{"name":')]
+    listed = '[TOOL_CALLS][{"name": "now", "arguments": {}}, {"oops"}] and text'
+    assert read("mistral-v3", listed, size=1) == [*NOW, ("content", ', {"oops"}] and text')]
+
+
+def test_a_call_inside_reasoning() -> None:
+    """A whole call ends the reasoning; a mention of a marker does not."""
+    text = '<think>I could use <tool_call> here.\n<tool_call>{"name": "now"}</tool_call>'
+    found = read("hermes", text, "think", 1)
+    assert found == [("reasoning", "I could use <tool_call> here."), *NOW]
+
+
+def test_raw_line_ends_in_strings_are_escaped() -> None:
+    text = '<tool_call>{"name": "get_weather", "arguments": {"city": "Par\nis\t"}}</tool_call>'
+    assert json.loads(read("hermes", text)[1][1]) == {"city": "Par\nis\t"}
+
+
+def test_missing_end_tags() -> None:
+    text = '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}\nThat was it.'
+    assert read("hermes", text, size=1) == [*PARIS, ("content", "That was it.")]
+    assert read("qwen3-coder", "<function=now>\nDone.", size=1) == [*NOW, ("content", "Done.")]
+
+
+def test_a_value_without_end_is_a_string_so_far() -> None:
+    text = "<function=get_weather><parameter=days>" + "5" * 200_000
+    found = read("qwen3-coder", text, size=1000)
+    assert found[1] == ("arguments", '{"days": "' + "5" * 200_000) and found[-1] == ("end", False)
+    closed = text + "</parameter></function>"
+    assert json.loads(read("qwen3-coder", closed)[1][1]) == {"days": "5" * 200_000}
+
+
+@pytest.mark.parametrize("name", TOOL_FORMATS)
+def test_plain_text_passes_unchanged(name: str) -> None:
+    for text in (
+        "Hello, world! 1 < 2 && a[0] == {x}",
+        "  spaced  \n\n",
+        "```python\nx = {}\n```\n",
+        "é😀 ｜ ▁",
+    ):
+        assert read(name, text, reasoning_for(name), 1) == [("content", text)]
+
+
+def test_white_space_around_markers_is_layout() -> None:
+    text = "A  \n\n<tool_call>" + '{"name": "now"}' + "</tool_call>\n\n"
+    assert read("hermes", text, size=1) == [("content", "A"), *NOW]
+    far = "A" + " " * 1000 + '<tool_call>{"name": "now"}</tool_call>'
+    assert read("hermes", far, size=7) == [("content", "A" + " " * 744), *NOW]
