@@ -19,6 +19,7 @@ from octavo.server.admin.app import create_admin_app
 from octavo.server.app import create_app
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.openai.schema.fields import IGNORED, UNSUPPORTED
+from octavo.tokens.no_tokenizer import NoTokenizer
 
 FOLDER = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/make_reference.py (`make reference`). Do not edit. -->\n\n"
@@ -90,7 +91,7 @@ def routes_page() -> str:
 def openapi_pages() -> tuple[dict[str, Any], dict[str, Any]]:
     """Of clients' application and of the administrative one, without a model."""
     config = EngineConfig.from_options({"served_model_name": ["model"], "disable_metrics": True})
-    engine: Any = SimpleNamespace(config=config, rest=None)
+    engine: Any = SimpleNamespace(config=config, rest=None, tokenizer=NoTokenizer(0))
     app = create_app(engine, config.server, config.observe)
     return app.openapi(), create_admin_app(engine, config, Lifecycle()).openapi()
 

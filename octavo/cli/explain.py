@@ -80,7 +80,8 @@ def _run(parsed: argparse.Namespace) -> int:
         checkpoint.close()
     rows = option_rows(given, resolved)
     if parsed.json:
-        print(msgspec.json.format(msgspec.json.encode({"model": report, "formats": formats, "options": rows})).decode())
+        whole = {"model": report, "formats": formats, "options": rows}
+        print(msgspec.json.format(msgspec.json.encode(whole)).decode())
     else:
         _print(report, formats, rows, resolved.config)
     return 0

@@ -23,9 +23,7 @@ def import_worker() -> None:
     import octavo.weights.checkpoint  # noqa: F401
 
 
-def start_core(
-    start: StartCore, words: Callable[[], Words] | None = None
-) -> tuple[EngineCore, CoreReady]:
+def start_core(start: StartCore, words: Callable[[], Words] | None = None) -> tuple[EngineCore, CoreReady]:
     """Load the model in this process and give it a core.
 
     words: the tokenizer, if this process has one already. Else it is loaded when the first grammar comes.

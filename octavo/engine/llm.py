@@ -144,7 +144,7 @@ class LLM:
     def beam_search(
         self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams, *, cache_salt: str | None = None
     ) -> list[BeamSearchOutput]:
-        """The likeliest answers to each prompt, best first: those of transformers' generate(num_beams=...)."""
+        """The likeliest answers to each prompt, best first: as transformers' beam search finds them."""
         steps = BeamSteps(self._preparer, cache_salt=cache_salt)
         searches = [
             open_search(self._preparer, _text_or_ids(prompt), params, cache_salt)

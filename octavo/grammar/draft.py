@@ -39,9 +39,6 @@ class Draft:
         pieces.append(quoted(text[end:]))
         return " ".join(piece for piece in pieces if piece)
 
-    def begins_special(self, text: str) -> bool:
-        return self._special_name is not None and self._special_name.match(text) is not None
-
     def first_piece(self, text: str) -> str:
         """The text up to its first special token: what ordinary text can run into."""
         found = None if self._special_name is None else self._special_name.search(text)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import msgspec
 
@@ -55,6 +55,9 @@ class HelperPool:
         is_fine = False
         try:
             helper = self._idle.pop() if self._idle else await self._start()
+            if len(self._all) == 1 and not self._replacing:
+                # From the first wish on one stands by: nobody waits for a start after a bomb.
+                self._in_background(self._stand_by())
             outcome = await asyncio.wait_for(helper.ask(wish), COMPILE_WALL_S)
             is_fine = True
             return outcome
@@ -66,8 +69,7 @@ class HelperPool:
                 self._free.release()
             else:
                 # Also where the caller is gone: the answer to come would be taken for somebody else's.
-                self._replacing.add(task := asyncio.create_task(self._replace(helper)))
-                task.add_done_callback(self._replacing.discard)
+                self._in_background(self._replace(helper))
 
     async def close(self) -> None:
         """End all helpers. Idempotent."""
@@ -79,6 +81,20 @@ class HelperPool:
         await asyncio.gather(*self._replacing, return_exceptions=True)
         for helper in list(self._all):
             await self._end(helper)
+
+    def _in_background(self, work: Coroutine[None, None, None]) -> None:
+        self._replacing.add(task := asyncio.create_task(work))
+        task.add_done_callback(self._replacing.discard)
+
+    async def _stand_by(self) -> None:
+        await self._free.acquire()
+        try:
+            if len(self._all) == 1 and not self._is_closed:
+                self._idle.append(await self._start())
+        except EngineError as error:
+            logger.warning("%s", error.message)
+        finally:
+            self._free.release()
 
     async def _replace(self, helper: _Helper | None) -> None:
         """Nobody waits for this: the next wish finds a helper that is ready."""

@@ -16,6 +16,8 @@ from octavo.grammar.lark_text import as_lark
 from octavo.messages.structured import StructuredOutputsParams
 
 MAX_FORMATS = 10_000
+QUIET = '""'
+"""Nothing at all, as a Lark expression."""
 
 
 def structural_tag_start(draft: Draft, wish: StructuredOutputsParams, param: str) -> str:
@@ -79,7 +81,7 @@ class _Formats:
         return self._triggered_tags(form, param, name="structures", schema_place="schema")
 
     def _const_string(self, form: dict[str, Any], param: str) -> str:
-        return self._draft.text(_string(form, "value", param)) or '""'
+        return self._draft.text(_string(form, "value", param)) or QUIET
 
     def _json_schema(self, form: dict[str, Any], param: str, place: str = "json_schema") -> str:
         if form.get("style", "json") != "json":
@@ -102,7 +104,7 @@ class _Formats:
 
     def _sequence(self, form: dict[str, Any], param: str) -> str:
         elements = _objects(form, "elements", param)
-        return " ".join(self._element(elements, index) for index in range(len(elements))) or '""'
+        return " ".join(self._element(elements, index) for index in range(len(elements))) or QUIET
 
     def _element(self, elements: list[tuple[dict[str, Any], str]], index: int) -> str:
         form, param = elements[index]
@@ -179,10 +181,6 @@ class _Formats:
         separator = self._draft.text(_string(form, "separator", param))
         more = "" if form.get("stop_after_first") else f" ({separator} {one})*"
         return f"{one}{more}" if form.get("at_least_one") else f"({one}{more})?"
-
-
-QUIET = '""'
-"""Nothing at all, as a Lark expression."""
 
 
 def _either(expressions: list[str]) -> str:

@@ -39,10 +39,6 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that no text can spell, by their names."""
     eos_token_ids: list[int]
 
-    @property
-    def num_bytes(self) -> int:
-        return sum(map(len, self.tokens)) + 64 * len(self.tokens)
-
 
 def vocabulary_of(words: Words, width: int) -> Vocabulary:
     """Raises RequestError for a tokenizer whose tokens are not plain bytes. width: of the logits.

@@ -42,9 +42,9 @@ class ApiPage:
     ) -> dict[str, Any]:
         """Arguments for a route decorator.
 
-        `chunk` is one event's data if the route can stream, or all kinds of it; `query` the schemas of optional parameters;
-        `failure` the body of errors, for protocols with a shape of their own; is_list: the answer lists
-        replies.
+        `chunk` is one event's data if the route can stream, or a union of all kinds; `query` the schemas of
+        optional parameters; `failure` the body of errors, for protocols with a shape of their own; is_list:
+        the answer lists replies.
         """
         self._replies |= {reply, failure}
         schema: dict[str, Any] = {"type": "array", "items": _ref(reply)} if is_list else _ref(reply)

@@ -1,4 +1,4 @@
-"""EngineCore.sleep: only without requests, with nothing in flight, and nothing is believed to be cached after."""
+"""EngineCore.sleep: only without requests and steps in flight; nothing is believed to be cached after."""
 
 from __future__ import annotations
 

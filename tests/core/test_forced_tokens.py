@@ -1,4 +1,4 @@
-"""Tokens that a worker appends because nothing else can follow: all counts, stop rules and blocks keep right."""
+"""Tokens that a worker appends as nothing else can follow: counts, stop rules and blocks keep right."""
 
 from __future__ import annotations
 

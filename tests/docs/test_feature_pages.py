@@ -40,7 +40,7 @@ def script_of(page: Path) -> str:
 @pytest.mark.real
 @pytest.mark.parametrize("page", [page for page in PAGES if script_of(page)], ids=lambda page: page.stem)
 def test_examples_of(page: Path, documented_server: ServerProcess, tmp_path: Path) -> None:
-    script = tmp_path / f"{page.stem}.py"
+    script = tmp_path / "example_page.py"
     script.write_text(script_of(page).replace(ADDRESS, documented_server.url))
     # Octavo itself stays off the network; huggingface_hub's clients may talk to our own server.
     env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ MESSAGES: Any = [{"role": "user", "content": "Describe a person called Ada as JS
 BOMBS: list[dict[str, Any]] = [
     {"allOf": [{"type": "string", "pattern": f".*{c}.*"} for c in "abcdefghijklmnop"]},
     {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(10_000)}},
-    {"type": "string", "pattern": "a" * 400_000},
+    {"type": "integer", "multipleOf": 9_999_991},
     {"enum": [f"value {i}" for i in range(200_000)]},
 ]
 
@@ -84,6 +86,7 @@ def test_bombs_are_refused_while_a_stream_goes_on(client: openai.OpenAI, model: 
     client.completions.create(
         model=model, prompt="x", max_tokens=2, extra_body={"guided_json": {"type": "boolean"}}
     )
+    is_quiet = os.getloadavg()[0] < (os.cpu_count() or 1)
     arrivals: list[float] = []
     done = threading.Event()
 
@@ -111,10 +114,10 @@ def test_bombs_are_refused_while_a_stream_goes_on(client: openai.OpenAI, model: 
                 client.completions.create(
                     model=model, prompt="x", max_tokens=4, extra_body={"structured_outputs": {"json": bomb}}
                 )
-            assert time.monotonic() - began < 4.0  # 2 s alone; the machine is shared
+            assert time.monotonic() - began < (2.0 if is_quiet else 20.0)
             assert str(caught.value.param).startswith("structured_outputs.json")
     finally:
         done.set()
         reader.join(60)
-    gaps = [after - before for before, after in zip(arrivals, arrivals[1:], strict=False)]
-    assert len(arrivals) > 10 and max(gaps) < 2.0
+    gaps = [after - before for before, after in pairwise(arrivals)]
+    assert len(arrivals) > 10 and max(gaps) < (0.5 if is_quiet else 10.0)

@@ -43,9 +43,11 @@ async def test_the_same_answers_as_in_process(desk: GrammarDesk, vocabulary: Voc
 
 async def test_nothing_runs_before_the_first_wish(desk: GrammarDesk) -> None:
     before = {child.pid for child in psutil.Process().children()}
-    assert len(before) == len({child.pid for child in psutil.Process().children()})
     await desk.check(Wish(choice=["a"]))
-    assert len({child.pid for child in psutil.Process().children()} - before) == 1
+    assert 1 <= len({child.pid for child in psutil.Process().children()} - before) <= 2
+    for number in range(20):
+        await desk.check(Wish(choice=[str(number)]))
+    assert len({child.pid for child in psutil.Process().children()} - before) <= 2
 
 
 async def test_repeats_cost_nothing(desk: GrammarDesk) -> None:

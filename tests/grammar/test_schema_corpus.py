@@ -1,4 +1,4 @@
-"""Every schema of the corpus is answered rightly or refused with a place, in bounded time, by the real masks."""
+"""Every schema of the corpus is answered rightly, or refused with a place, by the real masks."""
 
 from __future__ import annotations
 

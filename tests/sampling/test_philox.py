@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from octavo.ops.sampling.random import ROUNDS, philox, round_keys, uniforms
+from octavo.ops.sampling.random import ROUNDS, XTC_COINS, philox, round_keys, uniforms
 
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
@@ -68,3 +68,10 @@ def test_uniforms_are_uniform():
     assert 58 < chi_square < 149  # 99 degrees of freedom: p = 0.0005 on either side
     lag = torch.corrcoef(torch.stack((u[:-1], u[1:])))[0, 1].abs().item()
     assert lag < 4 / count**0.5
+
+
+def test_streams_of_one_key_have_nothing_to_do_with_each_other():
+    position, keys = torch.arange(50_000), torch.tensor([round_keys(77)]).expand(50_000, -1)
+    tokens, coins = uniforms(position, keys), uniforms(position, keys, XTC_COINS)
+    assert not (tokens == coins).any()
+    assert torch.corrcoef(torch.stack((tokens, coins)))[0, 1].abs() < 4 / 50_000**0.5

@@ -294,9 +294,9 @@ def test_list_show_and_ps(api: ollama.Client, engine: FakeEngine) -> None:
 
 
 def test_names_with_and_without_latest(api: ollama.Client) -> None:
-    for name in ("fake", "fake:latest", "alias", "alias:latest"):
+    for name in ("fake", "fake:latest", "alias", "Alias:latest", "FAKE"):
         assert api.chat(name, HELLO, options=THREE).model == name
-    for name in ("fake:7b", "latest", ":latest", "FAKE"):
+    for name in ("fake:7b", "latest", ":latest", "fakes"):
         with pytest.raises(ollama.ResponseError, match="not found") as bad:
             api.chat(name, HELLO)
         assert bad.value.status_code == 404

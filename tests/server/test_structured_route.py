@@ -1,4 +1,4 @@
-"""What bodies say of the form of an answer reaches the engine compiled, or is a 400 in the body's own words."""
+"""What bodies say of the form of an answer reaches the engine compiled, or is a 400 in their own words."""
 
 from __future__ import annotations
 

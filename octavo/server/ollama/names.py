@@ -15,10 +15,12 @@ def listed_name(name: str) -> str:
 
 
 def check_name(serving: Serving, name: str) -> str:
-    """The served name that is meant, with or without ':latest'. Raises MODEL_NOT_FOUND."""
-    for candidate in (name, name.removesuffix(LATEST), name + LATEST):
-        if candidate in serving.model_names:
-            return candidate
+    """The served name that is meant, in any case and with or without ':latest'. Raises MODEL_NOT_FOUND."""
+    known = {served.lower(): served for served in reversed(serving.model_names)}
+    wanted = name.lower()
+    for candidate in (wanted, wanted.removesuffix(LATEST), wanted + LATEST):
+        if candidate in known:
+            return known[candidate]
     served = ", ".join(serving.model_names)
     raise RequestError(
         f"model {quoted(name)} not found: this server has {served}. Other models are served by starting "

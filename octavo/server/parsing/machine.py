@@ -145,12 +145,11 @@ class AnswerReader:
             return False
         scanner.record()
         yield from scanner.skip_space()
-        first = yield from scanner.peek()
-        if not first or first not in tools.starts:
+        start = yield from scanner.accept(*tools.starts)
+        if start is None:
             output.content(scanner.recorded())
             return False
-        scanner.take(scanner.position + 1)
-        return (yield from self._read_calls(tools, scanner, output, first))
+        return (yield from self._read_calls(tools, scanner, output, start))
 
     def _open_header(self, scanner: Scanner, output: Output) -> Reading[None]:
         scanner.record()

@@ -176,3 +176,19 @@ def test_typed_by_the_schema() -> None:
 def test_weather_schema_is_used() -> None:
     assert WEATHER["properties"]["days"]["type"] == "integer"
     assert said([]) == []
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_tags_that_are_left_out(size: int) -> None:
+    """Small models write the object alone, or in a code block: a call if it can be one."""
+    call = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    assert read("hermes", call, size=size) == [*PARIS]
+    assert read("hermes", f"```json\n{call}\n```", size=size) == [*PARIS]
+    assert read("hermes", f"{call}\n{call}", size=size) == [*PARIS, *PARIS]
+    for text in (
+        '{"name": "other", "arguments": {}}',
+        '```json\n{"name": "get_weather"}\n```',
+        '{"city": "Paris"}',
+        f"So: {call}",
+    ):
+        assert read("hermes", text, size=size) == [("content", text)]

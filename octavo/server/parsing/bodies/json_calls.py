@@ -18,6 +18,8 @@ MAX_NESTING = 2
 class _Call:
     """What is known of a call while its object is read."""
 
+    is_sure: bool
+    """A marker said that it is a call."""
     name: str | None = None
     arguments: str | None = None
     """Held because they came before the name."""
@@ -33,14 +35,15 @@ class JsonCalls:
     argument_keys: tuple[str, ...] = ("arguments", "parameters")
     id_keys: tuple[str, ...] = ()
     separators: tuple[str, ...] = (",",)
-    only_known: bool = False
-    """Take it for a call only if there is a tool of that name and it has arguments: no marker says so."""
+    unsure: tuple[str, ...] = ()
+    """Openings behind which it is a call only if there is a tool of that name and it has arguments."""
 
     def read(self, scanner: Scanner, output: Output, opened_by: str) -> Reading[bool]:
         if opened_by not in ("{", "["):
             yield from scanner.skip_space()
         is_list = opened_by == "[" or (opened_by != "{" and (yield from scanner.accept("[")) is not None)
-        if not (yield from self._object(scanner, output, opened_by == "{")):
+        is_sure = opened_by not in self.unsure
+        if not (yield from self._object(scanner, output, opened_by == "{", is_sure)):
             return False
         while is_list:
             scanner.record()
@@ -49,15 +52,15 @@ class JsonCalls:
                 scanner.forget()
                 return True
             yield from scanner.accept(*self.separators)
-            if not (yield from self._object(scanner, output, False)):
+            if not (yield from self._object(scanner, output, False, is_sure)):
                 return False
         return True
 
-    def _object(self, scanner: Scanner, output: Output, is_open: bool) -> Reading[bool]:
-        call = _Call()
+    def _object(self, scanner: Scanner, output: Output, is_open: bool, is_sure: bool) -> Reading[bool]:
+        call = _Call(is_sure=is_sure)
         is_complete = yield from self._fields(scanner, output, call, is_open, 0)
         if not call.has_begun:
-            if call.name is None or not is_complete or (self.only_known and call.arguments is None):
+            if call.name is None or not is_complete or (not is_sure and call.arguments is None):
                 return False
             self._begin(scanner, output, call)
             output.arguments(_as_object(call.arguments))
@@ -92,7 +95,7 @@ class JsonCalls:
             return (yield from self._fields(scanner, output, call, False, nesting + 1))
         if key in self.name_keys and first == '"' and call.name is None:
             call.name = yield from read_string(scanner, MAX_NAME)
-            return bool(call.name) and (not self.only_known or call.name in output.schemas)
+            return bool(call.name) and (call.is_sure or call.name in output.schemas)
         if key in self.argument_keys and not call.has_begun and call.arguments is None:
             return (yield from self._arguments(scanner, output, call, first))
         value = yield from read_json(scanner)

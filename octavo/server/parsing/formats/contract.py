@@ -43,7 +43,7 @@ class ToolFormat:
     opens: tuple[str, ...] = ()
     """Markers that begin a call, or a section of calls."""
     starts: tuple[str, ...] = ()
-    """Characters that begin a call where an answer's text begins, and nowhere else."""
+    """What begins a call where an answer's text begins, and nowhere else."""
     body: Body
     closes: tuple[str, ...] = ()
     """Markers that may stand behind a call; they are no text."""

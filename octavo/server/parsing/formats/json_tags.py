@@ -10,8 +10,10 @@ HERMES = ToolFormat(
     models="Qwen 2.5 and 3, Hermes, Granite 4, SmolLM3 and most others",
     signs=(("<tool_call>", "</tool_call>", '"arguments"'), ("<tool_call>", "</tool_call>", "arguments")),
     opens=("<tool_call>",),
-    body=JsonCalls(),
-    closes=("</tool_call>", "}"),
+    # Small models leave the tags out.
+    starts=("{", "```json"),
+    body=JsonCalls(unsure=("{", "```json")),
+    closes=("</tool_call>", "}", "```"),
     shape=Shape(
         call=("<tool_call>\n" + _OBJECT[0], _OBJECT[1] + "\n</tool_call>"),
         between="\n",
@@ -102,7 +104,7 @@ JSON = ToolFormat(
     models="any model: used where calls are forced and the model has no format of its own",
     signs=(),
     starts=("{",),
-    body=JsonCalls(only_known=True),
+    body=JsonCalls(unsure=("{",)),
     shape=Shape(call=_OBJECT, between="\n"),
 )
 

@@ -10,7 +10,7 @@ LLAMA3 = ToolFormat(
     signs=(("<|python_tag|>", '"parameters"'), ("<|start_header_id|>", '"parameters"')),
     opens=("<|python_tag|>",),
     starts=("{",),
-    body=JsonCalls(only_known=True, separators=(",", ";")),
+    body=JsonCalls(unsure=("{",), separators=(",", ";")),
     closes=(";", "<|eom_id|>"),
     shape=Shape(call=('{"name": "NAME", "parameters": ', "}"), between="; "),
 )
