@@ -121,6 +121,8 @@ class StepLimits:
     max_tokens: int
     num_heads: int
     deterministic: bool
+    chunk_attention: str
+    """Whose kernel attends chunks: triton or flash-attn."""
 
 
 class Attend(Protocol):

@@ -39,6 +39,11 @@ class ModelConfig:
         "On a GPU: capture graphs before serving, or while the first steps are served.",
         choices=("start", "serving"),
     )
+    chunk_attention: str = option(
+        "triton",
+        "On a GPU: whose kernel attends chunks of prompts in large steps. flash-attn needs octavo[cuda].",
+        choices=("triton", "flash-attn"),
+    )
     enforce_eager: bool = option(False, "On a GPU: capture no graphs. Starts faster, serves slower.")
     max_model_len: int | None = option(None, "Most tokens of one request, prompt and output together.")
     load_format: str = option(

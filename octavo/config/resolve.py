@@ -142,6 +142,13 @@ def _device(config: EngineConfig, known: _Known) -> EngineConfig:
             "deterministic is available on GPUs only, and this engine runs on the CPU. Leave it out.",
             param="deterministic",
         )
+    if config.model.chunk_attention == "flash-attn" and (kind == "cpu" or config.model.deterministic):
+        why = "this engine runs on the CPU" if kind == "cpu" else "deterministic needs Octavo's own kernels"
+        raise ConfigError(
+            f"chunk_attention is flash-attn, which is for GPUs and not for deterministic mode: {why}. "
+            "Leave it out.",
+            param="chunk_attention",
+        )
     if config.model.device == "auto":
         return _set(config, "model", known, device=(kind, known.device.why))
     return config

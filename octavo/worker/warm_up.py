@@ -15,7 +15,7 @@ import torch
 
 from octavo.attention.step_view import HostView
 from octavo.models.contract import CausalLM
-from octavo.ops.triton.compile_ahead import compile_ahead, record
+from octavo.ops.triton.compile_ahead import KernelCompilers, record
 from octavo.worker.forward import Forward
 from octavo.worker.graph_sizes import mixed_sizes, shared_sizes
 from octavo.worker.rows import TokenRows
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 FEW_TOKENS = (1, 2, 4, 8)
 """Matrix-vector kernels differ by the number of tokens; the last is a matrix product already."""
+FEW_CHUNKED = 64
+"""A prompt of so many tokens."""
 
 
 def warm_up(
@@ -33,6 +35,7 @@ def warm_up(
     forward: Forward,
     sampler: Sampler,
     rows: TokenRows,
+    compilers: KernelCompilers,
     *,
     dtype: torch.dtype,
     max_tokens: int,
@@ -45,14 +48,17 @@ def warm_up(
     calls += [partial(forward.run_bounded, bounds, None) for bounds in _bounds(max_seqs, max_tokens)]
     with torch.inference_mode():
         try:
-            compile_ahead(record(calls))
+            compilers.compile(record(calls))
         except Exception:
             # It leans on Triton's inner workings and only saves time: what is missing is compiled below.
             logger.warning("Kernels are compiled one after the other.", exc_info=True)
         for call in calls:
             call()
+        # What other providers compile for themselves, in steps that are not captured.
+        bounds = _bounds_of(FEW_CHUNKED, 1, has_chunks=True)._replace(num_singles=0)
+        forward.run_bounded(bounds, _prompt(FEW_CHUNKED, num_paged=1))
         if forward.long_prompt is not None and forward.long_prompt <= max_tokens:
-            forward.run_bounded(_bounds_of(max_tokens, 1), _whole_prompt(max_tokens))
+            forward.run_bounded(_bounds_of(max_tokens, 1), _prompt(max_tokens, num_paged=0))
     torch.cuda.synchronize(rows.device)
 
 
@@ -80,6 +86,6 @@ def _bounds_of(
     )
 
 
-def _whole_prompt(num_tokens: int) -> HostView:
-    """A step of one long prompt."""
-    return HostView(query_starts=[0, num_tokens], lengths=[num_tokens], num_paged=0)
+def _prompt(num_tokens: int, *, num_paged: int) -> HostView:
+    """A step of one prompt, by itself or through the pages."""
+    return HostView(query_starts=[0, num_tokens], lengths=[num_tokens], num_paged=num_paged)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -45,6 +46,9 @@ from octavo.worker.rows import TokenRows, row_memory_bytes
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
 from octavo.worker.step_buffers import StepBuffers
+
+if TYPE_CHECKING:
+    from octavo.ops.triton.compile_ahead import KernelCompilers
 
 logger = logging.getLogger(__name__)
 
@@ -97,11 +101,15 @@ class Worker:
         self._kv_layers: list[KVSpec] = []
         self._plan: KVPlan | None = None
         self._runner: ModelRunner | None = None
+        self._compilers: KernelCompilers | None = None
+        """While kernels are still to be compiled; only on a GPU."""
 
     def load(self) -> WorkerFacts:
         """Build the model and put its weights in. Raises ModelFileError or ConfigError."""
         began = time.monotonic()
         place = self._placement
+        if place.device.type == "cuda":
+            self._compilers = _begin_to_compile()
         model, placed = self._load_model()
         self._backend = choose_backend(
             attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device)
@@ -150,15 +158,25 @@ class Worker:
             max_tokens=self._max_tokens,
             num_heads=model.num_heads,
             deterministic=place.deterministic,
+            chunk_attention=self._config.chunk_attention,
         )
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
         forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
         sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
         began = time.monotonic()
-        if place.device.type == "cuda":
+        if self._compilers is not None:
             from octavo.worker.warm_up import warm_up  # needs Triton
 
-            warm_up(model, forward, sampler, rows, dtype=place.dtype, max_tokens=self._max_tokens)
+            warm_up(
+                model,
+                forward,
+                sampler,
+                rows,
+                self._compilers,
+                dtype=place.dtype,
+                max_tokens=self._max_tokens,
+            )
+            self._compilers.close()
         warmed = time.monotonic()
         graphs = self._make_graphs(model, forward)
         self._runner = ModelRunner(
@@ -227,6 +245,8 @@ class Worker:
         self._runner = None
         self._model = None
         self._checkpoint.close()
+        if self._compilers is not None:
+            self._compilers.close()
 
     def _load_model(self) -> tuple[CausalLM, Placed]:
         check_weights_fit(self._checkpoint, self._config.dtype, self._placement.device)
@@ -292,3 +312,11 @@ class Worker:
                 "Captured %d graphs in %.1f s; they take %.2f GiB.", len(graphs), seconds, taken / 2**30
             )
         return graphs
+
+
+def _begin_to_compile() -> KernelCompilers:
+    from octavo.ops.triton.compile_ahead import KernelCompilers  # needs Triton
+
+    compilers = KernelCompilers()
+    compilers.start_if_all_is_new()
+    return compilers

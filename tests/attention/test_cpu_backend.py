@@ -121,7 +121,13 @@ def check(
     fresh_k = torch.cat([k[before:] for (before, _), k in zip(sequences, keys, strict=True)])
     fresh_v = torch.cat([v[before:] for (before, _), v in zip(sequences, values, strict=True)])
     qkv_TO = torch.cat((torch.cat(queries), fresh_k, fresh_v), 1).flatten(1)
-    limits = StepLimits(max_seqs=8, max_tokens=400, num_heads=num_kv_heads * group, deterministic=False)
+    limits = StepLimits(
+        max_seqs=8,
+        max_tokens=400,
+        num_heads=num_kv_heads * group,
+        deterministic=False,
+        chunk_attention="triton",
+    )
     found = CpuAttention(layout, limits).plan(view).run(layer, qkv_TO, layout.pages(pages))
     expected = torch.cat(
         [

@@ -29,7 +29,11 @@ def backend(max_seqs: int, num_kv_heads: int, window: int | None = None) -> Trit
         is_head_major=True,
     )
     limits = StepLimits(
-        max_seqs=max_seqs, max_tokens=2048, num_heads=GROUP * num_kv_heads, deterministic=False
+        max_seqs=max_seqs,
+        max_tokens=2048,
+        num_heads=GROUP * num_kv_heads,
+        deterministic=False,
+        chunk_attention="triton",
     )
     return TritonAttention(layout, limits)
 

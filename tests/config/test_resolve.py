@@ -142,6 +142,14 @@ def test_deterministic_is_a_mode_of_gpus():
         resolved(device=CPU, deterministic=True)
 
 
+def test_flash_attn_is_for_gpus_that_need_not_be_deterministic():
+    assert resolved(device=CUDA, chunk_attention="flash-attn").config.model.chunk_attention == "flash-attn"
+    with pytest.raises(ConfigError, match="runs on the CPU"):
+        resolved(device=CPU, chunk_attention="flash-attn")
+    with pytest.raises(ConfigError, match="Octavo's own kernels"):
+        resolved(device=CUDA, chunk_attention="flash-attn", deterministic=True)
+
+
 def test_a_gpu_without_bfloat16_computes_float16():
     assert resolved(device=OLD_GPU).config.model.dtype == "float16"
     with pytest.raises(ConfigError, match=r"Tesla T4 does not compute\. Use float16 or float32"):

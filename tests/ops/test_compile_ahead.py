@@ -36,11 +36,19 @@ class Driver:
 
 
 triton.runtime.driver.set_active(Driver())
-from octavo.ops.triton import activation, compile_ahead, norm, step
+from octavo.ops.triton import activation, compile_ahead, norm, sampling, step
 
+def scan_and_pick(dtype):
+    """Two kernels with helpers of many others."""
+    return lambda: sampling.choose_tokens(torch.zeros(2, 5000, dtype=dtype), None)
+
+
+compilers = compile_ahead.KernelCompilers()
 x, w = torch.zeros(1, 64, dtype=torch.bfloat16), torch.zeros(64, dtype=torch.bfloat16)
 memory, z = torch.zeros(4, 40, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
 calls = [
+    scan_and_pick(torch.bfloat16),
+    scan_and_pick(torch.float32),
     lambda: norm.rms_norm(x, w, 1e-5),
     lambda: norm.add_rms_norm(x, x, w, 1e-5),
     lambda: activation.gated_silu(x),
@@ -48,10 +56,10 @@ calls = [
     lambda: step.gather_step(memory, z, z, z, z, [20, 30], 16, z, z, torch.zeros(2, 8, dtype=torch.int32)),
 ]
 tasks = compile_ahead.record(calls)
-fed = []
-feed = compile_ahead._feed_process
-compile_ahead._feed_process = lambda waiting: (fed.append(1), feed(waiting))
-compile_ahead.compile_ahead(tasks)
+compilers.start_if_all_is_new()
+was_early = compilers._process is not None
+compilers.compile(tasks)
+compilers.close()
 was_there = []
 triton.knobs.compilation.listener = lambda *, cache_hit, **_: was_there.append(cache_hit)
 for call in calls:
@@ -59,10 +67,10 @@ for call in calls:
         call()
     except Exception:  # compiled, or found; there is nothing to launch it on
         pass
-again = []
-compile_ahead._feed_process = lambda waiting: again.append(1)
-compile_ahead.compile_ahead(tasks)
-print(json.dumps([len(tasks), len(fed) > 0, was_there, len(again)]))
+later = compile_ahead.KernelCompilers()
+later.start_if_all_is_new()
+later.compile(tasks)
+print(json.dumps([len(tasks), was_early, was_there, later._process is not None]))
 '''
 
 
@@ -73,7 +81,7 @@ def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
     )
-    num_tasks, used_processes, was_there, again = json.loads(done.stdout.strip().splitlines()[-1])
-    assert num_tasks == 5 and used_processes
-    assert len(was_there) >= 5 and all(was_there)
-    assert again == 0, "once all is on disk, no process is started"
+    num_tasks, was_early, was_there, again = json.loads(done.stdout.strip().splitlines()[-1])
+    assert num_tasks == 9 and was_early
+    assert len(was_there) >= 7 and all(was_there)
+    assert not again, "once all is on disk, no process is started"

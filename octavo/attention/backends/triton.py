@@ -14,6 +14,7 @@ import torch
 
 from octavo.attention.contract import AttentionLayer, Capability, PageLayout, Pages, StepLimits
 from octavo.attention.dense_prefill import MIN_TOKENS, can_dense_prefill, dense_prefill
+from octavo.attention.flash_chunks import FlashChunks, check_flash_chunks, serves_flash
 from octavo.attention.heads import Heads
 from octavo.attention.step_view import StepView
 from octavo.ops.paged_plain import AttentionTerms
@@ -40,6 +41,9 @@ class TritonAttention:
         self.deterministic = limits.deterministic
         self.num_sms = multiprocessors(layout.device)
         self.long_prompt = _long_prompt(layout, limits)
+        self.uses_flash = limits.chunk_attention == "flash-attn"
+        if self.uses_flash:
+            check_flash_chunks(layout)
         self.workspace = DecodeWorkspace.allocate(
             max_seqs=limits.max_seqs,
             num_heads=limits.num_heads,
@@ -60,7 +64,14 @@ class TritonAttention:
             # A window may hide shared blocks from some of the sequences.
             shares_prefix=view.shares_prefix and self.layout.window is None,
             long_prompts=self._long_prompts(view),
+            flash=self._flash(view),
         )
+
+    def _flash(self, view: StepView) -> FlashChunks | None:
+        """Captured steps keep to our own kernel, which takes all its numbers from the device."""
+        if not self.uses_flash or view.host is None or not self._has_chunks(view):
+            return None
+        return FlashChunks(view, view.host, self.layout.block_size)
 
     def _num_splits(self, view: StepView) -> int:
         num_kv_heads = self.layout.num_kv_heads
@@ -100,6 +111,7 @@ class TritonPlan:
     has_chunks: bool
     shares_prefix: bool
     long_prompts: list[tuple[int, int]]
+    flash: FlashChunks | None
 
     def run(self, layer: AttentionLayer, qkv_TO: torch.Tensor, pages: Pages) -> torch.Tensor:
         q_THD, k_TKD, v_TKD = self.backend.heads.prepare(layer, qkv_TO, self.view, pages)
@@ -143,6 +155,9 @@ class TritonPlan:
         self, layer: AttentionLayer, q_THD: torch.Tensor, pages: Pages, out_THD: torch.Tensor
     ) -> None:
         view = self.view
+        if self.flash is not None and serves_flash(layer):
+            self.flash.run(layer, q_THD, pages, out_THD)
+            return
         paged_chunks(
             q_THD,
             pages.keys_BKND,

@@ -7,28 +7,30 @@ is learnt by calling the kernels once while Triton is told to skip both compilat
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 import triton
 
+from octavo.ops.triton.cache_keys import settle_cache_keys
 from octavo.ops.triton.compile_worker import compile_one
 
 logger = logging.getLogger(__name__)
 
-CACHED_S = 0.2
-"""A kernel that is on disk is there in less."""
 FEWEST = 4
-"""So many kernels are worth the start of other processes (about 3 s, most of it importing torch)."""
-MOST_PROCESSES = 12
+"""So many kernels are worth the start of another process (3 to 4 s, nearly all of it importing torch)."""
+END_S = 10.0
+"""A process that has nothing left to do is given so long to end."""
 
 Task = str
 """JSON: which kernel, for which arguments, options and GPU (see compile_worker.py)."""
@@ -55,38 +57,93 @@ def record(calls: Sequence[Callable[[], object]]) -> list[Task]:
     return list(tasks)
 
 
-def compile_ahead(tasks: Sequence[Task]) -> None:
-    """Put these kernels on disk, if they are not there. The first one tells whether that takes time."""
-    if not tasks:
-        return
-    began = time.monotonic()
-    compile_one(tasks[0])
-    if time.monotonic() - began < CACHED_S or len(tasks) < FEWEST:
-        return
-    num_processes = min(MOST_PROCESSES, len(tasks) - 1, max(_usable_cpus() - 1, 1))
-    waiting: SimpleQueue[Task] = SimpleQueue()
-    for task in tasks[1:]:
-        waiting.put(task)
-    with ThreadPoolExecutor(num_processes) as threads:
-        list(threads.map(lambda _: _feed_process(waiting), range(num_processes)))
-    seconds = time.monotonic() - began
-    logger.info("Compiled %d kernels in %.1f s, %d at a time.", len(tasks), seconds, num_processes)
+class KernelCompilers:
+    """Compilers in other processes: one process imports what they need and forks them when work comes.
 
+    It takes seconds to be ready; meanwhile this process compiles. Make it before any kernel is called; after
+    that its methods may be called at any time.
+    """
 
-def _feed_process(waiting: SimpleQueue[Task]) -> None:
-    """Give one process task after task. What it cannot do is compiled here, when it is first called."""
-    command = [sys.executable, "-m", "octavo.ops.triton.compile_worker"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None, "asked for pipes"
-        try:
-            while True:
-                process.stdin.write(waiting.get_nowait() + "\n")
-                process.stdin.flush()
-                if not process.stdout.readline():
-                    logger.warning("A process that compiles kernels ended early; this one compiles the rest.")
-                    return
-        except (Empty, OSError):
+    def __init__(self) -> None:
+        settle_cache_keys()
+        self._process: subprocess.Popen[str] | None = None
+
+    def start_if_all_is_new(self) -> None:
+        """Be early where the cache on disk is empty: there will be work for sure."""
+        folder = Path(triton.knobs.cache.dir)
+        if not folder.is_dir() or next(folder.iterdir(), None) is None:
+            self._start()
+
+    def compile(self, tasks: Sequence[Task]) -> None:
+        """Put these kernels on disk, if they are not there."""
+        began = time.monotonic()
+        waiting: SimpleQueue[Task] = SimpleQueue()
+        for task in tasks:
+            waiting.put(task)
+        if not any(_compiles(task) for task in _drain(waiting)) or waiting.qsize() < FEWEST:
+            return  # all was there, or the few that are left are compiled when they are called
+        self._start()
+        others = Thread(target=self._hand_over, args=(waiting,), name="octavo-compile")
+        others.start()
+        num_here = sum(_compiles(task) for task in _drain(waiting))
+        others.join()
+        seconds = time.monotonic() - began
+        logger.info("Compiled kernels for %.1f s, %d of %d here.", seconds, 1 + num_here, len(tasks))
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        process, self._process = self._process, None
+        if process is None:
             return
+        assert process.stdin is not None and process.stdout is not None, "asked for pipes"
+        with contextlib.suppress(OSError):  # it may be gone already
+            process.stdin.close()
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+    def _start(self) -> None:
+        if self._process is None:
+            command = [sys.executable, "-m", "octavo.ops.triton.compile_worker", str(_usable_cpus())]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+
+    def _hand_over(self, waiting: SimpleQueue[Task]) -> None:
+        """Once the process is ready, give it all that is left, and wait until it is done."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        try:
+            is_ready = bool(process.stdout.readline())
+            left = list(_drain(waiting)) if is_ready else []
+            process.stdin.write("".join(f"{task}\n" for task in left))
+            process.stdin.close()
+            if not process.stdout.readline():
+                logger.warning("A process that compiles kernels ended early; this one compiles the rest.")
+        except OSError:
+            logger.warning("Kernels are compiled one after the other.", exc_info=True)
+
+
+def _compiles(task: Task) -> bool:
+    """Compile a kernel unless it is on disk. Returns whether it was not."""
+    found: list[bool] = []
+    before = triton.knobs.compilation.listener
+    triton.knobs.compilation.listener = lambda *, cache_hit, **_: found.append(cache_hit)
+    try:
+        compile_one(task)
+    finally:
+        triton.knobs.compilation.listener = before
+    return not all(found)
+
+
+def _drain(waiting: SimpleQueue[Task]) -> Iterator[Task]:
+    """What is left, one at a time: others take from it, too."""
+    with contextlib.suppress(Empty):
+        while True:
+            yield waiting.get_nowait()
 
 
 def _usable_cpus() -> int:

@@ -1,12 +1,16 @@
-"""Compiles one kernel after the other into Triton's cache on disk: no GPU is needed for that.
+"""Compiles kernels into Triton's cache on disk: no GPU is needed for that.
 
-As a process: reads tasks, one line of JSON each, and answers each with a line.
+As a process: imports what the kernels need and says so with a line; reads tasks, one line of JSON each, to
+the end; forks compilers that share the imports, for on some machines importing is the slowest part; says so
+when all is done. It never touches a GPU and runs one thread only, so that forking is sound.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import multiprocessing
 import sys
 from typing import Any
 
@@ -15,9 +19,11 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 
+from octavo.ops.triton.cache_keys import settle_cache_keys
 
-def compile_one(task: str) -> None:
-    """Does what the first call of the kernel would do, short of loading the result."""
+
+def compile_one(task: str) -> Any:
+    """Does what the first call of the kernel would do, short of loading the result, which is returned."""
     what = json.loads(task)
     data = json.loads(what["data"])
     kernel: Any = getattr(importlib.import_module(what["module"]), what["name"])
@@ -32,7 +38,7 @@ def compile_one(task: str) -> None:
         name: tuple(value) if isinstance(value, list) else value for name, value in data["options"].items()
     }
     options = make_backend(target).parse_options(wishes)
-    triton.compile(source, target=target, options=options.__dict__)
+    return triton.compile(source, target=target, options=options.__dict__)
 
 
 def _constant(value: Any) -> Any:
@@ -49,15 +55,32 @@ def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
+def _compile(task: str) -> bool:
+    try:
+        kernel = compile_one(task)
+    except Exception:
+        return False  # the engine compiles it itself then, and meets the same error where it can be told
+    with contextlib.suppress(Exception):
+        # A small C module that launches it, a quarter of a second; it needs the driver's libraries.
+        triton.runtime.driver.active.launcher_cls(kernel.src, kernel.metadata)
+    return True
+
+
 def main() -> None:
-    for task in sys.stdin:
-        try:
-            compile_one(task)
-            answer = "done"
-        except Exception as error:
-            # The engine compiles it itself then, and meets the same error where it can be told.
-            answer = f"failed: {type(error).__name__}"
-        print(answer, flush=True)  # noqa: T201  (the answer to who started us)
+    settle_cache_keys()  # imports them all
+    _say("ready")
+    tasks = [line for line in sys.stdin.read().splitlines() if line]
+    if tasks:
+        num_processes = min(int(sys.argv[1]), len(tasks))
+        with multiprocessing.get_context("fork").Pool(num_processes) as pool:
+            compiled = pool.map(_compile, tasks, chunksize=1)
+        _say(f"compiled {sum(compiled)} of {len(tasks)}")
+    else:
+        _say("nothing to compile")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  (to who started us)
 
 
 if __name__ == "__main__":
