@@ -40,7 +40,9 @@ class InstantExecutor:
         self._submitted: deque[SchedulerOutput] = deque()
 
     def start(self) -> WorkerFacts:
-        return WorkerFacts(kv_layers=[FULL], vocab_size=2, available_bytes=0, memory_bytes={}, seconds={})
+        return WorkerFacts(
+            kv_layers=[FULL], vocab_size=2, hidden_size=1, available_bytes=0, memory_bytes={}, seconds={}
+        )
 
     def allocate(self, plan: KVPlan) -> dict[str, float]:  # noqa: ARG002
         """There is no memory behind this."""

@@ -59,7 +59,12 @@ class NullExecutor:
 
     def start(self) -> WorkerFacts:
         return WorkerFacts(
-            kv_layers=[FULL], vocab_size=VOCAB_SIZE, available_bytes=0, memory_bytes={}, seconds={}
+            kv_layers=[FULL],
+            vocab_size=VOCAB_SIZE,
+            hidden_size=1,
+            available_bytes=0,
+            memory_bytes={},
+            seconds={},
         )
 
     def allocate(self, plan: KVPlan) -> dict[str, float]:  # noqa: ARG002
@@ -133,6 +138,7 @@ def make_core(config: EngineConfig, executor: NullExecutor, depth: int) -> tuple
         plan=plan,
         max_request_tokens=core.max_request_tokens,
         vocab_size=VOCAB_SIZE,
+        hidden_size=1,
         memory_bytes={},
         seconds={},
     )

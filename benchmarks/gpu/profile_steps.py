@@ -87,8 +87,8 @@ class HostTimes:
         self._calls: dict[str, tuple[object, str]] = {
             "core step": (core, "step"),
             "schedule": (getattr(core, "_scheduler", None), "schedule"),
-            "submit": (getattr(core, "_executor", None), "submit"),
-            "collect": (getattr(core, "_executor", None), "collect"),
+            "submit": (getattr(core, "executor", None), "submit"),
+            "collect": (getattr(core, "executor", None), "collect"),
         }
         self._wrapped: list[tuple[object, str]] = []
         self.seconds: dict[str, float] = defaultdict(float)

@@ -138,9 +138,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     )
 
 
-def _print(
-    report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig
-) -> None:
+def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig) -> None:
     supported = "supported" if report.is_supported else "NOT supported"
     lines = [
         ("model", f"{report.name} ({report.format})"),

@@ -56,6 +56,11 @@ class ModelConfig:
         "Default sampling values: 'auto' takes them from the checkpoint, 'vllm' or 'none' uses neutral ones.",
         choices=("auto", "vllm", "none"),
     )
+    enable_prompt_embeds: bool = option(
+        False,
+        "Take prompts that are embedding vectors (prompt_embeds). Whoever may send them can say to the model "
+        "what no text can.",
+    )
     max_logprobs: int = option(64, "Most log-probabilities a request may ask for per position.")
     seed: int = option(0, "Seed of requests that bring none (combined with a fresh number per request).")
     trust_remote_code: bool = option(

@@ -32,5 +32,5 @@ def gather_prompt_logprobs(record: StepRecord, output: StepOutput) -> None:
     places = record.places()
     for row, entries in output.prompt_logprobs.items():
         request = record.requests[places[row]]
-        if request is not None:
+        if request not in record.forgotten:
             request.add_prompt_logprobs(record.starts[places[row]], entries)

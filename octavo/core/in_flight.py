@@ -14,6 +14,7 @@ class StepRecord:
 
     __slots__ = (
         "after_hit",
+        "forgotten",
         "is_void",
         "num_tokens",
         "output",
@@ -28,7 +29,9 @@ class StepRecord:
         self.output = SchedulerOutput(
             step=step, ended_rows=[], new_rows=new_rows, rows=[], num_tokens=[], new_blocks=[]
         )
-        self.requests: list[Request | None] = []
+        self.requests: list[Request] = []
+        self.forgotten: set[Request] = set()
+        """Of these, who started again since: they want nothing of this step, but it wrote to their blocks."""
         self.starts: list[int] = []
         """Tokens that each request had computed before."""
         self.sampling: dict[int, Request | None] = {}
@@ -42,7 +45,10 @@ class StepRecord:
 
     def live_requests(self) -> list[Request]:
         """Whoever still wants something from this step."""
-        return [r for r in self.requests if r is not None and r.state is not State.FINISHED]
+        return [request for request in self.requests if self.is_wanted_by(request)]
+
+    def is_wanted_by(self, request: Request) -> bool:
+        return request.state is not State.FINISHED and request not in self.forgotten
 
     def places(self) -> dict[int, int]:
         """Row -> index in the parallel lists."""
@@ -51,4 +57,4 @@ class StepRecord:
     def forget(self, requests: Container[Request | None]) -> None:
         """These requests will compute this again: their results are not wanted any more."""
         self.sampling = {row: None if owner in requests else owner for row, owner in self.sampling.items()}
-        self.requests = [None if request in requests else request for request in self.requests]
+        self.forgotten.update(request for request in self.requests if request in requests)

@@ -101,7 +101,11 @@ class EngineCore:
         self._kv.expire_pins(self._clock())
         rank = make_rank(self._policy, message.priority, self._num_added)
         self._num_added += 1
-        request = Request(message, rank, self._kv.open(message.request_id, message.cache_salt))
+        vectors = message.prompt_vectors
+        holding = self._kv.open(
+            message.request_id, message.cache_salt, None if vectors is None else vectors.digest
+        )
+        request = Request(message, rank, holding)
         self._requests[message.request_id] = request
         self._scheduler.add(request)
 
@@ -277,10 +281,9 @@ class EngineCore:
         deltas = []
         for row, message in failed.items():
             request = record.requests[places[row]]
-            if request is None:
-                continue
+            # Who started again since then may even have done so on the blocks that this step spoiled.
             owners.add(request.kv)
-            if request.state is not State.FINISHED:
+            if record.is_wanted_by(request):
                 self._kv.withdraw_own(request.kv)
                 deltas.append(self._error(request, message))
         since = [record, *self._in_flight]

@@ -179,6 +179,7 @@ class Scheduler:
                 params=message.params,
                 random_key=message.random_key,
                 eos_token_ids=message.eos_token_ids,
+                prompt_vectors=message.prompt_vectors,
             )
         )
 

@@ -19,7 +19,8 @@ from octavo.engine.load import Loaded, load_front
 from octavo.engine.orders import Orders
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
-from octavo.engine.prepare import RequestPreparer, fresh_keys
+from octavo.engine.prepare import EnginePrompt, RequestPreparer, fresh_keys, vector_limits
+from octavo.engine.prompt_vectors import MAX_HELD_BYTES
 from octavo.engine.request_state import PreparedRequest, RequestState
 from octavo.engine.rest import Rest
 from octavo.grammar.desk import GrammarDesk
@@ -74,6 +75,7 @@ class AsyncLLM:
             random_keys=fresh_keys,
             is_same_process=core.is_same_process,
             grammars=self.grammars,
+            vectors=vector_limits(config.model, ready),
         )
         self._streams: dict[int, _Stream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
@@ -121,7 +123,7 @@ class AsyncLLM:
 
     def generate(
         self,
-        prompt: str | list[int],
+        prompt: EnginePrompt,
         params: SamplingParams,
         *,
         request_id: str | None = None,
@@ -138,6 +140,8 @@ class AsyncLLM:
             prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt, pins=pins
         )
         self._check_queue(len(prepared.samples))
+        if prepared.vector_bytes:
+            self._check_vectors(prepared.vector_bytes)
         return self._stream(prepared)
 
     def beam_search(
@@ -183,6 +187,15 @@ class AsyncLLM:
         if bound and len(self._processor) + num_new > bound + schedule.max_num_seqs:
             raise EngineError(
                 f"{len(self._processor)} requests run or wait; the queue holds {bound}. Try again soon.",
+                code=ErrorCode.OVERLOADED,
+            )
+
+    def _check_vectors(self, num_new: int) -> None:
+        held = sum(stream.state.prepared.vector_bytes for stream in self._streams.values())
+        if held + num_new > MAX_HELD_BYTES:
+            raise EngineError(
+                f"The requests that run or wait hold {held} bytes of prompt_embeds; {MAX_HELD_BYTES} are the "
+                "most. Try again soon.",
                 code=ErrorCode.OVERLOADED,
             )
 

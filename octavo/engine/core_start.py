@@ -79,6 +79,7 @@ def core_on(
         plan=plan,
         max_request_tokens=core.max_request_tokens,
         vocab_size=facts.vocab_size,
+        hidden_size=facts.hidden_size,
         memory_bytes={**facts.memory_bytes, "KV cache (reserved)": plan.num_blocks * plan.block_bytes},
         seconds={**facts.seconds, **seconds, "KV cache": time.monotonic() - began - sum(seconds.values())},
     )

@@ -16,7 +16,8 @@ from octavo.engine.heap import quiet_heap
 from octavo.engine.load import load_front
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import BeamSearchOutput, RequestOutput
-from octavo.engine.prepare import RequestPreparer, repeatable_keys
+from octavo.engine.prepare import EnginePrompt, RequestPreparer, repeatable_keys, vector_limits
+from octavo.engine.prompt_vectors import refuse_prompt_vectors, vectors_from
 from octavo.engine.request_state import PreparedRequest, RequestState
 from octavo.engine.rest import LEVELS
 from octavo.grammar.desk import GrammarDesk
@@ -36,7 +37,12 @@ class TokensPrompt(TypedDict):
     prompt_token_ids: list[int]
 
 
-Prompt = str | list[int] | TextPrompt | TokensPrompt | Mapping[str, Any]
+class EmbedsPrompt(TypedDict):
+    prompt_embeds: Any
+    """A torch tensor [tokens, hidden], or the bytes of a safetensors file that holds one."""
+
+
+Prompt = str | list[int] | TextPrompt | TokensPrompt | EmbedsPrompt | Mapping[str, Any]
 Message = Mapping[str, Any]
 
 
@@ -77,6 +83,7 @@ class LLM:
             random_keys=repeatable_keys(loaded.config.model.seed),
             is_same_process=True,
             grammars=GrammarDesk(lambda: vocabulary_of(words, self.ready.vocab_size)),
+            vectors=vector_limits(loaded.config.model, self.ready),
         )
         self._num_requests = 0
         self._sleep_level = 0
@@ -128,8 +135,9 @@ class LLM:
     ) -> list[RequestOutput]:
         """Answer all prompts; the outputs come in the order of the prompts.
 
-        A prompt is a text, a list of token ids, {"prompt": ...} or {"prompt_token_ids": ...}. All
-        requests are checked before the first one runs: RequestError means that nothing was computed.
+        A prompt is a text, a list of token ids, {"prompt": ...}, {"prompt_token_ids": ...} or, with
+        enable_prompt_embeds, {"prompt_embeds": ...}. All requests are checked before the first one runs:
+        RequestError means that nothing was computed.
         """
         many = _as_list(prompts)
         params = self._params_for(len(many), sampling_params)
@@ -207,11 +215,11 @@ class LLM:
         # Streaming kinds make no sense here: the caller gets finished outputs.
         params = params.clone()
         params.output_kind = RequestOutputKind.FINAL_ONLY
-        text_or_ids = _text_or_ids(prompt)
+        engine_prompt = _engine_prompt(prompt, takes_vectors=self.config.model.enable_prompt_embeds)
         request_id = str(self._num_requests)
         self._num_requests += 1
         return self._preparer.prepare(
-            text_or_ids, params, request_id=request_id, priority=priority, cache_salt=cache_salt
+            engine_prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt
         )
 
     def _run(self, prepared: list[PreparedRequest], use_tqdm: bool) -> list[RequestOutput]:
@@ -299,6 +307,18 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     return list(prompts)  # type: ignore[arg-type]
 
 
+def _engine_prompt(prompt: Prompt, *, takes_vectors: bool) -> EnginePrompt:
+    vectors = prompt.get("prompt_embeds") if isinstance(prompt, Mapping) else None
+    if vectors is None:
+        return _text_or_ids(prompt)
+    if not takes_vectors:
+        raise refuse_prompt_vectors()
+    assert isinstance(prompt, Mapping)
+    if prompt.get("prompt") or prompt.get("prompt_token_ids"):
+        raise RequestError("A prompt is prompt_embeds or something else, not both.", param="prompts")
+    return vectors_from(vectors)
+
+
 def _text_or_ids(prompt: Prompt) -> str | list[int]:
     if isinstance(prompt, str | list):
         return prompt
@@ -308,6 +328,7 @@ def _text_or_ids(prompt: Prompt) -> str | list[int]:
             if isinstance(value, kind):
                 return value
     raise RequestError(
-        'A prompt is a text, a list of token ids, {"prompt": text} or {"prompt_token_ids": ids}.',
+        'A prompt is a text, a list of token ids, {"prompt": text}, {"prompt_token_ids": ids} or '
+        '{"prompt_embeds": vectors}; beam search takes no vectors.',
         param="prompts",
     )

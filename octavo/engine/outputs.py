@@ -53,6 +53,7 @@ class RequestOutput(msgspec.Struct, kw_only=True):
     request_id: str
     prompt: str | None
     prompt_token_ids: list[int]
+    """Zeros, if the prompt was given as vectors."""
     prompt_logprobs: list[LogprobsOnePosition | None] | None = None
     outputs: list[CompletionOutput] = []
     finished: bool = False

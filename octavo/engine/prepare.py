@@ -6,21 +6,31 @@ import hashlib
 import random
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import ErrorCode, RequestError
+from octavo.config.model import ModelConfig
 from octavo.engine.dry_breakers import BreakerFinder
+from octavo.engine.prompt_vectors import check_vectors, check_without_tokens, refuse_prompt_vectors
 from octavo.engine.request_state import PreparedRequest
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.prompt_vectors import PromptVectors
 from octavo.messages.request import EngineRequest, PrefixPin
 from octavo.messages.samplers import DRY_BREAKERS
+from octavo.messages.start import CoreReady
 
 MAX_SALT_LENGTH = 256
 PRIORITY_RANGE = 2**31
 MAX_PINS = 4
 MAX_PIN_TTL_S = 86_400.0
+
+PLACEHOLDER = 0
+"""Stands in the core for each token of a prompt of vectors: an id that every model has."""
+
+EnginePrompt = str | list[int] | PromptVectors
 
 RandomKeys = Callable[[], int]
 """Gives a fresh 64-bit key for each request without a seed."""
@@ -36,10 +46,26 @@ def repeatable_keys(seed: int) -> RandomKeys:
     return lambda: source.getrandbits(64)
 
 
+@dataclass(frozen=True, kw_only=True)
+class VectorLimits:
+    """What prompts of vectors have to be like."""
+
+    width: int
+    dtype: str
+    """The model's: what it computes in."""
+
+
+def vector_limits(model: ModelConfig, ready: CoreReady) -> VectorLimits | None:
+    """None: such prompts are refused."""
+    if not model.enable_prompt_embeds:
+        return None
+    return VectorLimits(width=ready.hidden_size, dtype=model.dtype)
+
+
 class RequestPreparer:
     """Tokenizes, applies defaults and limits, splits n samples. Raises RequestError naming the parameter."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         *,
         words: Words,
@@ -50,11 +76,13 @@ class RequestPreparer:
         random_keys: RandomKeys,
         is_same_process: bool,
         grammars: GrammarDesk,
+        vectors: VectorLimits | None = None,
         clock: Clock = monotonic,
     ) -> None:
         self._tokenizer = words.tokenizer
         self._breakers = BreakerFinder(words.tokenizer)
         self._grammars = grammars
+        self._vectors = vectors
         self._eos_token_ids = list(words.eos_token_ids)
         self.vocab_size = vocab_size
         self._max_model_len = max_model_len
@@ -66,7 +94,7 @@ class RequestPreparer:
 
     def prepare(
         self,
-        prompt: str | list[int],
+        prompt: EnginePrompt,
         params: SamplingParams,
         *,
         request_id: str | None = None,
@@ -90,7 +118,11 @@ class RequestPreparer:
         _check_pins(pins)
         if not self._tokenizer.has_text:
             _check_without_text(params)
-        prompt_token_ids = self._tokenize(prompt, params)
+        prompt_token_ids = (
+            self._placeholders(prompt, params)
+            if isinstance(prompt, PromptVectors)
+            else self._tokenize(prompt, params)
+        )
         max_tokens = self._max_tokens(len(prompt_token_ids), params)
         core_params = self._for_core(params)
         own_id = secrets.token_hex(16)
@@ -106,6 +138,7 @@ class RequestPreparer:
                 priority=priority,
                 cache_salt=cache_salt,
                 pins=list(pins),
+                prompt_vectors=prompt if isinstance(prompt, PromptVectors) else None,
             )
             for index, key in enumerate(self._keys(params))
         ]
@@ -116,6 +149,13 @@ class RequestPreparer:
             params=params,
             samples=samples,
         )
+
+    def _placeholders(self, prompt: PromptVectors, params: SamplingParams) -> list[int]:
+        if self._vectors is None:
+            raise refuse_prompt_vectors()
+        check_without_tokens(params)
+        check_vectors(prompt, width=self._vectors.width, dtype=self._vectors.dtype)
+        return [PLACEHOLDER] * prompt.num_tokens
 
     def _tokenize(self, prompt: str | list[int], params: SamplingParams) -> list[int]:
         if isinstance(prompt, str):

@@ -19,8 +19,19 @@ class PreparedRequest:
     request_id: str
     prompt: str | None
     prompt_token_ids: list[int]
+    """Placeholders if the prompt was given as vectors."""
     params: SamplingParams
     samples: list[EngineRequest]
+
+    @property
+    def known_token_ids(self) -> list[int]:
+        """Those of the prompt, as far as it is tokens."""
+        return [] if self.samples[0].prompt_vectors is not None else self.prompt_token_ids
+
+    @property
+    def vector_bytes(self) -> int:
+        """What its prompts of vectors take, a copy for each sample."""
+        return sum(len(each.prompt_vectors.data) for each in self.samples if each.prompt_vectors is not None)
 
 
 class RequestState:
@@ -40,12 +51,13 @@ class RequestState:
     )
 
     def __init__(self, prepared: PreparedRequest, tokenizer: Tokenizer) -> None:
-        params, prompt = prepared.params, prepared.prompt_token_ids
+        params, prompt = prepared.params, prepared.known_token_ids
         self.prepared = prepared
         self.tokenizer = tokenizer
         self.samples = [Sample(tokenizer, params, index, prompt) for index in range(len(prepared.samples))]
         self.metrics = RequestMetrics(
-            arrival_time=prepared.samples[0].arrival_time, num_prompt_tokens=len(prompt)
+            arrival_time=prepared.samples[0].arrival_time,
+            num_prompt_tokens=len(prepared.prompt_token_ids),
         )
         self.prompt_logprobs: list[LogprobsOnePosition | None] | None = None
         self.num_cached_tokens = 0

@@ -75,6 +75,7 @@ class FakeExecutor:
         self,
         *,
         vocab_size: int = 1000,
+        hidden_size: int = 4,
         layers: Sequence[KVSpec] = (FULL, FULL),
         available_bytes: int = 1 << 20,
         eos_probability: float = 0.0,
@@ -83,6 +84,7 @@ class FakeExecutor:
         fail: Fail | None = None,
     ) -> None:
         self._vocab_size = vocab_size
+        self._hidden_size = hidden_size
         self._layers = list(layers)
         self._available_bytes = available_bytes
         self._eos_probability = eos_probability
@@ -103,6 +105,7 @@ class FakeExecutor:
         return WorkerFacts(
             kv_layers=self._layers,
             vocab_size=self._vocab_size,
+            hidden_size=self._hidden_size,
             available_bytes=self._available_bytes,
             memory_bytes={"weights": 0, "rows": 0},
             seconds={"weights": 0.0},

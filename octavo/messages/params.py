@@ -180,6 +180,7 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
         if stops and not self.detokenize:
             raise RequestError("stop strings need detokenize; use stop_token_ids instead.", param="stop")
         check_tokens("stop_token_ids", self.stop_token_ids, vocab_size)
+        check_tokens("shown_special_token_ids", self.shown_special_token_ids, vocab_size)
         check_tokens("allowed_token_ids", self.allowed_token_ids, vocab_size, limit=vocab_size)
         if self.allowed_token_ids is not None and not self.allowed_token_ids:
             raise RequestError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.messages.params import SamplingParams
+from octavo.messages.prompt_vectors import PromptVectors
 
 
 class PrefixPin(msgspec.Struct, frozen=True, array_like=True):
@@ -38,6 +39,8 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     cache_salt: str | None = None
     """Requests share prefix-cache blocks only under the same salt."""
     pins: list[PrefixPin] = []
+    prompt_vectors: PromptVectors | None = None
+    """The prompt, where it is not tokens: prompt_token_ids are placeholders then, as many as vectors."""
 
 
 class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):

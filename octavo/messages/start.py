@@ -24,6 +24,8 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One per attention layer, in model order."""
     vocab_size: int
     """Width of the logits."""
+    hidden_size: int
+    """Width of the vectors that stand for tokens inside the model."""
     available_bytes: int
     """Memory that the KV cache may take."""
     memory_bytes: dict[str, int]
@@ -39,5 +41,6 @@ class CoreReady(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
     max_request_tokens: int
     """Most tokens (prompt + output) that one request can ever hold: model length or cache size."""
     vocab_size: int
+    hidden_size: int
     memory_bytes: dict[str, int]
     seconds: dict[str, float]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.messages.params import SamplingParams
+from octavo.messages.prompt_vectors import PromptVectors
 
 
 class NewRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,8 @@ class NewRow(msgspec.Struct, frozen=True, kw_only=True):
     random_key: int
     eos_token_ids: list[int]
     """For min_tokens: these and stop_token_ids are masked until then."""
+    prompt_vectors: PromptVectors | None = None
+    """What the model reads instead of the prompt's tokens, which are placeholders then."""
 
 
 class SchedulerOutput(msgspec.Struct, frozen=True, kw_only=True):

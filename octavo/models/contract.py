@@ -21,6 +21,8 @@ class ModelInput:
     token_ids_T: torch.Tensor
     positions_T: torch.Tensor
     attend: Attend
+    inputs_TE: torch.Tensor | None = None
+    """What `embed` gives for the tokens, where some of them are no ids; the model may write to it."""
 
 
 class CausalLM(Protocol):
@@ -38,6 +40,11 @@ class CausalLM(Protocol):
 
     def kv_layers(self) -> list[KVSpec]:
         """What each attention layer keeps per token, in order."""
+
+    def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
+        """[T, E]: rows of the checkpoint's embedding, as they are: a model that scales them does so in
+        `forward`.
+        """
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
         """Hidden states [T, E], ready for `logits`."""

@@ -87,8 +87,12 @@ class LlamaForCausalLM(nn.Module):
             for window in self.windows
         ]
 
+    def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
+        return self.embedding.forward(token_ids_T)
+
     def forward(self, batch: ModelInput) -> torch.Tensor:
-        stream = Residual(self.embedding.forward(batch.token_ids_T))
+        given_TE = batch.inputs_TE
+        stream = Residual(self.embed(batch.token_ids_T) if given_TE is None else given_TE)
         for block in self.blocks:
             stream = block.forward(stream, batch.attend)
         return self.norm.add(*stream)[1]

@@ -16,6 +16,7 @@ from starlette.types import Receive
 from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
 from octavo.server.disconnect import while_connected
 from octavo.server.form_check import with_checked_form
+from octavo.server.merge import Item
 from octavo.server.openai.schema.chat import ChatBody
 from octavo.server.openai.usage import UsageCount
 from octavo.server.parsing.choose import parser_maker
@@ -101,7 +102,7 @@ class Conversation:
             PlainParser if body is None else parser_maker(serving, body, self.prompt_token_ids)
         )
         self.is_plain = self._make_parser is PlainParser
-        """All of every answer is content: `plain_parts` says as much as `parts`, for less."""
+        """All of every answer is content: `plain_outputs` say as much as `parts`, for less."""
         self._tokenizer = serving.tokenizer
         self._readings: dict[int, _Reading] = {}
         self._submission = Submission(serving, rendered, reply_id)
@@ -110,19 +111,21 @@ class Conversation:
         """Parts of all n answers as they come. Closing it early aborts the request."""
         async with aclosing(self._submission.outputs()) as outputs:
             async for _, output in outputs:
-                self.usage.add(0, output)
-                self.last_output = output
+                self.note(output)
                 for part in output.outputs:
-                    yield self._read(part)
+                    read = self._read(part)
+                    if part.finish_reason is not None:
+                        await self._count_reasoning(part.index)
+                    yield read
 
-    async def plain_parts(self) -> AsyncGenerator[CompletionOutput, None]:
-        """`parts` as the engine gives them. Only where `is_plain`."""
-        async with aclosing(self._submission.outputs()) as outputs:
-            async for _, output in outputs:
-                self.usage.add(0, output)
-                self.last_output = output
-                for part in output.outputs:
-                    yield part
+    def plain_outputs(self) -> AsyncGenerator[Item, None]:
+        """What the engine says, unread, for who writes plain answers; `note` each. Only where `is_plain`."""
+        return self._submission.outputs()
+
+    def note(self, output: RequestOutput) -> None:
+        """Count an output."""
+        self.usage.add(0, output)
+        self.last_output = output
 
     async def answers(self, receive: Receive) -> list[Answer]:
         """All answers, in order. Ends with ClientGone if the client leaves first."""
@@ -131,10 +134,20 @@ class Conversation:
     async def whole_parts(self, receive: Receive) -> list[AnswerPart]:
         """The same as events: one part for each answer."""
         (output,) = await while_connected(receive, self._submission.results())
-        self.usage.add(0, output)
-        self.last_output = output
+        self.note(output)
         parts = sorted(output.outputs, key=lambda part: part.index)
-        return [self._read(part) for part in parts]
+        num_chars = 0 if self.is_plain else sum(len(part.text) for part in parts)
+        read = await off_loop_if_long(num_chars, lambda: [self._read(part) for part in parts])
+        for part in parts:
+            await self._count_reasoning(part.index)
+        return read
+
+    async def _count_reasoning(self, index: int) -> None:
+        """An answer is over: its reasoning, tokenized again, tells how many of its tokens that was."""
+        thought = "".join(self._readings[index].reasoning)
+        if thought:
+            token_ids = await off_loop_if_long(len(thought), self._tokenizer.encode, thought, False)
+            self.usage.add_reasoning(len(token_ids))
 
     def _read(self, part: CompletionOutput) -> AnswerPart:
         reading = self._readings.get(part.index)
@@ -146,9 +159,6 @@ class Conversation:
             events += reading.parser.finish()
         if not self.is_plain:
             reading.note(events)
-        if reason is not None and reading.reasoning:
-            thought = self._tokenizer.encode("".join(reading.reasoning), False)
-            self.usage.add_reasoning(len(thought))
         if reason == "stop" and reading.has_calls:
             reason = "tool_calls"
         return AnswerPart(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import RequestOutput
+from octavo.engine.prepare import EnginePrompt
 from octavo.grammar.desk import GrammarDesk
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
@@ -100,7 +101,7 @@ class EnginePort(Protocol):
 
     def generate(
         self,
-        prompt: str | list[int],
+        prompt: EnginePrompt,
         params: SamplingParams,
         *,
         request_id: str | None = None,

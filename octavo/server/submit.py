@@ -120,7 +120,7 @@ def _start(
             cache_salt=rendered.cache_salt,
         )
     return serving.engine.generate(
-        prompt.token_ids,
+        prompt.token_ids if prompt.vectors is None else prompt.vectors,
         rendered.params_for(prompt),
         request_id=request_id,
         priority=rendered.priority,

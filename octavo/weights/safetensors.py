@@ -70,7 +70,7 @@ class SafetensorsFile:
         """Map and check the whole header. Raises ModelFileError naming file and tensor."""
         self._path = path
         self._data = map_file(path)
-        self.tensors = _read_header(self._data, path.name)
+        self.tensors = read_header(self._data, path.name)
 
     def load(self, name: str) -> torch.Tensor:
         """Return a tensor as stored: a read-only view of the map."""
@@ -111,7 +111,8 @@ class SafetensorsFile:
         read_exactly(descriptor, room.data, start, self._path.name)
 
 
-def _read_header(data: mmap.mmap, file: str) -> dict[str, StoredTensor]:
+def read_header(data: mmap.mmap | bytes, file: str) -> dict[str, StoredTensor]:
+    """Check a whole file but for its numbers. Raises ModelFileError naming `file` and tensor."""
     size = len(data)
     if size < 8:
         raise ModelFileError(f"{file!r} has {size} bytes; a safetensors file has at least 8. Fetch it again.")

@@ -1,6 +1,6 @@
-"""Torch tensors over mapped bytes, without a copy. The one place that knows torch's names of types.
+"""Torch tensors over mapped or constant bytes, without a copy. The one place with torch's names of types.
 
-The map is read-only: writing to such a tensor crashes the process, as writing to constants does.
+The bytes are read-only: writing to such a tensor crashes the process, as writing to constants does.
 torch is imported at the first call, not with this module.
 """
 
@@ -37,6 +37,14 @@ def mapped_tensor(data: mmap.mmap, start: int, shape: Shape, dtype_name: str) ->
         copied = bytearray(data[start : start + count * dtype.itemsize])
         return torch.frombuffer(copied, dtype=dtype).reshape(shape)
     return torch.frombuffer(data, dtype=dtype, count=count, offset=start).reshape(shape)
+
+
+def bytes_tensor(data: bytes, shape: Shape, dtype_name: str) -> torch.Tensor:
+    """The same of bytes that hold one tensor and nothing else."""
+    import torch
+
+    _accept_read_only_buffers()
+    return torch.frombuffer(data, dtype=getattr(torch, dtype_name)).reshape(shape)
 
 
 @cache

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from octavo.attention.contract import AttentionBackend
 from octavo.attention.step_view import HostView
 from octavo.models.contract import CausalLM, ModelInput
+from octavo.worker.extras.contract import GivenInputs
 from octavo.worker.kv_tensors import KVTensors
 from octavo.worker.step_attention import StepAttention
 from octavo.worker.step_batch import StepBatch
@@ -26,22 +29,33 @@ class Forward:
         self._kv = kv
         self._buffers = buffers
 
-    def run(self, batch: StepBatch) -> torch.Tensor:
+    def run(self, batch: StepBatch, given: Sequence[GivenInputs] = ()) -> torch.Tensor:
         """Hidden states [T, E] of a step whose numbers are loaded."""
-        return self.run_bounded(StepBounds.of(batch), batch.view)
+        return self.run_bounded(StepBounds.of(batch), batch.view, given)
 
-    def run_bounded(self, bounds: StepBounds, host: HostView | None) -> torch.Tensor:
+    def run_bounded(
+        self, bounds: StepBounds, host: HostView | None, given: Sequence[GivenInputs] = ()
+    ) -> torch.Tensor:
         """The same for at most so many; `host` is None while a graph is captured."""
         buffers, num_tokens = self._buffers, bounds.num_tokens
         buffers.gather(num_tokens)
         attend = StepAttention(self._backends, self._kv, buffers.views(bounds, host))
+        token_ids_T = buffers.token_ids_T[:num_tokens]
         return self._model.forward(
             ModelInput(
-                token_ids_T=buffers.token_ids_T[:num_tokens],
+                token_ids_T=token_ids_T,
                 positions_T=buffers.positions_T[:num_tokens],
                 attend=attend,
+                inputs_TE=self._inputs(token_ids_T, given) if given else None,
             )
         )
+
+    def _inputs(self, token_ids_T: torch.Tensor, given: Sequence[GivenInputs]) -> torch.Tensor:
+        """What the ids look up, with the given vectors in their places."""
+        inputs_TE = self._model.embed(token_ids_T)
+        for start, vectors_NE in given:
+            inputs_TE[start : start + len(vectors_NE)].copy_(vectors_NE)
+        return inputs_TE
 
 
 def _long_prompt(backends: list[AttentionBackend]) -> int | None:

@@ -14,7 +14,7 @@ import torch
 from octavo.messages.result import StepOutput
 from octavo.messages.step import SchedulerOutput
 from octavo.models.contract import CausalLM
-from octavo.worker.extras.contract import Extra, StepResult
+from octavo.worker.extras.contract import Extra, GivenInputs, StepResult
 from octavo.worker.forward import Forward
 from octavo.worker.graphs import StepGraphs
 from octavo.worker.rows import TokenRows
@@ -129,8 +129,11 @@ class ModelRunner:
                 extra.requests_changed(step)
 
     def _compute(self, batch: StepBatch) -> torch.Tensor:
-        hidden_TE = None if self._graphs is None else self._graphs.run(batch)
-        return self._forward.run(batch) if hidden_TE is None else hidden_TE
+        given: list[GivenInputs] = []
+        for extra in self.extras:
+            extra.give_inputs(batch, given)
+        hidden_TE = None if self._graphs is None or given else self._graphs.run(batch)
+        return self._forward.run(batch, given) if hidden_TE is None else hidden_TE
 
     def _sample(self, batch: StepBatch, hidden_TE: torch.Tensor) -> PendingSample:
         count = len(batch.sampling)

@@ -30,6 +30,7 @@ from octavo.models.table import find_model_class
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
 from octavo.worker.extras.grammar_masks import GrammarMasks
 from octavo.worker.extras.prompt_logprobs import PromptLogprobs
+from octavo.worker.extras.prompt_vectors import PromptVectorRows
 from octavo.worker.forward import Forward
 from octavo.worker.give_back import give_back_memory
 from octavo.worker.graph_sizes import graph_sizes
@@ -122,6 +123,7 @@ class Worker:
         return WorkerFacts(
             kv_layers=model.kv_layers(),
             vocab_size=model.vocab_size,
+            hidden_size=model.hidden_size,
             available_bytes=kv_cache_bytes(
                 self._cache,
                 step_bytes=step_bytes + row_bytes,
@@ -187,6 +189,7 @@ class Worker:
             graphs=graphs,
             sampler=sampler,
             extras=[
+                PromptVectorRows(),
                 PromptLogprobs(rows, model.logits),
                 GrammarMasks(
                     Matchers(self._words, model.vocab_size),

@@ -14,6 +14,7 @@ READY = CoreReady(
     ),
     max_request_tokens=400,
     vocab_size=10,
+    hidden_size=4,
     memory_bytes={"weights": 2**20, "rows": 2**30},
     seconds={"weights": 1.25, "import_torch": 0.75, "nothing": 0.0},
 )

@@ -10,6 +10,8 @@ from octavo.base.errors import DeviceOutOfMemory, EngineError
 from octavo.core.step_budget import FIRST_PATIENCE, StepBudget
 from octavo.executor.fake import expected_tokens
 from octavo.messages.result import FinishReason
+from octavo.messages.step import SchedulerOutput
+from tests.core.conftest import RecordingExecutor
 
 PROMPTS = {"a": list(range(30)), "b": [6, 7], "c": list(range(10, 31)), "d": [1, 2, 3]}
 
@@ -134,3 +136,28 @@ def test_the_budget_grows_back_and_each_time_later() -> None:
     assert waits == [2 * FIRST_PATIENCE, 4 * FIRST_PATIENCE, 8 * FIRST_PATIENCE]
     budget.shrink(1)
     assert budget.tokens == 1
+
+
+class FullAtSecondSubmit(RecordingExecutor):
+    """The second step does not fit, and is refused before it is on its way."""
+
+    def submit(self, step: SchedulerOutput) -> None:
+        super().submit(step)
+        if len(self.steps) == 2:
+            self._submitted.pop()
+            raise DeviceOutOfMemory("The device is full.")
+
+
+def test_who_starts_again_on_blocks_of_a_step_that_then_fails_for_it_starts_once_more(
+    bench, request_for
+) -> None:
+    """What was computed for the request in that step is unusable, though it wants nothing of it any more."""
+
+    def fail(step):
+        return {0: "not a number"} if step.step == 1 else {}
+
+    b = bench(depth=2, budget=4, fail=fail, executor=FullAtSecondSubmit)
+    b.core.add(request_for("a", range(12), 5))
+    b.run()
+    assert any(new.num_computed_tokens for step in b.executor.steps for new in step.new_rows)
+    assert b.tokens["a"] == right(range(12), 5)

@@ -16,5 +16,6 @@ MODEL = "smollm2-135m-instruct"
 def documented_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("documented")
     flags = ("--max-model-len", "4096", "--max-num-seqs", "16", "--num-blocks", "1024")
-    with serving(Path(MODEL), *flags, log=folder / "log") as server:
+    options = ("--enable-prompt-embeds",)
+    with serving(Path(MODEL), *flags, *options, log=folder / "log") as server:
         yield server

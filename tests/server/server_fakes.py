@@ -17,12 +17,14 @@ from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.kv import KVPlan
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.prompt_vectors import PromptVectors
 from octavo.messages.request import PrefixPin
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
 
 BOS, EOS = 256, 257
 VOCAB = 300
+HIDDEN = 4
 MAX_TOKENS = 512
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
@@ -131,6 +133,8 @@ class FakeEngine:
     seen: list[tuple[list[int], SamplingParams, dict[str, Any]]] = field(default_factory=list)
     pins: list[list[PrefixPin]] = field(default_factory=list)
     """Of each request that was seen."""
+    vectors: list[PromptVectors] = field(default_factory=list)
+    """Prompts that were no tokens."""
     searches: list[BeamSearchParams] = field(default_factory=list)
     listeners: list[Callable[[CoreStats], None]] = field(default_factory=list)
     is_shut_down: bool = False
@@ -151,13 +155,14 @@ class FakeEngine:
             plan=plan,
             max_request_tokens=self.max_request_tokens,
             vocab_size=self.vocab_size,
+            hidden_size=HIDDEN,
             memory_bytes={},
             seconds={},
         )
 
     def generate(
         self,
-        prompt: str | list[int],
+        prompt: str | list[int] | PromptVectors,
         params: SamplingParams,
         *,
         request_id: str | None = None,
@@ -168,6 +173,9 @@ class FakeEngine:
         if self.refuse is not None:
             raise self.refuse
         params.check(self.vocab_size)
+        if isinstance(prompt, PromptVectors):
+            self.vectors.append(prompt)
+            prompt = [0] * prompt.num_tokens
         assert isinstance(prompt, list) and prompt, "the server tokenizes"
         assert all(0 <= token < self.vocab_size for token in prompt)
         assert len(prompt) + (params.max_tokens or 1) <= self.max_request_tokens
@@ -193,9 +201,7 @@ class FakeEngine:
             logprobs=params.logprobs,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        return self.generate(
-            prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt
-        )
+        return self.generate(prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt)
 
     async def _stream(
         self, prompt: list[int], params: SamplingParams, request_id: str

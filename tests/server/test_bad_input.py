@@ -160,7 +160,7 @@ COMPLETION: list[Case] = [
     ("V16 empty salt", {"cache_salt": ""}, 400, "invalid_value", "cache_salt"),
     ("V16 number", {"cache_salt": 5}, 400, "invalid_value", "cache_salt"),
     ("V16 long salt", {"cache_salt": "s" * 1_000_000}, 400, "invalid_value", "cache_salt"),
-    ("V19 embeddings", {"prompt_embeds": "AAAA"}, 400, "unsupported_value", "prompt_embeds"),
+    ("V19 embeddings, off", {"prompt_embeds": "AAAA"}, 400, "unsupported_value", "prompt_embeds"),
     ("stop empty", {"stop": ""}, 400, "invalid_value", "stop"),
     ("stop type", {"stop": [5]}, 400, "invalid_value", "stop"),
     ("stop many", {"stop": ["x"] * 1000}, 400, "invalid_value", "stop"),

@@ -117,12 +117,12 @@ class SimulatedExecutor(FakeExecutor):
         self._memory_tokens = scenario.memory_tokens if scenario.schedule.enable_chunked_prefill else None
         self._memory_fail_share = scenario.memory_fail_share
         self._chunks = scenario.schedule.enable_chunked_prefill
-        self._depth = scenario.depth
-        self._last_failure = -10
+        self._under_way: set[int] = set()
+        """Steps that were on their way when one before them failed: they may meet a worker that lost rows."""
 
     def submit(self, step: SchedulerOutput) -> None:
         if self._rng.random() < self._fail_share / 4:
-            self._failed(step)
+            self.num_failures += 1
             raise InjectedFailure("submit")
         if self._rng.random() < 0.2 and self._is_too_large(step):
             raise DeviceOutOfMemory("submit")
@@ -134,17 +134,17 @@ class SimulatedExecutor(FakeExecutor):
         try:
             return super().collect()
         except (InjectedFailure, StepLost, DeviceOutOfMemory):
+            self._under_way.update(later.step for later in self._submitted)
             raise
         except Exception as error:
-            # Steps submitted before the failure was known may meet a worker that lost its rows.
-            if step.step - self._last_failure >= self._depth:
+            if step.step not in self._under_way:
                 self.surprise = error
             raise
 
     def _maybe_fail(self, step: SchedulerOutput) -> dict[int, str]:
         draw = self._rng.random()
         if draw < self._fail_share:
-            self._failed(step)
+            self.num_failures += 1
             if draw < self._fail_share / 2:
                 raise InjectedFailure("out of memory, say")
             raise StepLost("gone")
@@ -166,12 +166,7 @@ class SimulatedExecutor(FakeExecutor):
         if fits and self._rng.random() >= self._memory_fail_share:
             return False
         self.num_too_large += 1
-        self._last_failure = step.step
         return True
-
-    def _failed(self, step: SchedulerOutput) -> None:
-        self.num_failures += 1
-        self._last_failure = step.step
 
 
 @dataclass

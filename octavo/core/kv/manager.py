@@ -58,8 +58,9 @@ class KVCacheManager:
     def num_cached(self) -> int:
         return len(self._index)
 
-    def open(self, owner: str, salt: str | None) -> Holding:
-        return Holding(owner, root_key(salt))
+    def open(self, owner: str, salt: str | None, stands_for: bytes | None = None) -> Holding:
+        """stands_for: what a prompt of placeholders is instead (see root_key)."""
+        return Holding(owner, root_key(salt, stands_for))
 
     def find_prefix(self, holding: Holding, token_ids: Sequence[int], max_tokens: int) -> Hit:
         """The longest cached prefix of at most `max_tokens` tokens that all groups can go on from."""

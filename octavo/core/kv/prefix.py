@@ -17,8 +17,14 @@ TOKEN_TYPE = "I"
 """Fixed width: otherwise tokens (1, 23) and (12, 3) could read the same."""
 
 
-def root_key(salt: str | None) -> bytes:
-    """What the first block's key is chained to. No salt and an empty salt differ."""
+def root_key(salt: str | None, stands_for: bytes | None = None) -> bytes:
+    """What the first block's key is chained to. No salt and an empty salt differ.
+
+    stands_for: digest of what the prompt's tokens, being placeholders, stand for. Only prompts that stand
+    for the same share blocks, and none with a prompt of real tokens.
+    """
+    if stands_for is not None:
+        return sha256(b"placeholders:" + root_key(salt) + stands_for).digest()
     if salt is None:
         return sha256(b"unsalted").digest()
     # A caller may send half of a surrogate pair: any string has to work here.

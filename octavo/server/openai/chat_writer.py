@@ -70,32 +70,35 @@ class ChatWriter:
             reply.prompt_token_ids = output.prompt_token_ids
         return reply
 
-    async def frames(self) -> AsyncGenerator[bytes, None]:
+    def frames(self) -> AsyncGenerator[bytes, None]:
         """Role, text and calls as they come, finish reason, usage if wanted."""
         is_fast = self._has_only_text and self._conversation.is_plain
-        async with aclosing(self._plain_frames() if is_fast else self._event_frames()) as frames:
-            async for data in frames:
-                yield data
-        if self._body.wants_usage or self._body.timings:
-            end = self._chunk(None, has_usage=self._body.wants_usage)
-            end.timings = self._timings()
-            yield frame(end)
+        return self._plain_frames() if is_fast else self._event_frames()
 
     async def _plain_frames(self) -> AsyncGenerator[bytes, None]:
         """All is content: nothing is made of a token but its frame."""
         chunks = ChunkFrames(self._chunk(None))
-        async with aclosing(self._conversation.plain_parts()) as parts:
-            async for part in parts:
-                if part.finish_reason is None and part.index in self._begun:
-                    if part.text:
-                        yield chunks.frame(ChunkChoice(part.index, Delta(content=part.text)))
-                    continue
-                for chunk in self._first(part.index):
-                    yield frame(chunk)
-                if part.text:
-                    yield chunks.frame(ChunkChoice(part.index, Delta(content=part.text)))
-                if part.finish_reason is not None:
-                    yield frame(self._last(part, part.finish_reason))
+        conversation = self._conversation
+        async with aclosing(conversation.plain_outputs()) as outputs:
+            async for _, output in outputs:
+                conversation.note(output)
+                for part in output.outputs:
+                    if part.finish_reason is None and part.index in self._begun:
+                        if part.text:
+                            yield chunks.frame(ChunkChoice(part.index, Delta(content=part.text)))
+                        continue
+                    for chunk in self._edges(part):
+                        yield frame(chunk)
+        for chunk in self._end():
+            yield frame(chunk)
+
+    def _edges(self, part: CompletionOutput) -> Iterator[ChatChunk]:
+        """The first or the last part of an answer."""
+        yield from self._first(part.index)
+        if part.text:
+            yield self._chunk(ChunkChoice(part.index, Delta(content=part.text)))
+        if part.finish_reason is not None:
+            yield self._last(part, part.finish_reason)
 
     async def _event_frames(self) -> AsyncGenerator[bytes, None]:
         chunks = ChunkFrames(self._chunk(None)) if self._has_only_text else None
@@ -107,6 +110,15 @@ class ChatWriter:
                     yield chunks.frame(choice) if chunks is not None else frame(self._chunk(choice))
                 if part.finish_reason is not None:
                     yield frame(self._last(part, self._words.finish_reason(part.finish_reason)))
+        for chunk in self._end():
+            yield frame(chunk)
+
+    def _end(self) -> Iterator[ChatChunk]:
+        """What comes behind all answers."""
+        if self._body.wants_usage or self._body.timings:
+            end = self._chunk(None, has_usage=self._body.wants_usage)
+            end.timings = self._timings()
+            yield end
 
     def _choices(self, part: AnswerPart) -> Iterator[ChunkChoice]:
         """What is new of an answer. Log-probabilities and ids go with the first thing said of it."""

@@ -148,7 +148,7 @@ class CompletionWriter:
             choice.prompt_logprobs = self._format.prompt(output.prompt_logprobs)
         if self._body.return_token_ids:
             choice.token_ids = [] if self._drops_answer else part.token_ids
-            if is_first:
+            if is_first and self._rendered.prompts[index].vectors is None:
                 choice.prompt_token_ids = output.prompt_token_ids
         return choice
 

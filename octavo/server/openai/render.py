@@ -22,7 +22,7 @@ from octavo.server.render.rendered import Prompt, Rendered
 from octavo.server.replies import json_reply, off_loop_if_long
 from octavo.server.serving import Serving
 
-OURS = ("output_kind", "bad_words_token_ids", "logits_processors")
+OURS = ("output_kind", "bad_words_token_ids", "shown_special_token_ids", "logits_processors")
 """Parameters between server and engine that no caller set."""
 
 
@@ -52,11 +52,12 @@ def _reply(serving: Serving, rendered: Rendered, model: str) -> RenderReply:
 
 
 def _prompt(serving: Serving, rendered: Rendered, prompt: Prompt) -> RenderedPrompt:
-    has_text = not serving.engine.config.model.skip_tokenizer_init
+    has_tokens = prompt.vectors is None
+    has_text = has_tokens and not serving.engine.config.model.skip_tokenizer_init
     room = serving.engine.max_request_tokens - len(prompt.token_ids)
     return RenderedPrompt(
         serving.tokenizer.decode(prompt.token_ids, skip_special_tokens=False) if has_text else None,
-        prompt.token_ids,
+        prompt.token_ids if has_tokens else [],
         len(prompt.token_ids),
         rendered.params_for(prompt).max_tokens or room,
     )

@@ -17,7 +17,6 @@ from octavo.server.parsing.regions import Regions, read_regions
 
 AUTO, NONE, OWN = "auto", "none", "response_template"
 _TOOLS = re.compile(r"\b(?:tools|functions|custom_tools)\b")
-_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,7 @@ def with_regions(found: Detected, response_template: dict[str, Any] | None) -> D
 @lru_cache(maxsize=64)
 def detect(template: str | None, tool_wish: str = AUTO, reasoning_wish: str = AUTO) -> Detected:
     """Look for the formats' signs in a template, unless the wishes name formats. Raises ConfigError."""
-    source = _COMMENT.sub("", template or "")
+    source = _without_comments(template or "")
     shows_tools = _TOOLS.search(source) is not None
     is_sure = tool_wish != AUTO or reasoning_wish != AUTO
     tools, tools_reason = _wished(tool_wish, TOOL_FORMATS, ALIASES, "tool_call_parser")
@@ -80,6 +79,17 @@ def detect(template: str | None, tool_wish: str = AUTO, reasoning_wish: str = AU
         reasoning_reason=reasoning_reason,
         shows_tools=shows_tools,
     )
+
+
+def _without_comments(template: str) -> str:
+    kept, position = [], 0
+    while (begin := template.find("{#", position)) >= 0:
+        end = template.find("#}", begin + 2)
+        if end < 0:
+            break
+        kept.append(template[position:begin])
+        position = end + 2
+    return "".join([*kept, template[position:]])
 
 
 def _tools(source: str, shows_tools: bool) -> tuple[ToolFormat | None, str]:

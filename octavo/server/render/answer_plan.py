@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.openai.schema.chat import ConversationBody
@@ -59,9 +59,13 @@ def _calls(wish: ToolWish, detected: Detected) -> tuple[ToolFormat | None, bool]
     if not wish.is_active:
         return None, False
     if detected.shows_tools:
+        known = detected.tools
         if wish.mode == "required":
-            return detected.tools or JSON, False
-        return detected.tools, False
+            return known or JSON, False
+        if known is not None and known.opens and any(tool.is_strict for tool in wish.tools):
+            # Only calls behind a marker can be held to their schema while text stays free.
+            known = replace(known, starts=())
+        return known, False
     if wish.mode == "auto":
         raise RequestError(
             "This model's chat template cannot show tools to the model, so it would not know when to call "

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from octavo.base.errors import ErrorCode, RequestError
+from octavo.engine.prompt_vectors import check_without_tokens
 from octavo.messages.params import SamplingParams
 from octavo.server.openai.schema.completion import CompletionBody
 from octavo.server.render.beam import num_beams, wanted_beams
@@ -17,18 +20,24 @@ from octavo.server.render.sampling import (
     sampling_params,
 )
 from octavo.server.render.text import ids_prompt, text_prompt, tokens_to_keep
+from octavo.server.render.vectors import VectorFile, check_copies, vector_files, vector_prompt
 from octavo.server.serving import Serving
 
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's. As nobody asked for it, it is lowered to what the context has room for."""
+
+GivenPrompt = str | list[int] | VectorFile
 
 PROMPT_KINDS = "a string, a list of strings, a list of token ids or a list of lists of token ids"
 
 
 def render_completion(serving: Serving, body: CompletionBody) -> Rendered:
     """Check everything and tokenize. May be slow on long text: call it in a thread then."""
-    prompts = _split(body.prompt)
-    check_fan_out(serving, len(prompts), num_beams(body), "prompt")
+    name = "prompt" if body.prompt_embeds is None else "prompt_embeds"
+    given: Sequence[GivenPrompt] = (
+        _split(body.prompt) if body.prompt_embeds is None else vector_files(serving, body)
+    )
+    check_fan_out(serving, len(given), num_beams(body), name)
     _check(serving, body)
     params = sampling_params(
         serving,
@@ -37,13 +46,17 @@ def render_completion(serving: Serving, body: CompletionBody) -> Rendered:
         logprobs=body.logprobs,
         prompt_logprobs=body.logprobs if body.echo else None,
     )
+    if body.prompt_embeds is not None:
+        check_without_tokens(params)
     keep = tokens_to_keep(serving, params.truncate_prompt_tokens, params.max_tokens)
-    is_only = len(prompts) == 1
+    is_only = len(given) == 1
+    prompts = [
+        _prompt(serving, body, prompt, keep, name if is_only else f"{name}[{index}]", params)
+        for index, prompt in enumerate(given)
+    ]
+    check_copies(prompts, params.n)
     return Rendered(
-        prompts=[
-            _prompt(serving, body, prompt, keep, "prompt" if is_only else f"prompt[{index}]", params)
-            for index, prompt in enumerate(prompts)
-        ],
+        prompts=prompts,
         params=params,
         max_tokens=body.max_tokens,
         priority=body.priority or 0,
@@ -76,6 +89,8 @@ def _check(serving: Serving, body: CompletionBody) -> None:
 
 def _split(prompt: Any) -> list[str | list[int]]:
     """One entry per prompt. Kinds are never mixed; ids are checked later."""
+    if prompt is None:
+        raise RequestError(f"prompt is missing; it must be {PROMPT_KINDS}.", param="prompt")
     if isinstance(prompt, str):
         return [prompt]
     if not isinstance(prompt, list):
@@ -94,18 +109,20 @@ def _split(prompt: Any) -> list[str | list[int]]:
 def _prompt(
     serving: Serving,
     body: CompletionBody,
-    prompt: str | list[int],
+    prompt: GivenPrompt,
     keep: int | None,
     param: str,
     params: SamplingParams,
 ) -> Prompt:
     cuts = params.truncation_side
-    if isinstance(prompt, str):
+    if isinstance(prompt, VectorFile):
+        made = vector_prompt(serving, prompt, param)
+    elif isinstance(prompt, str):
         add_special = body.add_special_tokens is not False
         made = text_prompt(serving, prompt, add_special_tokens=add_special, keep=keep, param=param, cuts=cuts)
     else:
         made = ids_prompt(serving, prompt, keep=keep, param=param, cuts=cuts)
     room = check_room(serving, len(made.token_ids), body.max_tokens, param)
     if body.max_tokens is None and room < DEFAULT_MAX_TOKENS:
-        return Prompt(token_ids=made.token_ids, text=made.text, max_tokens=room)
+        return replace(made, max_tokens=room)
     return made

@@ -9,6 +9,7 @@ import msgspec
 
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
+from octavo.messages.prompt_vectors import PromptVectors
 from octavo.messages.request import PrefixPin
 
 
@@ -20,6 +21,8 @@ class Prompt:
     text: str | None = None
     max_tokens: int | None = None
     """Instead of the parameters' own, where a default did not fit behind this prompt."""
+    vectors: PromptVectors | None = None
+    """The prompt itself, where it is no tokens; token_ids are placeholders then."""
 
 
 @dataclass(frozen=True, kw_only=True)

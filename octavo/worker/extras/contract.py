@@ -1,12 +1,13 @@
-"""Extra: the five places in a step where an optional part may act. All do nothing here.
+"""Extra: the six places in a step where an optional part may act. All do nothing here.
 
-The runner holds extras in a plain list and calls them in its order. T tokens, R rows that sample.
+The runner holds extras in a plain list and calls them in its order. T tokens, R rows that sample, N some
+tokens in a row, E width.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -17,6 +18,15 @@ from octavo.worker.step_batch import StepBatch
 if TYPE_CHECKING:
     from octavo.worker.sampling.logprobs import PendingLogprobs
     from octavo.worker.sampling.pending import PendingSample
+
+
+class GivenInputs(NamedTuple):
+    """Vectors that the model reads instead of what some of a step's tokens would look up."""
+
+    start: int
+    """Which of the step's tokens is the first of them."""
+    vectors_NE: torch.Tensor
+    """Of any floating type, on any device."""
 
 
 @dataclass(kw_only=True)
@@ -47,6 +57,9 @@ class Extra:
 
     def before_forward(self, batch: StepBatch) -> None:
         """The batch is gathered; nothing is computed."""
+
+    def give_inputs(self, batch: StepBatch, given: list[GivenInputs]) -> None:
+        """Append the inputs of tokens whose ids are placeholders. A step with any runs without graphs."""
 
     def after_forward(self, batch: StepBatch, hidden_TE: torch.Tensor, result: StepResult) -> None:
         """Hidden states of all tokens are there; nothing is sampled."""

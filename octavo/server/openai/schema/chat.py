@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import Field, WithJsonSchema
 
 from octavo.server.body import Body
+from octavo.server.openai.schema.fields import UNSUPPORTED
 from octavo.server.openai.schema.generation import GenerationBody, PromptLogprobs, Usage
 from octavo.server.openai.schema.timings import Timings
 from octavo.server.openai.schema.tools import (
@@ -56,6 +58,8 @@ class ConversationBody(ToolsBody):
 
 class ChatBody(GenerationBody, ConversationBody):
     """Answer a conversation."""
+
+    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {**UNSUPPORTED, "prompt_embeds": ()}
 
     max_completion_tokens: int | None = None
     logprobs: bool | None = None

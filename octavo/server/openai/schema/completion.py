@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import WithJsonSchema
 
-from octavo.server.openai.schema.generation import GenerationBody, PromptLogprobs, Usage
+from octavo.server.openai.schema.generation import GenerationBody, PromptLogprobs, Strings, Usage
 from octavo.server.openai.schema.timings import Timings
 
 PROMPT_SCHEMA = {
@@ -24,8 +24,10 @@ PROMPT_SCHEMA = {
 class CompletionBody(GenerationBody):
     """Continue one or more prompts."""
 
-    prompt: Annotated[Any, WithJsonSchema(PROMPT_SCHEMA)]
+    prompt: Annotated[Any, WithJsonSchema(PROMPT_SCHEMA)] = None
     """Checked by `render/completion.py`: lists may be long."""
+    prompt_embeds: Strings = None
+    """Instead of prompt, where the server takes them: safetensors files of vectors, in base64."""
     logprobs: int | None = None
     best_of: int | None = None
 

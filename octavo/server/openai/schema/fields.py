@@ -41,7 +41,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "logits_processors": ([],),
     "media_io_kwargs": (),
     "mm_processor_kwargs": (),
-    "prompt_embeds": (),
     "return_hidden_states": (False,),
     "return_prompt_text": (False,),
     "return_routed_experts": (False,),

@@ -11,7 +11,8 @@ class RenderedPrompt(msgspec.Struct):
     """One prompt as the model reads it."""
 
     text: str | None
-    """All of it, special tokens written out; null where the server runs without a tokenizer."""
+    """All of it, special tokens written out; null where the server runs without a tokenizer, or the prompt
+    is not tokens but prompt_embeds."""
     token_ids: list[int]
     num_tokens: int
     max_tokens: int
