@@ -10,6 +10,8 @@ import pytest
 from octavo import EngineError, RequestError, SamplingParams
 from octavo.base.errors import ErrorCode
 from octavo.engine.async_llm import AsyncLLM
+from octavo.executor.fake import FakeExecutor
+from tests.tiny import VOCAB_SIZE
 
 PROMPT = list(range(40))
 
@@ -59,7 +61,8 @@ async def test_running_requests_finish_first(make_engine: Any) -> None:
 
 
 async def test_or_are_ended(make_engine: Any) -> None:
-    engine = await make_engine()
+    # Slow enough that nobody ends by itself meanwhile.
+    engine = await make_engine(FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.01))
     running = [asyncio.create_task(answer(engine, 400)) for _ in range(5)]
     await asyncio.sleep(0.01)
     assert len(engine.open_request_ids()) == 5

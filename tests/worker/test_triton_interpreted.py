@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from octavo.layers import linear, product
 from octavo.layers.placement import Placement
 from octavo.ops.contract import Op
 from octavo.worker import worker
+from octavo.worker.extras.contract import GivenInputs
 from octavo.worker.forward import Forward
 from octavo.worker.step_batch import StepBatch
 from octavo.worker.step_buffers import StepBounds
@@ -89,7 +91,8 @@ def test_steps_in_larger_bounds_as_captured_graphs_run_them(
 ) -> None:
     """As many places for single tokens as for sequences, and more for tokens than the step has."""
 
-    def run(forward: Forward, batch: StepBatch) -> torch.Tensor:
+    def run(forward: Forward, batch: StepBatch, given: Sequence[GivenInputs]) -> torch.Tensor:
+        assert not given
         has_chunks = batch.num_singles < len(batch.rows)
         bounds = StepBounds(40 if has_chunks else 8, 8, 8, has_chunks, False)
         return forward.run_bounded(bounds, None)[: batch.total_tokens]
