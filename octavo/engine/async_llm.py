@@ -13,9 +13,10 @@ from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
 from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
 from octavo.engine.beam_search import BeamSearch
+from octavo.engine.core_choice import make_core
 from octavo.engine.core_client import CoreClient
-from octavo.engine.core_process import ProcessCore
 from octavo.engine.load import Loaded, load_front
+from octavo.engine.open_stream import OpenStream, raised_again
 from octavo.engine.orders import Orders
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
@@ -77,7 +78,7 @@ class AsyncLLM:
             grammars=self.grammars,
             vectors=vector_limits(config.model, ready),
         )
-        self._streams: dict[int, _Stream] = {}
+        self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
         self._stats_listeners: list[Callable[[CoreStats], None]] = []
@@ -100,7 +101,7 @@ class AsyncLLM:
     ) -> AsyncLLM:
         """Load the model and be ready. in_process keeps the core in a thread instead of a child process."""
         began = time.monotonic()
-        core = _make_core(in_process)
+        core = make_core(in_process)
         await core.launch()
         try:
             loaded = await asyncio.to_thread(load_front, config, on_progress)
@@ -177,7 +178,7 @@ class AsyncLLM:
     def check_welcome(self) -> None:
         """Raise EngineError unless requests are taken: the engine may have failed, be paused or asleep."""
         if self._failure is not None:
-            raise _again(self._failure)
+            raise raised_again(self._failure)
         self.rest.check_awake()
 
     def _check_queue(self, num_new: int) -> None:
@@ -202,7 +203,7 @@ class AsyncLLM:
     async def _stream(self, prepared: PreparedRequest) -> AsyncGenerator[RequestOutput, None]:
         self.check_welcome()
         state = self._processor.open(prepared)
-        stream = self._streams[id(state)] = _Stream(state)
+        stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
         try:
             for sample in prepared.samples:
@@ -259,8 +260,8 @@ class AsyncLLM:
     def _fail(self, error: OctavoError) -> None:
         self._failure = error
         for stream in self._streams.values():
-            stream.fail(_again(error))
-        self._orders.fail(lambda: _again(error))
+            stream.fail(raised_again(error))
+        self._orders.fail(lambda: raised_again(error))
 
     async def abort(self, request_id: str) -> None:
         """End a request by the id its outputs carry; its stream ends with finish reason 'abort'."""
@@ -275,7 +276,7 @@ class AsyncLLM:
         """Of all requests that run or wait."""
         return [stream.state.prepared.request_id for stream in self._streams.values()]
 
-    def _abort(self, stream: _Stream) -> None:
+    def _abort(self, stream: OpenStream) -> None:
         ids = [sample.request_id for sample in stream.state.prepared.samples]
         self._core.send(AbortRequest(request_ids=ids))
 
@@ -288,7 +289,7 @@ class AsyncLLM:
     async def check_health(self) -> None:
         """Raise EngineError when the engine is dead or stuck."""
         if self._failure is not None:
-            raise _again(self._failure)
+            raise raised_again(self._failure)
         silent_s = monotonic() - self._last_sign
         if self._streams and silent_s > STALL_S:
             raise EngineError(f"The engine has work but gave no sign of life for {silent_s:.0f} s.")
@@ -337,7 +338,7 @@ class AsyncLLM:
 
     async def _order(self, order: Order) -> OrderDone:
         if self._failure is not None:
-            raise _again(self._failure)
+            raise raised_again(self._failure)
         return await self._orders.give(order)
 
     async def drain(self, timeout_s: float) -> None:
@@ -355,49 +356,3 @@ class AsyncLLM:
         await asyncio.gather(self._receiver, return_exceptions=True)
         await self.grammars.close()
         await self._core.close()
-
-
-class _Stream:
-    """Where one consumer waits for its request. Hot path: once per token of each stream."""
-
-    __slots__ = ("_error", "_waiter", "state")
-
-    def __init__(self, state: RequestState) -> None:
-        self.state = state
-        self._error: OctavoError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def fail(self, error: OctavoError) -> None:
-        self._error = error
-        self.wake()
-
-    def raise_failure(self) -> None:
-        if self._error is not None:
-            raise self._error
-        if self.state.error is not None:
-            raise EngineError(self.state.error)
-
-    def changed(self) -> asyncio.Future[None]:
-        """Done when there is something to look at that was not there at the call."""
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        return waiter
-
-
-def _again(error: OctavoError) -> OctavoError:
-    """A fresh exception of the same kind: one traceback per raise."""
-    return type(error)(error.message, code=error.code, param=error.param)
-
-
-def _make_core(in_process: bool) -> CoreClient:
-    if not in_process:
-        return ProcessCore()
-    # These import torch, which a server process must not.
-    from octavo.engine.core_start import start_core
-    from octavo.engine.core_thread import ThreadCore
-
-    return ThreadCore(start_core)

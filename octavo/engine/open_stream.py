@@ -1,0 +1,44 @@
+"""OpenStream: where one consumer of AsyncLLM waits for its request."""
+
+from __future__ import annotations
+
+import asyncio
+
+from octavo.base.errors import EngineError, OctavoError
+from octavo.engine.request_state import RequestState
+
+
+class OpenStream:
+    """Hot path: once per token of each stream."""
+
+    __slots__ = ("_error", "_waiter", "state")
+
+    def __init__(self, state: RequestState) -> None:
+        self.state = state
+        self._error: OctavoError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def fail(self, error: OctavoError) -> None:
+        self._error = error
+        self.wake()
+
+    def raise_failure(self) -> None:
+        if self._error is not None:
+            raise self._error
+        if self.state.error is not None:
+            raise EngineError(self.state.error)
+
+    def changed(self) -> asyncio.Future[None]:
+        """Done when there is something to look at that was not there at the call."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
+
+
+def raised_again(error: OctavoError) -> OctavoError:
+    """A fresh exception of the same kind: one traceback per raise."""
+    return type(error)(error.message, code=error.code, param=error.param)
