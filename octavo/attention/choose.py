@@ -22,6 +22,8 @@ def attention_needs(
     needs = {_KINDS[spec.kind] for spec in specs}
     if any(spec.num_kv_heads != num_heads for spec in specs):
         needs.add(Capability.GROUPED_HEADS)
+    if not all(spec.has_plain_softmax for spec in specs):
+        needs.add(Capability.SCORE_TERMS)
     needs.add(Capability(str(dtype).removeprefix("torch.")))
     needs.add(Capability(device.type))
     return frozenset(needs)

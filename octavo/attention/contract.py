@@ -22,6 +22,8 @@ class Capability(StrEnum):
 
     FULL = "full"
     SLIDING_WINDOW = "sliding_window"
+    SCORE_TERMS = "score_terms"
+    """Soft caps and sinks."""
     GROUPED_HEADS = "grouped_heads"
     DETERMINISTIC = "deterministic"
     FLOAT32 = "float32"
@@ -66,6 +68,8 @@ class PageLayout:
     dtype: torch.dtype
     device: torch.device
     is_head_major: bool = False
+    has_plain_softmax: bool = True
+    """No layer of the group has a soft cap or sinks."""
 
     def pages(self, rows_RC: torch.Tensor) -> Pages:
         size, heads, width = self.block_size, self.num_kv_heads, self.head_dim

@@ -11,10 +11,14 @@ from octavo.ops.norm import add_rms_norm, rms_norm
 
 
 class RMSNorm(nn.Module):
-    def __init__(self, width: int, *, epsilon: float, placement: Placement) -> None:
+    """offset: what is added to the checkpoint's weights, in float32."""
+
+    def __init__(self, width: int, *, epsilon: float, offset: float = 0.0, placement: Placement) -> None:
         super().__init__()
         self.epsilon = epsilon
-        self.weight_E = nn.Parameter(placement.empty(width), requires_grad=False)
+        self.offset = offset
+        weight_E = placement.empty(width)
+        self.weight_E = nn.Parameter(weight_E.float() if offset else weight_E, requires_grad=False)
         self._rms_norm = rms_norm.on(placement.device)
         self._add_rms_norm = add_rms_norm.on(placement.device)
 
@@ -28,4 +32,4 @@ class RMSNorm(nn.Module):
         return self._add_rms_norm(x_TE, delta_TE, self.weight_E, self.epsilon)
 
     def slots(self, name: str) -> list[WeightSlot]:
-        return [WeightSlot(name=f"{name}.weight", target=self.weight_E)]
+        return [WeightSlot(name=f"{name}.weight", target=self.weight_E, offset=self.offset)]

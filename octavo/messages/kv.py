@@ -26,6 +26,8 @@ class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
     dtype_bytes: int
     window: int | None = None
     """Tokens a query sees, itself included (sliding_window only)."""
+    has_plain_softmax: bool = True
+    """Scores go through softmax as they are: no soft cap, no sinks."""
 
     @property
     def bytes_per_token(self) -> int:

@@ -23,6 +23,18 @@ def gated_silu_cpu(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.silu(gate).mul_(up)
 
 
+def _plain_gelu(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
+    """gelu(first half) * second half, with gelu's tanh approximation."""
+    gate, up = gate_and_up_T2F.chunk(2, -1)
+    return torch.nn.functional.gelu(gate, approximate="tanh") * up
+
+
+def gated_gelu_cpu(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
+    """Multiplies in place, as gated_silu_cpu does."""
+    gate, up = gate_and_up_T2F.chunk(2, -1)
+    return torch.nn.functional.gelu(gate, approximate="tanh").mul_(up)
+
+
 def _examples() -> Iterator[tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(0)
     for tokens, width in ((1, 4), (9, 100), (40, 3072)):
@@ -38,4 +50,14 @@ gated_silu = Op(
     ),
     examples=_examples,
     tolerance=1e-6,
+)
+gated_gelu = Op(
+    name="gated_gelu",
+    plain=_plain_gelu,
+    providers=LazyTable(
+        "gated_gelu provider",
+        {"cpu": "octavo.ops.activation:gated_gelu_cpu", "cuda": "octavo.ops.triton.activation:gated_gelu"},
+    ),
+    examples=_examples,
+    tolerance=1e-5,
 )

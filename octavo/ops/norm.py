@@ -12,10 +12,13 @@ from octavo.ops.contract import Op
 
 
 def _plain(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Normalise in float32, scale in the input's type."""
+    """Normalise in float32, round to the weight's type, scale. The result has the input's type.
+
+    Most weights have the input's type. Gemma's are 1 + w, which narrow types cannot hold: float32.
+    """
     x = x_TE.float()
     x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
-    return weight_E * x.to(x_TE.dtype)
+    return (weight_E * x.to(weight_E.dtype)).to(x_TE.dtype)
 
 
 def rms_norm_cpu(x_TE: torch.Tensor, weight_E: torch.Tensor, epsilon: float) -> torch.Tensor:

@@ -43,6 +43,7 @@ class KVTensors:
                     dtype=dtype,
                     device=device,
                     is_head_major=is_head_major,
+                    has_plain_softmax=spec.has_plain_softmax,
                 )
             )
             for tensor, layer in zip(tensors, group.layers, strict=False):

@@ -29,6 +29,8 @@ def steps(draw: st.DrawFn) -> dict[str, object]:
         "block_size": draw(st.sampled_from([1, 4, 16])),
         "spare": draw(st.sampled_from([0, 2])),
         "window": draw(st.sampled_from([None, None, 1, 5, 64, 1000])),
+        "soft_cap": draw(st.sampled_from([None, None, 0.5, 20.0])),
+        "has_sinks": draw(st.sampled_from([False, False, True])),
         "seed": draw(st.integers(0, 1000)),
     }
 
@@ -48,6 +50,8 @@ def check(
     spare: int,
     window: int | None,
     seed: int,
+    soft_cap: float | None = None,
+    has_sinks: bool = False,
 ) -> None:
     sequences = sorted(sequences, key=lambda s: (s[1] > 1, sum(s)))
     generator = torch.Generator().manual_seed(seed)
@@ -107,12 +111,14 @@ def check(
         slots_T=torch.tensor(slots),
         table_RM=padded,
     )
+    sinks_H = torch.randn(num_kv_heads * group, generator=generator) if has_sinks else None
+    terms = AttentionTerms(scale=0.3, window=window, soft_cap=soft_cap, sinks_H=sinks_H)
     layer = AttentionLayer(
         index=0,
         num_heads=num_kv_heads * group,
         num_kv_heads=num_kv_heads,
         head_dim=WIDTH,
-        terms=AttentionTerms(scale=0.3, window=window),
+        terms=terms,
         rotation_PD=None,
         q_norm_D=None,
         k_norm_D=None,
@@ -131,7 +137,7 @@ def check(
     found = CpuAttention(layout, limits).plan(view).run(layer, qkv_TO, layout.pages(pages))
     expected = torch.cat(
         [
-            written_out(q, k, v, before, window)
+            written_out(q, k, v, before, terms)
             for q, k, v, (before, _) in zip(queries, keys, values, sequences, strict=True)
         ]
     )
@@ -143,16 +149,21 @@ def check(
 
 
 def written_out(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, before: int, window: int | None
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, before: int, terms: AttentionTerms
 ) -> torch.Tensor:
     group = q.shape[1] // k.shape[1]
     out = torch.zeros_like(q)
     for i in range(q.shape[0]):
         last = before + i
-        first = 0 if window is None else max(0, last - window + 1)
+        first = 0 if terms.window is None else max(0, last - terms.window + 1)
         for head in range(q.shape[1]):
-            scores = k[first : last + 1, head // group] @ q[i, head] * 0.3
-            out[i, head] = torch.softmax(scores, 0) @ v[first : last + 1, head // group]
+            scores = k[first : last + 1, head // group] @ q[i, head] * terms.scale
+            if terms.soft_cap is not None:
+                scores = terms.soft_cap * torch.tanh(scores / terms.soft_cap)
+            if terms.sinks_H is not None:
+                scores = torch.cat((scores, terms.sinks_H[head, None]))
+            weights = torch.softmax(scores, 0)[: last + 1 - first]
+            out[i, head] = weights @ v[first : last + 1, head // group]
     return out.flatten(1)
 
 

@@ -19,8 +19,10 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from octavo.attention.contract import AttentionLayer, Capability, PageLayout, Pages, StepLimits
 from octavo.attention.heads import Heads
+from octavo.attention.score_terms import attend_with_terms, has_score_terms
 from octavo.attention.step_view import HostView, StepView
 from octavo.base.integers import ceil_div
+from octavo.ops.paged_plain import AttentionTerms
 
 SHORT = 64
 """Sequences up to this long share a batch whatever their lengths."""
@@ -148,24 +150,28 @@ class CpuPlan:
 
     def run(self, layer: AttentionLayer, qkv_TO: torch.Tensor, pages: Pages) -> torch.Tensor:
         q_THD, k_TKD, v_TKD = self.heads.prepare(layer, qkv_TO, self.view, pages)
-        rows_RC, scale = pages.rows_RC, layer.terms.scale
+        rows_RC, terms = pages.rows_RC, layer.terms
         if len(self.batches) == 1 and not self.chunks:
-            return self._run_batch(self.batches[0], q_THD, rows_RC, scale).flatten(1)
+            return self._run_batch(self.batches[0], q_THD, rows_RC, terms).flatten(1)
         out_THD = torch.empty_like(q_THD, memory_format=torch.contiguous_format)
         for batch in self.batches:
-            out_THD[batch.start : batch.end] = self._run_batch(batch, q_THD, rows_RC, scale)
+            out_THD[batch.start : batch.end] = self._run_batch(batch, q_THD, rows_RC, terms)
         for chunk in self.chunks:
-            out_THD[chunk.start : chunk.end] = self._run_chunk(chunk, q_THD, k_TKD, v_TKD, rows_RC, scale)
+            out_THD[chunk.start : chunk.end] = self._run_chunk(chunk, q_THD, k_TKD, v_TKD, rows_RC, terms)
         return out_THD.flatten(1)
 
     def _run_batch(
-        self, batch: Batch, q_THD: torch.Tensor, rows_RC: torch.Tensor, scale: float
+        self, batch: Batch, q_THD: torch.Tensor, rows_RC: torch.Tensor, terms: AttentionTerms
     ) -> torch.Tensor:
         k_BKLD, v_BKLD = self._gather(batch.rows, rows_RC)
         q_BHD = q_THD[batch.start : batch.end]
+        if has_score_terms(terms):
+            bias = None if batch.mask is None else batch.mask[:, None]
+            out_BH1D = attend_with_terms(q_BHD[:, :, None], k_BKLD, v_BKLD, bias, terms, is_causal=False)
+            return out_BH1D[:, :, 0]
         num_heads, head_dim = q_BHD.shape[1:]
         q_BKGD = q_BHD.reshape(len(q_BHD), self.layout.num_kv_heads, -1, head_dim)
-        out = scaled_dot_product_attention(q_BKGD, k_BKLD, v_BKLD, attn_mask=batch.mask, scale=scale)
+        out = scaled_dot_product_attention(q_BKGD, k_BKLD, v_BKLD, attn_mask=batch.mask, scale=terms.scale)
         return out.reshape(-1, num_heads, head_dim)
 
     def _run_chunk(
@@ -175,20 +181,24 @@ class CpuPlan:
         k_TKD: torch.Tensor,
         v_TKD: torch.Tensor,
         rows_RC: torch.Tensor,
-        scale: float,
+        terms: AttentionTerms,
     ) -> torch.Tensor:
         if chunk.rows is None:
             k = k_TKD[chunk.start : chunk.end].transpose(0, 1)[None]
             v = v_TKD[chunk.start : chunk.end].transpose(0, 1)[None]
         else:
             k, v = self._gather(chunk.rows, rows_RC)
+        q_1HTD = q_THD[chunk.start : chunk.end].transpose(0, 1)[None]
+        if has_score_terms(terms):
+            out = attend_with_terms(q_1HTD, k, v, chunk.mask, terms, is_causal=chunk.is_causal)
+            return out[0].transpose(0, 1)
         out = scaled_dot_product_attention(
-            q_THD[chunk.start : chunk.end].transpose(0, 1)[None],
+            q_1HTD,
             k,
             v,
             attn_mask=chunk.mask,
             is_causal=chunk.is_causal,
-            scale=scale,
+            scale=terms.scale,
             enable_gqa=True,
         )
         return out[0].transpose(0, 1)

@@ -98,7 +98,7 @@ def _long_prompt(layout: PageLayout, limits: StepLimits) -> int | None:
     is_served = can_dense_prefill(
         layout.device, layout.dtype, layout.head_dim, terms, is_deterministic=limits.deterministic
     )
-    return MIN_TOKENS if is_served else None
+    return MIN_TOKENS if is_served and layout.has_plain_softmax else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,16 +29,26 @@ TILE = Tile(1024, 4)
 
 def gated_silu(gate_and_up_T2F: torch.Tensor, tile: Tile = TILE) -> torch.Tensor:
     """silu(first half) * second half."""
+    return _launch(gate_and_up_T2F, tile, is_gelu=False)
+
+
+def gated_gelu(gate_and_up_T2F: torch.Tensor, tile: Tile = TILE) -> torch.Tensor:
+    """gelu(first half) * second half, with gelu's tanh approximation."""
+    return _launch(gate_and_up_T2F, tile, is_gelu=True)
+
+
+def _launch(gate_and_up_T2F: torch.Tensor, tile: Tile, *, is_gelu: bool) -> torch.Tensor:
     num_rows, double_width = gate_and_up_T2F.shape
     assert gate_and_up_T2F.stride(1) == 1, "rows lie in one piece"
     width = double_width // 2
     out_TF = gate_and_up_T2F.new_empty(num_rows, width)
-    _gated_silu_kernel[(num_rows, triton.cdiv(width, tile.width))](
+    _gate_kernel[(num_rows, triton.cdiv(width, tile.width))](
         gate_and_up_T2F,
         out_TF,
         gate_and_up_T2F.stride(0),
         WIDTH=width,
         TILE_WIDTH=tile.width,
+        IS_GELU=is_gelu,
         num_warps=tile.num_warps,
         **pdl_options(out_TF.device),
     )
@@ -46,12 +56,13 @@ def gated_silu(gate_and_up_T2F: torch.Tensor, tile: Tile = TILE) -> torch.Tensor
 
 
 @triton.jit
-def _gated_silu_kernel(
+def _gate_kernel(
     in_ptr,
     out_ptr,
     in_stride,
     WIDTH: tl.constexpr,
     TILE_WIDTH: tl.constexpr,
+    IS_GELU: tl.constexpr,
     USE_PDL: tl.constexpr,
 ):
     if USE_PDL:
@@ -63,6 +74,10 @@ def _gated_silu_kernel(
     gate_ptrs = in_ptr + row * in_stride + columns
     gate = tl.load(gate_ptrs, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_ptrs + WIDTH, mask=inside, other=0.0).to(tl.float32)
-    # silu is an op of its own in the plain form, so its result is rounded before it is used.
-    opened = (gate * tl.sigmoid(gate)).to(out_ptr.dtype.element_ty).to(tl.float32)
+    # (1 + tanh(y)) / 2 = sigmoid(2 y): both gates are the input times a sigmoid.
+    turned = gate
+    if IS_GELU:
+        turned = 1.5957691216057308 * (gate + 0.044715 * gate * gate * gate)  # 2 sqrt(2 / pi)
+    # The gate is an op of its own in the plain form, so its result is rounded before it is used.
+    opened = (gate * tl.sigmoid(turned)).to(out_ptr.dtype.element_ty).to(tl.float32)
     tl.store(out_ptr + row * WIDTH + columns, opened * up, mask=inside)

@@ -232,14 +232,14 @@ def _normed(head, weight, epsilon, HEAD_DIM: tl.constexpr, HAS_REST: tl.constexp
         squares += tl.sum(rest * rest, 1)
     scale = tl.rsqrt(squares / HEAD_DIM + epsilon)[:, None]
     return (
-        _scaled(first, scale, weight[0]),
-        _scaled(second, scale, weight[1]),
-        _scaled(rest, scale, weight[2]) if HAS_REST else rest,
+        _scaled(first, scale, weight[0], head[0].dtype),
+        _scaled(second, scale, weight[1], head[0].dtype),
+        _scaled(rest, scale, weight[2], head[0].dtype) if HAS_REST else rest,
     )
 
 
 @triton.jit
-def _scaled(x, scale, weight):
+def _scaled(x, scale, weight, DTYPE: tl.constexpr):
     """Rounded before the weight and after it, as the plain norm does."""
     rounded = (x * scale).to(weight.dtype).to(tl.float32)
-    return (rounded * weight[None, :].to(tl.float32)).to(weight.dtype)
+    return (rounded * weight[None, :].to(tl.float32)).to(DTYPE)

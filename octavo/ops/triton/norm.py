@@ -101,5 +101,5 @@ def _rms_norm_kernel(  # noqa: PLR0913
     x = x.to(tl.float32)
     scale = tl.rsqrt(tl.sum(x * x, 0) / WIDTH + epsilon)
     # Rounded before the weight, as the plain form does and checkpoints expect.
-    normed = (x * scale).to(normed_ptr.dtype.element_ty).to(tl.float32) * weight.to(tl.float32)
+    normed = (x * scale).to(weight.dtype).to(tl.float32) * weight.to(tl.float32)
     tl.store(normed_ptr + row * WIDTH + columns, normed, mask=inside)
