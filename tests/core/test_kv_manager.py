@@ -194,6 +194,24 @@ def test_window_blocks_come_back_and_a_hit_needs_only_the_window() -> None:
     manager.check([holding])
 
 
+def test_gemma_3_holds_what_its_pattern_needs() -> None:
+    """Five layers with a window for each full one: a long text takes less than a third of its full length."""
+    window, length, chunk = 64, 1024, 32
+    layers = [FULL if index % 6 == 5 else sliding(window) for index in range(12)]
+    manager = make_manager(6 * length // SIZE + 1, layers, caching=False)
+    assert manager.num_groups == 6
+    holding = manager.open("a", None)
+    assert manager.admit(holding, manager.find_prefix(holding, [0] * length, length - 1), chunk, 0)
+    for computed in range(chunk, length, chunk):
+        assert manager.grow(holding, computed, computed + chunk) is not None
+    held = manager.num_blocks - manager.num_free
+    in_window = (window - 1 + chunk) // SIZE + 1
+    assert held <= length // SIZE + 5 * in_window < 0.3 * 6 * length // SIZE
+    manager.check([holding])
+    manager.free(holding)
+    assert manager.num_free == manager.num_blocks
+
+
 def test_caching_off_publishes_nothing() -> None:
     manager = make_manager(caching=False)
     filled(manager, [1, 2, 3, 4])

@@ -65,7 +65,7 @@ _ALIASES = (
     ),
     Alias(
         name="gemma3-270m",
-        about="Gemma 3 270M base, Q4_K_M, 253 MB, Gemma terms (fetched; not served yet)",
+        about="Gemma 3 270M base, Q4_K_M, 253 MB: completions, no chat (Gemma terms)",
         file_name="gemma-3-270m-Q4_K_M.gguf",
         num_bytes=253_113_024,
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
