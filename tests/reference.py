@@ -22,6 +22,9 @@ def load_reference(path: Path) -> Any:
     model.tie_weights()
     # Made on the meta device, buffers that no checkpoint holds have to be computed again.
     model.model.rotary_emb = type(model.model.rotary_emb)(config=model.config)
+    embedding = model.get_input_embeddings()
+    if hasattr(embedding, "scalar_embed_scale"):  # Gemma's
+        embedding.embed_scale = torch.tensor(embedding.scalar_embed_scale)
     missing = [name for name, value in model.named_parameters() if value.is_meta]
     assert not missing, f"the checkpoint lacks {missing}"
     return model.eval()

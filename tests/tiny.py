@@ -39,7 +39,7 @@ def save_tokenizer(folder: Path) -> None:
 def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
     """A random model of odd sizes with the tokenizer above. Returns the folder."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     values = {
         "vocab_size": VOCAB_SIZE,
@@ -52,12 +52,16 @@ def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
         "max_position_embeddings": 1024,
         "eos_token_id": 258,
         "bos_token_id": None,
+        "pad_token_id": None,
         "initializer_range": 0.3,
         **overrides,
     }
-    kinds = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
-    config = kinds[family](**values)
+    config = AutoConfig.for_model(family, **values)
     torch.manual_seed(7)
-    AutoModelForCausalLM.from_config(config).to(torch.float32).save_pretrained(folder)
+    model = AutoModelForCausalLM.from_config(config).to(torch.float32)
+    for name, weight in model.named_parameters():
+        if "norm" in name or name.endswith("bias"):  # made as all ones or zeros, which would hide much
+            weight.data += 0.2 * torch.randn(weight.shape)
+    model.save_pretrained(folder)
     save_tokenizer(folder)
     return folder

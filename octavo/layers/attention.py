@@ -5,12 +5,14 @@ T tokens, E width, O = (H + 2 K) * D for H query heads and K KV heads of width D
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from octavo.attention.contract import Attend, AttentionLayer
+from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
@@ -26,6 +28,17 @@ class HeadShape:
     head_dim: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeadNorms:
+    """How queries and keys are normalised before they are rotated."""
+
+    epsilon: float
+    offset: float = 0.0
+    """Added to the checkpoint's weights."""
+    is_whole: bool = False
+    """All heads together (OLMo 2), not each by itself (Qwen3)."""
+
+
 class SelfAttention(nn.Module):
     """`index` is this layer's number among the model's attention layers."""
 
@@ -37,40 +50,57 @@ class SelfAttention(nn.Module):
         *,
         has_qkv_bias: bool,
         has_out_bias: bool,
-        window: int | None = None,
-        norm_epsilon: float | None = None,
+        terms: AttentionTerms | None = None,
+        norms: HeadNorms | None = None,
         rotation_PD: torch.Tensor | None,
         placement: Placement,
     ) -> None:
-        """norm_epsilon: queries and keys are normalised per head (Qwen3); None: they are not."""
+        """terms None: scores are scaled by one over the root of the heads' width, and nothing more."""
         super().__init__()
         q, kv = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
         self.qkv = Linear(width, [q, kv, kv], bias=has_qkv_bias, placement=placement)
         self.out = Linear(q, [width], bias=has_out_bias, placement=placement)
         self.q_norm = self.k_norm = None
-        if norm_epsilon is not None:
-            self.q_norm = RMSNorm(heads.head_dim, epsilon=norm_epsilon, placement=placement)
-            self.k_norm = RMSNorm(heads.head_dim, epsilon=norm_epsilon, placement=placement)
+        is_whole = norms is not None and norms.is_whole
+        if norms is not None:
+            self.q_norm, self.k_norm = (
+                RMSNorm(columns, epsilon=norms.epsilon, offset=norms.offset, placement=placement)
+                for columns in ((q, kv) if is_whole else (heads.head_dim, heads.head_dim))
+            )
+        self.whole_norms: list[tuple[RMSNorm, int, int]] = []
+        """Norms of columns [from, to) of the projections."""
+        if self.q_norm is not None and self.k_norm is not None and is_whole:
+            self.whole_norms = [(self.q_norm, 0, q), (self.k_norm, q, q + kv)]
         self.layer = AttentionLayer(
             index=index,
             num_heads=heads.num_heads,
             num_kv_heads=heads.num_kv_heads,
             head_dim=heads.head_dim,
-            terms=AttentionTerms(scale=heads.head_dim**-0.5, window=window),
+            terms=terms or AttentionTerms(scale=heads.head_dim**-0.5),
             rotation_PD=rotation_PD,
-            q_norm_D=None if self.q_norm is None else self.q_norm.weight_E,
-            k_norm_D=None if self.k_norm is None else self.k_norm.weight_E,
-            norm_epsilon=norm_epsilon or 0.0,
+            q_norm_D=None if self.q_norm is None or is_whole else self.q_norm.weight_E,
+            k_norm_D=None if self.k_norm is None or is_whole else self.k_norm.weight_E,
+            norm_epsilon=0.0 if norms is None else norms.epsilon,
         )
 
-    def forward(self, stream: Residual, norm: RMSNorm, attend: Attend) -> Residual:
-        """x + out(attention(qkv(norm(x))))"""
+    def forward(
+        self,
+        stream: Residual,
+        norm: RMSNorm | None,
+        attend: Attend,
+        post_norm: RMSNorm | Factor | None = None,
+    ) -> Residual:
+        """x + out(attention(qkv(norm(x)))); the branch may have a norm or a factor at its end too."""
         stream, qkv_TO = self.qkv.from_stream(stream, norm)
-        return self.out.onto_stream(stream, attend(self.layer, qkv_TO))
+        for part_norm, start, end in self.whole_norms:
+            part_TI = qkv_TO[:, start:end]
+            part_TI.copy_(part_norm.forward(part_TI))
+        return self.out.onto_stream(stream, attend(self.layer, qkv_TO), post_norm)
 
-    def slots(self, name: str) -> list[WeightSlot]:
+    def slots(self, name: str, qkv: Sequence[str] = ("q_proj", "k_proj", "v_proj")) -> list[WeightSlot]:
+        """qkv: one name where the checkpoint holds all three as one matrix."""
         slots = [
-            *self.qkv.slots(f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj"),
+            *self.qkv.slots(*(f"{name}.{part}" for part in qkv)),
             *self.out.slots(f"{name}.o_proj"),
         ]
         if self.q_norm is not None and self.k_norm is not None:

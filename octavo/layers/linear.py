@@ -11,6 +11,7 @@ from itertools import accumulate
 import torch
 from torch import nn
 
+from octavo.layers.factor import Factor
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.product import product_on
@@ -36,13 +37,23 @@ class Linear(nn.Module):
         return self.product.run(x_TI, self.weight, self.bias_O)
 
     def from_stream(
-        self, stream: Residual, norm: RMSNorm, *, is_gated: bool = False
+        self, stream: Residual, norm: RMSNorm | None, *, is_gated: bool = False
     ) -> tuple[Residual, torch.Tensor]:
-        """This layer on the norm of the stream: [T, O]. Gated: silu(first half) * second half, [T, O / 2]."""
+        """This layer on the norm of the stream: [T, O]. Gated: silu(first half) * second half, [T, O / 2].
+
+        No norm: on the stream itself. The stream comes back without a delta.
+        """
+        if norm is None:
+            return self.product.from_total(stream, self.weight, self.bias_O, is_gated)
         return self.product.from_stream(stream, norm, self.weight, self.bias_O, is_gated)
 
-    def onto_stream(self, stream: Residual, y_TI: torch.Tensor) -> Residual:
-        """This layer on y, added to the stream."""
+    def onto_stream(
+        self, stream: Residual, y_TI: torch.Tensor, post_norm: RMSNorm | Factor | None = None
+    ) -> Residual:
+        """This layer on y (and the norm or a multiple of that), added to the stream."""
+        if post_norm is not None:
+            assert stream.delta_TE is None, "from_stream has added it"
+            return Residual(stream.x_TE, post_norm.forward(self.forward(y_TI)))
         return self.product.onto_stream(stream, y_TI, self.weight, self.bias_O)
 
     def rows(self, ids_T: torch.Tensor) -> torch.Tensor:
@@ -50,11 +61,11 @@ class Linear(nn.Module):
         return self.product.rows(self.weight, ids_T)
 
     def slots(self, *names: str) -> list[WeightSlot]:
-        """Where the tensors `name.weight` (and `name.bias`) of each matrix go."""
+        """Where the tensors `name.weight` (and `name.bias`) of each matrix go; one name: of all as one."""
         slots: list[WeightSlot] = []
         weight_OI = self.product.as_stored(self.weight)
-        starts = [0, *self.ends[:-1]]
-        for name, start, end in zip(names, starts, self.ends, strict=True):
+        ends = self.ends[-1:] if len(names) == 1 else self.ends
+        for name, start, end in zip(names, [0, *ends[:-1]], ends, strict=True):
             slots.append(WeightSlot(name=f"{name}.weight", target=weight_OI[start:end]))
             if self.bias_O is not None:
                 slots.append(WeightSlot(name=f"{name}.bias", target=self.bias_O[start:end]))

@@ -55,6 +55,14 @@ class Product:
         y_TO = self.run(normed_TE, weight, bias_O)
         return Residual(x_TE), self._gated_silu(y_TO) if is_gated else y_TO
 
+    def from_total(
+        self, stream: Residual, weight: torch.Tensor, bias_O: torch.Tensor | None, is_gated: bool
+    ) -> tuple[Residual, torch.Tensor]:
+        """As `from_stream`, but on the stream itself: for models without a norm here."""
+        x_TE = stream.total()
+        y_TO = self.run(x_TE, weight, bias_O)
+        return Residual(x_TE), self._gated_silu(y_TO) if is_gated else y_TO
+
     def onto_stream(
         self, stream: Residual, y_TI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None
     ) -> Residual:

@@ -15,3 +15,7 @@ class Residual(NamedTuple):
 
     x_TE: torch.Tensor
     delta_TE: torch.Tensor | None = None
+
+    def total(self) -> torch.Tensor:
+        """[T, E], with everything added."""
+        return self.x_TE if self.delta_TE is None else self.x_TE + self.delta_TE

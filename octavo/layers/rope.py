@@ -4,19 +4,25 @@ A token's rotation depends on its own position and on nothing else: not on the b
 the prompt's length. For the kind "dynamic" that means: up to the original length plain rope; after it
 each token turns as if the text ended with it, which is what transformers computes when it decodes token
 by token with a cache (its prefill of a longer prompt turns all tokens by the prompt's length instead).
+For the kind "longrope" one of two sets of factors holds for all texts of an engine: the short one if no
+text can be longer than the original length, else the long one, which is what transformers takes for
+texts longer than that (shorter ones it turns by the short factors; mixed, their keys could not be shared).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +32,28 @@ class RopeFacts:
     kind: str
     theta: float
     head_dim: int
+    """Of which all is rotated; where a model rotates a part of each head: that part's width."""
     max_positions: int
     """max_position_embeddings"""
     values: Mapping[str, Any]
     """The other entries of rope_parameters (or rope_scaling)."""
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], head_dim: int) -> RopeFacts:
-        """From a Hugging Face config in the new spelling (rope_parameters) or the old (rope_scaling)."""
+    def from_config(
+        cls, config: Mapping[str, Any], head_dim: int, *, may_be_partial: bool = False
+    ) -> RopeFacts:
+        """From a Hugging Face config in the new spelling (rope_parameters) or the old (rope_scaling).
+
+        may_be_partial: the family heeds partial_rotary_factor, which for others is refused.
+        """
         values = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+        if config.get("original_max_position_embeddings") is not None:
+            values["original_max_position_embeddings"] = config["original_max_position_embeddings"]
+        part = float(values.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0)
         facts = cls(
             kind=str(values.get("rope_type") or values.get("type") or "default"),
             theta=float(values.get("rope_theta") or config.get("rope_theta") or 10000.0),
-            head_dim=head_dim,
+            head_dim=_rotated_width(head_dim, part, may_be_partial),
             max_positions=int(config.get("max_position_embeddings") or 2048),
             values=values,
         )
@@ -48,8 +63,6 @@ class RopeFacts:
             )
         if not math.isfinite(facts.theta) or facts.theta <= 1.0:
             raise ModelFileError(f"rope_theta is {facts.theta}; it must be a finite number over 1.")
-        if float(values.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0) != 1.0:
-            raise ModelFileError("partial_rotary_factor other than 1 is not supported.")
         return facts
 
     @property
@@ -69,8 +82,24 @@ class RopeFacts:
         return number
 
 
+def _rotated_width(head_dim: int, part: float, may_be_partial: bool) -> int:
+    if part == 1.0:
+        return head_dim
+    if not may_be_partial:
+        raise ModelFileError(f"partial_rotary_factor is {part}; this family of models has only 1.")
+    width = int(head_dim * part)
+    if not 0.0 < part < 1.0 or width < 2 or width % 2:
+        raise ModelFileError(
+            f"partial_rotary_factor is {part}, so {width} of the {head_dim} values of a head would be "
+            f"rotated; that must be an even number from 2 to {head_dim}."
+        )
+    return width
+
+
 def rotation_table(facts: RopeFacts, placement: Placement) -> torch.Tensor:
     """float32 [P, D]: for each position D / 2 cosines, then D / 2 sines. Made once, read by every layer."""
+    if facts.kind == "longrope":
+        facts = _choose_longrope(facts, placement.max_positions)
     positions_P1 = torch.arange(placement.max_positions, dtype=torch.float32)[:, None]
     angles = positions_P1 * _KINDS[facts.kind](facts)(positions_P1)
     table_PD = torch.cat((angles.cos(), angles.sin()), -1) * _attention_factor(facts)
@@ -148,17 +177,55 @@ def _yarn(facts: RopeFacts) -> Frequencies:
     return lambda _: blended[None]
 
 
+def _choose_longrope(facts: RopeFacts, longest: int) -> RopeFacts:
+    """The same with `chosen`: the factors for an engine whose texts have up to `longest` tokens."""
+    original = facts.original_max_positions
+    name = "long_factor" if longest > original else "short_factor"
+    if longest > original:
+        logger.info(
+            "Texts may have %d tokens, more than the %d of the first training: all of them use the rope's "
+            "long_factor. A max_model_len of at most %d chooses short_factor.",
+            longest,
+            original,
+            original,
+        )
+    return replace(facts, values={**facts.values, "chosen": _factors(facts, name)})
+
+
+def _factors(facts: RopeFacts, name: str) -> list[float]:
+    """One positive number for each pair of rotated values; ModelFileError with the counts otherwise."""
+    given, wanted = facts.values.get(name), facts.head_dim // 2
+    if not isinstance(given, list) or len(given) != wanted:
+        stated = f"has {len(given)} numbers" if isinstance(given, list) else f"is {str(given)[:40]}"
+        raise ModelFileError(f"{name} of rope type 'longrope' {stated}; it must be a list of {wanted}.")
+    for value in given:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 < value < math.inf:
+            raise ModelFileError(f"{name} of rope type 'longrope' holds {value!r}; all must be over 0.")
+    return [float(value) for value in given]
+
+
+def _longrope(facts: RopeFacts) -> Frequencies:
+    """Each dimension is stretched by a factor of its own."""
+    stretched = 1.0 / (torch.tensor(facts.values["chosen"]) * facts.theta ** _exponents(facts))
+    return lambda _: stretched[None]
+
+
 def _yarn_factor(facts: RopeFacts) -> float:
     return facts.number("factor", facts.max_positions / facts.original_max_positions)
 
 
 def _attention_factor(facts: RopeFacts) -> float:
-    """What yarn multiplies cosines and sines with, to keep the scores' spread."""
-    if facts.kind != "yarn":
+    """What yarn and longrope multiply cosines and sines with, to keep the scores' spread."""
+    if facts.kind not in ("yarn", "longrope"):
         return 1.0
     if facts.values.get("attention_factor") is not None:
         return facts.number("attention_factor")
     factor = _yarn_factor(facts)
+    if facts.kind == "longrope":
+        original = facts.original_max_positions
+        if original < 2:
+            raise ModelFileError(f"original_max_position_embeddings is {original}; it must be at least 2.")
+        return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
 
     def spread(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
@@ -174,4 +241,5 @@ _KINDS: dict[str, Callable[[RopeFacts], Frequencies]] = {
     "llama3": _llama3,
     "dynamic": _dynamic,
     "yarn": _yarn,
+    "longrope": _longrope,
 }

@@ -19,3 +19,7 @@ class WeightSlot:
     name: str
     target: torch.Tensor
     adopt: Callable[[torch.Tensor], None] | None = None
+    order_R: torch.Tensor | None = None
+    """Rows in the model's order: its row i is the checkpoint's row order_R[i]. Not for adopted targets."""
+    offset: float = 0.0
+    """What the model adds to the checkpoint's numbers. Not for targets that are adopted."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from octavo.layers.rope import RopeFacts
 MAX_LAYERS = 4096
 MAX_WIDTH = 2**20
 MAX_VOCAB = 2**24
+SILU = ("silu", "swish")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +33,18 @@ class DecoderConfig:
     rope: RopeFacts
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> DecoderConfig:
-        """Raises ModelFileError naming the entry (and both numbers where two disagree)."""
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        *,
+        may_be_partial: bool = False,
+        activations: Collection[str] = SILU,
+    ) -> DecoderConfig:
+        """Raises ModelFileError naming the entry (and both numbers where two disagree).
+
+        may_be_partial: the family may rotate a part of each head (partial_rotary_factor). activations:
+        how configs call the only one that the family computes.
+        """
         hidden_size = _count(config, "hidden_size", MAX_WIDTH)
         num_heads = _count(config, "num_attention_heads", MAX_WIDTH)
         num_kv_heads = _count(config, "num_key_value_heads", MAX_WIDTH, default=num_heads)
@@ -48,9 +60,11 @@ class DecoderConfig:
         head_dim = _count(config, "head_dim", MAX_WIDTH, default=hidden_size // num_heads)
         if head_dim % 2 or head_dim < 4:
             raise ModelFileError(f"head_dim is {head_dim}; it must be even and at least 4.")
-        activation = config.get("hidden_act", "silu")
-        if activation not in ("silu", "swish"):
-            raise ModelFileError(f"hidden_act is {activation!r}; only 'silu' is supported here.")
+        activation = config.get("hidden_activation") or config.get("hidden_act", "silu")
+        if activation not in activations:
+            raise ModelFileError(
+                f"hidden_act is {activation!r}; only {next(iter(activations))!r} is supported here."
+            )
         window = config.get("sliding_window")
         return cls(
             vocab_size=_count(config, "vocab_size", MAX_VOCAB),
@@ -65,8 +79,17 @@ class DecoderConfig:
             mlp_bias=bool(config.get("mlp_bias")),
             tie_word_embeddings=bool(config.get("tie_word_embeddings")),
             sliding_window=None if window is None else _count(config, "sliding_window", 2**31),
-            rope=RopeFacts.from_config(config, head_dim),
+            rope=RopeFacts.from_config(config, head_dim, may_be_partial=may_be_partial),
         )
+
+
+def read_number(config: Mapping[str, Any], name: str, default: float) -> float:
+    """A number over 0."""
+    value = config.get(name)
+    value = default if value is None else value
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0.0 < value < math.inf:
+        raise ModelFileError(f"The model's config has {name} {value!r}; it must be a number over 0.")
+    return float(value)
 
 
 def _count(config: Mapping[str, Any], name: str, most: int, default: int | None = None) -> int:

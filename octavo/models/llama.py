@@ -19,7 +19,8 @@ from octavo.layers.residual import Residual
 from octavo.layers.rope import rotation_table
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVKind, KVSpec
-from octavo.models.blocks.decoder import DecoderLayer
+from octavo.models.blocks.branch import BranchLayer
+from octavo.models.blocks.decoder import DecoderLayer, LayerPlace
 from octavo.models.contract import ModelInput
 from octavo.models.decoder_config import DecoderConfig
 
@@ -34,7 +35,7 @@ class LlamaForCausalLM(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
-        facts = DecoderConfig.from_config(config)
+        facts = self.read_config(config)
         width = facts.hidden_size
         self.vocab_size = facts.vocab_size
         self.num_heads = facts.num_heads
@@ -48,16 +49,14 @@ class LlamaForCausalLM(nn.Module):
             if facts.tie_word_embeddings
             else Embedding(facts.vocab_size, width, placement=placement)
         )
-        rotation_PD = rotation_table(facts.rope, placement)
+        rotations = self.layer_rotations(config, facts, placement)
         self.blocks = [
-            DecoderLayer(
-                index,
+            self.make_layer(
+                config,
                 facts,
-                window=self.windows[index],
-                has_head_norms=self.has_head_norms,
-                has_qkv_bias=self.has_qkv_bias or facts.attention_bias,
-                rotation_PD=rotation_PD,
-                placement=placement,
+                LayerPlace(
+                    index=index, window=self.windows[index], rotation_PD=rotations[index], placement=placement
+                ),
             )
             for index in range(facts.num_layers)
         ]
@@ -70,6 +69,37 @@ class LlamaForCausalLM(nn.Module):
             slots += block.slots(f"model.layers.{layer}")
         slots += self.norm.slots("model.norm")
         return slots if self.facts.tie_word_embeddings else slots + self.head.slots("lm_head")
+
+    @classmethod
+    def read_config(cls, config: Mapping[str, Any]) -> DecoderConfig:
+        """Families whose configs are to be read in another way say so here."""
+        return DecoderConfig.from_config(config)
+
+    def make_layer(
+        self,
+        config: Mapping[str, Any],  # noqa: ARG002
+        facts: DecoderConfig,
+        place: LayerPlace,
+    ) -> DecoderLayer | BranchLayer:
+        """Families whose layers are of another make say so here."""
+        return DecoderLayer(
+            place.index,
+            facts,
+            window=place.window,
+            has_head_norms=self.has_head_norms,
+            has_qkv_bias=self.has_qkv_bias or facts.attention_bias,
+            rotation_PD=place.rotation_PD,
+            placement=place.placement,
+        )
+
+    def layer_rotations(
+        self,
+        config: Mapping[str, Any],  # noqa: ARG002
+        facts: DecoderConfig,
+        placement: Placement,
+    ) -> list[torch.Tensor | None]:
+        """By layer: its rotation_table; None: positions are not rotated."""
+        return [rotation_table(facts.rope, placement)] * facts.num_layers
 
     def layer_windows(self, config: Mapping[str, Any], facts: DecoderConfig) -> list[int | None]:  # noqa: ARG002
         """Llama's config may name a sliding_window, which means nothing."""

@@ -41,6 +41,11 @@ def load_weights(model: CausalLM, checkpoint: Checkpoint) -> Placed:
     _check(slots, checkpoint)
     is_cpu = all(slot.target.device.type == "cpu" for slot in slots)
     placed = place_on_cpu(slots, checkpoint) if is_cpu else place_on_device(slots, checkpoint)
+    for slot in slots:
+        if slot.order_R is not None:
+            slot.target.copy_(slot.target[slot.order_R.to(slot.target.device)])
+        if slot.offset:
+            slot.target.add_(slot.offset)
     if placed.broken:
         logger.warning(
             "%d tensors of the checkpoint hold NaN or infinite numbers, so answers may fail: %s.",

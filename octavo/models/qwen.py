@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from octavo.base.errors import ModelFileError
 from octavo.models.decoder_config import DecoderConfig
+from octavo.models.layer_types import FULL, SLIDING, layer_types, windows_of
 from octavo.models.llama import LlamaForCausalLM
 
 
@@ -20,15 +20,9 @@ class Qwen3ForCausalLM(LlamaForCausalLM):
         """Configs of transformers 5 list the layers' types; older ones say from which layer on."""
         if not config.get("use_sliding_window"):
             return [None] * facts.num_layers
-        types = config.get("layer_types")
-        if types is None:
-            first = int(config.get("max_window_layers") or 0)
-            types = ["sliding_attention" if i >= first else "full_attention" for i in range(facts.num_layers)]
-        if len(types) != facts.num_layers:
-            raise ModelFileError(
-                f"The model's config lists {len(types)} layer_types for {facts.num_layers} layers."
-            )
-        return [facts.sliding_window if kind == "sliding_attention" else None for kind in types]
+        first = int(config.get("max_window_layers") or 0)
+        default = [SLIDING if index >= first else FULL for index in range(facts.num_layers)]
+        return windows_of(layer_types(config, facts.num_layers, default), facts)
 
 
 class Qwen2ForCausalLM(Qwen3ForCausalLM):

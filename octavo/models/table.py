@@ -14,10 +14,22 @@ if TYPE_CHECKING:
 MODELS: LazyTable[type[CausalLM]] = LazyTable(
     "architecture",
     {
+        "GemmaForCausalLM": "octavo.models.gemma:GemmaForCausalLM",
+        "Gemma2ForCausalLM": "octavo.models.gemma:Gemma2ForCausalLM",
+        "Gemma3ForCausalLM": "octavo.models.gemma3:Gemma3ForCausalLM",
+        "GlmForCausalLM": "octavo.models.glm:GlmForCausalLM",
+        "Glm4ForCausalLM": "octavo.models.glm:Glm4ForCausalLM",
+        "GraniteForCausalLM": "octavo.models.granite:GraniteForCausalLM",
         "LlamaForCausalLM": "octavo.models.llama:LlamaForCausalLM",
         "MistralForCausalLM": "octavo.models.llama:MistralForCausalLM",
+        "MinistralForCausalLM": "octavo.models.ministral:MinistralForCausalLM",
+        "Ministral3ForCausalLM": "octavo.models.ministral:Ministral3ForCausalLM",
+        "Olmo2ForCausalLM": "octavo.models.olmo:Olmo2ForCausalLM",
+        "Olmo3ForCausalLM": "octavo.models.olmo:Olmo3ForCausalLM",
+        "Phi3ForCausalLM": "octavo.models.phi:Phi3ForCausalLM",
         "Qwen2ForCausalLM": "octavo.models.qwen:Qwen2ForCausalLM",
         "Qwen3ForCausalLM": "octavo.models.qwen:Qwen3ForCausalLM",
+        "SmolLM3ForCausalLM": "octavo.models.smollm3:SmolLM3ForCausalLM",
     },
 )
 

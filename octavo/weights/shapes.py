@@ -34,6 +34,12 @@ FAMILIES = {
     "mistral": Family(),
     "qwen2": Family(has_qkv_bias=True),
     "qwen3": Family(has_qk_norm=True),
+    "ministral": Family(),
+    "ministral3": Family(),
+    "smollm3": Family(is_tied_by_default=True),
+    "granite": Family(),
+    "gemma": Family(is_tied_by_default=True),
+    "gemma2": Family(has_sandwich_norms=True, is_tied_by_default=True),
     "gemma3_text": Family(has_qk_norm=True, has_sandwich_norms=True, is_tied_by_default=True),
 }
 """model_type -> family."""

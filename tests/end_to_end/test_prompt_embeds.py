@@ -22,6 +22,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {"sliding_window": 24},
     "qwen2": {"tie_word_embeddings": True},
+    "gemma3_text": {"sliding_window": 24},
 }
 GREEDY = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True, logprobs=2)
 

@@ -10,6 +10,7 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
 from octavo.layers.rope import RopeFacts, rotation_table
 
@@ -81,3 +82,52 @@ def test_dynamic_turns_each_token_as_if_the_text_ended_there() -> None:
         angles = frequencies * position
         expected = torch.cat((angles.cos(), angles.sin()))
         torch.testing.assert_close(table_PD[position], expected, atol=5e-5, rtol=0)
+
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "original_max_position_embeddings": 100,
+    "short_factor": [1.0 + 0.1 * i for i in range(12)],
+    "long_factor": [2.0 + 0.5 * i for i in range(12)],
+}
+
+
+@pytest.mark.parametrize("extra", [{}, {"factor": 3.0}, {"attention_factor": 1.2}], ids=str)
+@pytest.mark.parametrize("longest", [100, 101])
+def test_longrope_goes_by_the_longest_text(longest: int, extra: dict[str, Any]) -> None:
+    config = config_of({**LONGROPE, **extra}, 24)
+    positions = torch.arange(longest)
+    expected = LlamaRotaryEmbedding(LlamaConfig(**config))(torch.zeros(1), positions[None])
+    found = table_of(config, 24, longest)
+    for ours, theirs in zip(found.split(12, -1), expected, strict=True):
+        torch.testing.assert_close(ours, theirs[0, :, :12], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"long_factor": [1.0] * 11}, "long_factor of rope type 'longrope' has 11 numbers; .* list of 12"),
+        ({"long_factor": None}, "long_factor of rope type 'longrope' is None"),
+        ({"long_factor": [0.0] * 12}, r"long_factor of rope type 'longrope' holds 0\.0"),
+        ({"original_max_position_embeddings": 1}, "original_max_position_embeddings is 1"),
+    ],
+)
+def test_longrope_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        table_of(config_of({**LONGROPE, **values}, 24), 24)
+
+
+@pytest.mark.parametrize(("part", "width"), [(0.5, 12), (0.75, 18), (1.0, 24)])
+def test_a_part_of_each_head(part: float, width: int) -> None:
+    config = config_of({"rope_type": "default", "partial_rotary_factor": part}, 24)
+    whole = config_of({"rope_type": "default"}, width)
+    placement = Placement(dtype=torch.float32, device=torch.device("cpu"), max_positions=50)
+    table = rotation_table(RopeFacts.from_config(config, 24, may_be_partial=True), placement)
+    assert torch.equal(table, table_of(whole, width, 50))
+
+
+@pytest.mark.parametrize("part", [1.5, 0.05, 0.3, -1.0])
+def test_parts_that_cannot_be(part: float) -> None:
+    config = config_of({"rope_type": "default", "partial_rotary_factor": part}, 24)
+    with pytest.raises(ModelFileError, match=f"partial_rotary_factor is {part}"):
+        RopeFacts.from_config(config, 24, may_be_partial=True)

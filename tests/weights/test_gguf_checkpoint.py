@@ -131,7 +131,12 @@ GGUF_ARCHITECTURES = {
     "llama": gguf.MODEL_ARCH.LLAMA,
     "qwen2": gguf.MODEL_ARCH.QWEN2,
     "qwen3": gguf.MODEL_ARCH.QWEN3,
+    "gemma": gguf.MODEL_ARCH.GEMMA,
+    "gemma2": gguf.MODEL_ARCH.GEMMA2,
     "gemma3": gguf.MODEL_ARCH.GEMMA3,
+    "smollm3": gguf.MODEL_ARCH.SMOLLM3,
+    "granite": gguf.MODEL_ARCH.GRANITE,
+    "olmo2": gguf.MODEL_ARCH.OLMO2,
 }
 
 
@@ -165,6 +170,74 @@ def test_gemma3_norms_and_layer_types(path: Path) -> None:
     # No rotation order in this architecture: rows come as they are.
     raw = next(info for info in tensors if info.name == "blk.0.attn_k.weight")
     assert raw.shape == checkpoint.shape("model.layers.0.self_attn.k_proj.weight")
+
+
+def renamed(architecture: str, **more: Any) -> dict[str, Any]:
+    """The keys of the crafted file for another architecture."""
+    keys = {key.replace("llama.", f"{architecture}."): value for key, value in LLAMA_KEYS.items()}
+    own = {f"{architecture}.{name}": value for name, value in more.items()}
+    return keys | {"general.architecture": architecture} | own
+
+
+def test_granite_has_its_factors(path: Path) -> None:
+    factors = {"attention.scale": 0.5, "embedding_scale": 12.0, "residual_scale": 0.25, "logit_scale": 8.0}
+    config = open_checkpoint(write_gguf(path, renamed("granite", **factors))).config
+    assert config["architectures"] == ["GraniteForCausalLM"]
+    assert config["attention_multiplier"] == 0.5
+    assert config["embedding_multiplier"] == 12.0
+    assert config["residual_multiplier"] == 0.25
+    assert config["logits_scaling"] == 8.0
+    del factors["residual_scale"]
+    refused(path, renamed("granite", **factors), None, "granite.residual_scale")
+
+
+def test_smollm3_is_stored_as_llama(path: Path) -> None:
+    checkpoint = open_checkpoint(write_gguf(path, renamed("smollm3")))
+    llama = open_checkpoint(write_gguf(path.with_name("llama.gguf")))
+    assert checkpoint.config["architectures"] == ["SmolLM3ForCausalLM"]
+    assert checkpoint.tensor_names() == llama.tensor_names()
+
+
+def test_olmo2_but_not_olmo3(path: Path) -> None:
+    tensors = [
+        info for info in llama_tensors() if not info.name.endswith(("attn_norm.weight", "ffn_norm.weight"))
+    ]
+    for index in range(2):
+        tensors += [
+            Info(f"blk.{index}.{norm}.weight", (size,))
+            for norm, size in (
+                ("attn_q_norm", 32), ("attn_k_norm", 16), ("post_attention_norm", 32), ("post_ffw_norm", 32),
+            )
+        ]  # fmt: skip
+    checkpoint = open_checkpoint(write_gguf(path, renamed("olmo2"), tensors))
+    assert checkpoint.config["architectures"] == ["Olmo2ForCausalLM"]
+    assert checkpoint.shape("model.layers.1.post_feedforward_layernorm.weight") == (32,)
+    keys = renamed("olmo2", **{"attention.sliding_window": 16})
+    refused(path, keys, tensors, "OLMo 3", "16", "safetensors")
+
+
+@pytest.mark.parametrize("name", ["gemma", "gemma2"])
+def test_older_gemmas(path: Path, name: str) -> None:
+    keys = {key.replace("llama.", f"{name}."): value for key, value in LLAMA_KEYS.items()}
+    keys["general.architecture"] = name
+    data = np.full(32, 1.5, np.float32).tobytes()
+    tensors = changed(llama_tensors(), "output_norm.weight", data=data)
+    if name == "gemma2":
+        keys |= {"gemma2.attention.sliding_window": 16, "gemma2.attn_logit_softcapping": 20.0}
+        tensors += [
+            Info(f"blk.{index}.{norm}.weight", (32,), 0, data)
+            for index in range(2)
+            for norm in ("post_attention_norm", "post_ffw_norm")
+        ]
+    checkpoint = open_checkpoint(write_gguf(path, keys, tensors))
+    config = checkpoint.config
+    assert (config["model_type"], config["hidden_act"]) == (name, "gelu_pytorch_tanh")
+    assert checkpoint.load("model.norm.weight").tolist() == [0.5] * 32
+    if name == "gemma2":
+        assert config["layer_types"] == ["sliding_attention", "full_attention"]
+        assert (config["attn_logit_softcapping"], config["final_logit_softcapping"]) == (20.0, 30.0)
+        assert (config["query_pre_attn_scalar"], config["sliding_window"]) == (8, 16)
+        assert checkpoint.load("model.layers.1.post_feedforward_layernorm.weight").tolist() == [0.5] * 32
 
 
 def test_qwen2_needs_its_biases(path: Path) -> None:

@@ -5,17 +5,30 @@ T tokens, E width.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
 from octavo.attention.contract import Attend
-from octavo.layers.attention import HeadShape, SelfAttention
+from octavo.layers.attention import HeadNorms, HeadShape, SelfAttention
 from octavo.layers.mlp import GatedMLP
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.models.decoder_config import DecoderConfig
+from octavo.ops.paged_plain import AttentionTerms
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPlace:
+    """One layer among the others."""
+
+    index: int
+    window: int | None
+    rotation_PD: torch.Tensor | None
+    placement: Placement
 
 
 class DecoderLayer(nn.Module):
@@ -27,7 +40,7 @@ class DecoderLayer(nn.Module):
         window: int | None,
         has_head_norms: bool,
         has_qkv_bias: bool,
-        rotation_PD: torch.Tensor,
+        rotation_PD: torch.Tensor | None,
         placement: Placement,
     ) -> None:
         super().__init__()
@@ -39,8 +52,8 @@ class DecoderLayer(nn.Module):
             HeadShape(num_heads=config.num_heads, num_kv_heads=config.num_kv_heads, head_dim=config.head_dim),
             has_qkv_bias=has_qkv_bias,
             has_out_bias=config.attention_bias,
-            window=window,
-            norm_epsilon=epsilon if has_head_norms else None,
+            terms=AttentionTerms(scale=config.head_dim**-0.5, window=window),
+            norms=HeadNorms(epsilon=epsilon) if has_head_norms else None,
             rotation_PD=rotation_PD,
             placement=placement,
         )

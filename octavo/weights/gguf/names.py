@@ -31,14 +31,22 @@ LLAMA_LAYER: Mapping[str, str] = MappingProxyType(
 QK_NORM_LAYER: Mapping[str, str] = MappingProxyType(
     {**LLAMA_LAYER, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 )
-GEMMA3_LAYER: Mapping[str, str] = MappingProxyType(
+OLMO2_LAYER: Mapping[str, str] = MappingProxyType(
     {
-        **QK_NORM_LAYER,
+        **{name: ours for name, ours in QK_NORM_LAYER.items() if name not in ("attn_norm", "ffn_norm")},
+        "post_attention_norm": "post_attention_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    }
+)
+GEMMA2_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        **LLAMA_LAYER,
         "post_attention_norm": "post_attention_layernorm",
         "ffn_norm": "pre_feedforward_layernorm",
         "post_ffw_norm": "post_feedforward_layernorm",
     }
 )
+GEMMA3_LAYER: Mapping[str, str] = MappingProxyType({**QK_NORM_LAYER, **GEMMA2_LAYER})
 
 _LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.([a-z0-9_]+)\.(weight|bias)", re.ASCII)
 

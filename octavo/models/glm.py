@@ -1,0 +1,78 @@
+"""GLM-4: a part of each head is rotated, in neighbouring pairs; GLM-4-0414 has norms behind the branches.
+
+D head width, R rotated width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+
+from octavo.layers.attention import HeadShape, SelfAttention
+from octavo.layers.slot import WeightSlot
+from octavo.models.blocks.branch import BranchLayer, BranchNames
+from octavo.models.blocks.decoder import LayerPlace
+from octavo.models.decoder_config import DecoderConfig
+from octavo.models.llama import LlamaForCausalLM
+
+DEFAULT_PART = 0.5
+"""Where a config says nothing: this part of each head is rotated."""
+
+
+class GlmForCausalLM(LlamaForCausalLM):
+    names: ClassVar[BranchNames] = BranchNames(
+        before_attention="input_layernorm",
+        before_mlp="post_attention_layernorm",
+        gate_up=("gate_up_proj",),
+    )
+
+    @classmethod
+    def read_config(cls, config: Mapping[str, Any]) -> DecoderConfig:
+        return DecoderConfig.from_config(
+            {"partial_rotary_factor": DEFAULT_PART, **config, "mlp_bias": False}, may_be_partial=True
+        )
+
+    def make_layer(
+        self,
+        config: Mapping[str, Any],  # noqa: ARG002
+        facts: DecoderConfig,
+        place: LayerPlace,
+    ) -> BranchLayer:
+        attention = SelfAttention(
+            place.index,
+            facts.hidden_size,
+            HeadShape(num_heads=facts.num_heads, num_kv_heads=facts.num_kv_heads, head_dim=facts.head_dim),
+            has_qkv_bias=facts.attention_bias,
+            has_out_bias=False,
+            rotation_PD=place.rotation_PD,
+            placement=place.placement,
+        )
+        return BranchLayer(attention, facts, self.names, placement=place.placement)
+
+    def weight_slots(self) -> list[WeightSlot]:
+        """Rotated pairs are neighbours in the checkpoint and half of R apart here: scores are the same."""
+        return [
+            replace(slot, order_R=self._halves(len(slot.target)))
+            if ".q_proj." in slot.name or ".k_proj." in slot.name
+            else slot
+            for slot in super().weight_slots()
+        ]
+
+    def _halves(self, num_rows: int) -> torch.Tensor:
+        width, rotated = self.facts.head_dim, self.facts.rope.head_dim
+        row_D = torch.arange(width)
+        order_D = torch.cat((row_D[:rotated:2], row_D[1:rotated:2], row_D[rotated:]))
+        return (torch.arange(0, num_rows, width)[:, None] + order_D).flatten()
+
+
+class Glm4ForCausalLM(GlmForCausalLM):
+    names = BranchNames(
+        before_attention="input_layernorm",
+        after_attention="post_self_attn_layernorm",
+        before_mlp="post_attention_layernorm",
+        after_mlp="post_mlp_layernorm",
+        gate_up=("gate_up_proj",),
+    )

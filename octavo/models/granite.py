@@ -1,0 +1,49 @@
+"""Granite 3: Llama's shape with a factor each for embeddings, scores, branches and logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from octavo.layers.attention import HeadShape, SelfAttention
+from octavo.layers.placement import Placement
+from octavo.models.blocks.branch import BranchLayer, BranchNames
+from octavo.models.blocks.decoder import LayerPlace
+from octavo.models.contract import ModelInput
+from octavo.models.decoder_config import DecoderConfig, read_number
+from octavo.models.llama import LlamaForCausalLM
+from octavo.ops.paged_plain import AttentionTerms
+
+NAMES = BranchNames(before_attention="input_layernorm", before_mlp="post_attention_layernorm")
+
+
+class GraniteForCausalLM(LlamaForCausalLM):
+    def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
+        super().__init__(config, placement)
+        self.embedding_factor = read_number(config, "embedding_multiplier", 1.0)
+        self.logits_divisor = read_number(config, "logits_scaling", 1.0)
+
+    def make_layer(self, config: Mapping[str, Any], facts: DecoderConfig, place: LayerPlace) -> BranchLayer:
+        attention = SelfAttention(
+            place.index,
+            facts.hidden_size,
+            HeadShape(num_heads=facts.num_heads, num_kv_heads=facts.num_kv_heads, head_dim=facts.head_dim),
+            has_qkv_bias=facts.attention_bias,
+            has_out_bias=facts.attention_bias,
+            terms=AttentionTerms(scale=read_number(config, "attention_multiplier", 1.0)),
+            rotation_PD=place.rotation_PD,
+            placement=place.placement,
+        )
+        factor = read_number(config, "residual_multiplier", 1.0)
+        return BranchLayer(attention, facts, NAMES, factor=factor, placement=place.placement)
+
+    def forward(self, batch: ModelInput) -> torch.Tensor:
+        given_TE = batch.inputs_TE
+        inputs_TE = self.embed(batch.token_ids_T) if given_TE is None else given_TE
+        return super().forward(replace(batch, inputs_TE=inputs_TE * self.embedding_factor))
+
+    def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
+        return super().logits(hidden_SE) / self.logits_divisor
