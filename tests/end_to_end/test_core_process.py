@@ -27,7 +27,8 @@ def config(model: Path, **options: object) -> EngineConfig:
 
 
 def core_pids() -> list[int]:
-    children = psutil.Process().children(recursive=True)
+    """Cores that this process started itself: those of servers that other tests keep are not its children."""
+    children = psutil.Process().children()
     return [child.pid for child in children if "octavo.engine.core_main" in " ".join(child.cmdline())]
 
 
