@@ -47,6 +47,12 @@ class RopeFacts:
         may_be_partial: the family heeds partial_rotary_factor, which for others is refused.
         """
         values = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
+        by_type = [name for name, value in values.items() if isinstance(value, Mapping)]
+        if by_type:
+            raise ModelFileError(
+                f"The model's config has a rope for each of {', '.join(by_type)}; this family of models "
+                "has one for all layers."
+            )
         if config.get("original_max_position_embeddings") is not None:
             values["original_max_position_embeddings"] = config["original_max_position_embeddings"]
         part = float(values.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1.0)

@@ -131,3 +131,10 @@ def test_parts_that_cannot_be(part: float) -> None:
     config = config_of({"rope_type": "default", "partial_rotary_factor": part}, 24)
     with pytest.raises(ModelFileError, match=f"partial_rotary_factor is {part}"):
         RopeFacts.from_config(config, 24, may_be_partial=True)
+
+
+def test_ropes_by_type_of_layer_are_not_taken_for_one_rope() -> None:
+    """Families with several ropes hand over one at a time; elsewhere it would silently mean base 10000."""
+    by_type = {"full_attention": {"rope_theta": 1e6}, "sliding_attention": {"rope_theta": 1e4}}
+    with pytest.raises(ModelFileError, match="full_attention, sliding_attention"):
+        RopeFacts.from_config({"rope_parameters": by_type}, 16)
