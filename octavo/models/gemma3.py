@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
 from octavo.layers.rope import RopeFacts, rotation_table
-from octavo.models.blocks.sandwich import LayerTerms
 from octavo.models.decoder_config import DecoderConfig
-from octavo.models.gemma import GELU_TANH, Gemma2ForCausalLM, attention_scale, layer_windows
+from octavo.models.gemma import Gemma2ForCausalLM, attention_scale, pattern_windows
 from octavo.models.layer_types import FULL, SLIDING
 from octavo.ops.paged_plain import AttentionTerms
 
@@ -22,27 +23,25 @@ PERIOD = 6
 class Gemma3ForCausalLM(Gemma2ForCausalLM):
     """Scores are never capped, whatever the config says; logits are where it says so."""
 
-    activations = GELU_TANH
     has_head_norms = True
 
-    def read_facts(self, config: Mapping[str, Any]) -> DecoderConfig:
-        full = {**config, "rope_parameters": rope_values(config, FULL)}
-        return DecoderConfig.from_config(full, activations=self.activations)
+    @classmethod
+    def read_config(cls, config: Mapping[str, Any]) -> DecoderConfig:
+        return super().read_config({**config, "rope_parameters": rope_values(config, FULL)})
 
-    def layer_terms(
+    def attention_terms(self, config: Mapping[str, Any], facts: DecoderConfig) -> AttentionTerms:  # noqa: ARG002
+        return AttentionTerms(scale=attention_scale(config))
+
+    def layer_windows(self, config: Mapping[str, Any], facts: DecoderConfig) -> list[int | None]:
+        return pattern_windows(config, facts, config.get("sliding_window_pattern") or PERIOD)
+
+    def layer_rotations(
         self, config: Mapping[str, Any], facts: DecoderConfig, placement: Placement
-    ) -> list[LayerTerms]:
+    ) -> list[torch.Tensor | None]:
         sliding = {**config, "rope_parameters": rope_values(config, SLIDING)}
         full_PD = rotation_table(facts.rope, placement)
         sliding_PD = rotation_table(RopeFacts.from_config(sliding, facts.head_dim), placement)
-        scale = attention_scale(config)
-        return [
-            LayerTerms(
-                attention=AttentionTerms(scale=scale, window=window),
-                rotation_PD=full_PD if window is None else sliding_PD,
-            )
-            for window in layer_windows(config, facts, config.get("sliding_window_pattern") or PERIOD)
-        ]
+        return [full_PD if window is None else sliding_PD for window in self.windows]
 
 
 def rope_values(config: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.placement import Placement
 from octavo.models.blocks.branch import BranchLayer, BranchNames
 from octavo.models.blocks.decoder import LayerPlace
-from octavo.models.contract import ModelInput
 from octavo.models.decoder_config import DecoderConfig, read_number
 from octavo.models.llama import LlamaForCausalLM
 from octavo.ops.paged_plain import AttentionTerms
@@ -40,10 +38,8 @@ class GraniteForCausalLM(LlamaForCausalLM):
         factor = read_number(config, "residual_multiplier", 1.0)
         return BranchLayer(attention, facts, NAMES, factor=factor, placement=place.placement)
 
-    def forward(self, batch: ModelInput) -> torch.Tensor:
-        given_TE = batch.inputs_TE
-        inputs_TE = self.embed(batch.token_ids_T) if given_TE is None else given_TE
-        return super().forward(replace(batch, inputs_TE=inputs_TE * self.embedding_factor))
+    def first_inputs(self, x_TE: torch.Tensor) -> torch.Tensor:
+        return x_TE * self.embedding_factor
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
         return super().logits(hidden_SE) / self.logits_divisor

@@ -32,6 +32,8 @@ class LlamaForCausalLM(nn.Module):
     """Whether queries and keys are normalised per head."""
     has_qkv_bias: ClassVar[bool] = False
     """Whether queries, keys and values have biases whatever the config's attention_bias says."""
+    norm_offset: ClassVar[float] = 0.0
+    """What is added to the weights of norms."""
 
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class LlamaForCausalLM(nn.Module):
             for index in range(facts.num_layers)
         ]
         self.layers = nn.ModuleList(self.blocks)
-        self.norm = RMSNorm(width, epsilon=facts.rms_norm_eps, placement=placement)
+        self.norm = RMSNorm(width, epsilon=facts.rms_norm_eps, offset=self.norm_offset, placement=placement)
 
     def weight_slots(self) -> list[WeightSlot]:
         slots = self.embedding.slots("model.embed_tokens")
@@ -111,7 +113,7 @@ class LlamaForCausalLM(nn.Module):
                 kind=KVKind.FULL if window is None else KVKind.SLIDING_WINDOW,
                 num_kv_heads=self.facts.num_kv_heads,
                 head_dim=self.facts.head_dim,
-                dtype_bytes=self.norm.weight_E.element_size(),
+                dtype_bytes=self.head.weight.element_size(),
                 window=window,
             )
             for window in self.windows
@@ -120,9 +122,14 @@ class LlamaForCausalLM(nn.Module):
     def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
         return self.embedding.forward(token_ids_T)
 
+    def first_inputs(self, x_TE: torch.Tensor) -> torch.Tensor:
+        """Families that scale their embeddings do it here; x_TE may be written."""
+        return x_TE
+
     def forward(self, batch: ModelInput) -> torch.Tensor:
         given_TE = batch.inputs_TE
-        stream = Residual(self.embed(batch.token_ids_T) if given_TE is None else given_TE)
+        x_TE = self.embed(batch.token_ids_T) if given_TE is None else given_TE
+        stream = Residual(self.first_inputs(x_TE))
         for block in self.blocks:
             stream = block.forward(stream, batch.attend)
         return self.norm.add(*stream)[1]

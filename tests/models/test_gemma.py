@@ -63,8 +63,8 @@ def test_both_spellings_of_the_ropes() -> None:
         }
     }
     olds, news = build("Gemma3ForCausalLM", **old), build("Gemma3ForCausalLM", **new)
-    for one, other in zip(olds.terms, news.terms, strict=True):
-        assert torch.equal(one.rotation_PD, other.rotation_PD)
+    for one, other in zip(olds.blocks, news.blocks, strict=True):
+        assert torch.equal(one.attention.layer.rotation_PD, other.attention.layer.rotation_PD)
     assert rope_values({}, "full_attention") == {"rope_theta": 1e6}
     assert rope_values({}, "sliding_attention") == {"rope_theta": 1e4}
 
@@ -97,8 +97,8 @@ def test_a_missing_norm_is_named() -> None:
         ({"sliding_window": None}, "6 layers with a window, but no sliding_window"),
         ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         ({"hidden_activation": "silu"}, "hidden_act is 'silu'; only 'gelu_pytorch_tanh'"),
-        ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0"),
-        ({"final_logit_softcapping": float("nan")}, "final_logit_softcapping is nan"),
+        ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar 0"),
+        ({"final_logit_softcapping": float("nan")}, "final_logit_softcapping nan"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "neither full_attention nor"),
         ({"rope_parameters": {"full_attention": {"rope_type": "odd"}}}, "rope type is 'odd'"),
     ],

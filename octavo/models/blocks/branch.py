@@ -12,7 +12,7 @@ from torch import nn
 from octavo.attention.contract import Attend
 from octavo.layers.attention import SelfAttention
 from octavo.layers.factor import Factor
-from octavo.layers.mlp import GatedMLP
+from octavo.layers.mlp import Gate, GatedMLP
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
@@ -39,6 +39,8 @@ class BranchLayer(nn.Module):
         names: BranchNames,
         *,
         factor: float | None = None,
+        norm_offset: float = 0.0,
+        gate: Gate = Gate.SILU,
         placement: Placement,
     ) -> None:
         """factor: what each branch is multiplied with, for layers without norms behind them."""
@@ -49,14 +51,16 @@ class BranchLayer(nn.Module):
 
         def norm(name: str | None) -> RMSNorm | None:
             width, epsilon = config.hidden_size, config.rms_norm_eps
-            return None if name is None else RMSNorm(width, epsilon=epsilon, placement=placement)
+            if name is None:
+                return None
+            return RMSNorm(width, epsilon=epsilon, offset=norm_offset, placement=placement)
 
         self.before_attention = norm(names.before_attention)
         self.attention = attention
         self.after_attention = norm(names.after_attention)
         self.before_mlp = norm(names.before_mlp)
         self.mlp = GatedMLP(
-            config.hidden_size, config.intermediate_size, bias=config.mlp_bias, placement=placement
+            config.hidden_size, config.intermediate_size, bias=config.mlp_bias, gate=gate, placement=placement
         )
         self.after_mlp = norm(names.after_mlp)
 
