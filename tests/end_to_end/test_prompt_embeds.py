@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save
 
 from octavo import LLM, SamplingParams
 from octavo.base.errors import EngineError, RequestError
+from tests.conformance.test_generation import MODES, prompts
 from tests.end_to_end.server_process import serving
-from tests.end_to_end.test_tiny_models import MODES, prompts
 from tests.tiny import VOCAB_SIZE, save_model
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -65,7 +65,7 @@ def check_same(ours: list[Any], theirs: list[Any]) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_vectors_answer_as_their_tokens(model: Path, mode: str) -> None:
-    many = prompts()
+    many = prompts(longest=150)
     with open_llm(model, **MODES[mode]) as llm:
         theirs = llm.generate(many, GREEDY, use_tqdm=False)
         before = llm.stats().num_preemptions
@@ -78,7 +78,7 @@ def test_vectors_answer_as_their_tokens(model: Path, mode: str) -> None:
 
 
 def test_mixed_with_tokens_in_the_same_steps(llama: Path) -> None:
-    many = prompts()
+    many = prompts(longest=150)
     with open_llm(llama, max_num_batched_tokens=32) as llm:
         theirs = llm.generate(many, GREEDY, use_tqdm=False)
         mixed = [
@@ -89,7 +89,7 @@ def test_mixed_with_tokens_in_the_same_steps(llama: Path) -> None:
 
 
 def test_only_equal_vectors_share_the_prefix_cache(llama: Path) -> None:
-    token_ids = prompts()[8]
+    token_ids = prompts(longest=150)[8]
     vectors = embedded(llama, token_ids)
     other = vectors.clone()
     other[0, 0] += 0.5  # the placeholders of both are the same
@@ -129,7 +129,7 @@ def test_what_tokens_never_say_is_read_too(llama: Path) -> None:
 def test_files_types_samples_and_forms(llama: Path) -> None:
     from octavo import StructuredOutputsParams
 
-    token_ids = prompts()[4]
+    token_ids = prompts(longest=150)[4]
     vectors = embedded(llama, token_ids)
     drawn = SamplingParams(temperature=1.0, seed=5, n=3, max_tokens=8, ignore_eos=True)
     choice = SamplingParams(
@@ -210,7 +210,7 @@ def test_off_unless_told(llama: Path) -> None:
 
 def test_tokens_of_the_vocabulary_are_what_is_looked_up(llama: Path) -> None:
     """The tests above mean something: other vectors give other answers."""
-    token_ids = prompts()[5]
+    token_ids = prompts(longest=150)[5]
     with open_llm(llama) as llm:
         (plain,) = llm.generate([token_ids], GREEDY, use_tqdm=False)
         shifted = [(token + 1) % VOCAB_SIZE for token in token_ids]
@@ -219,7 +219,7 @@ def test_tokens_of_the_vocabulary_are_what_is_looked_up(llama: Path) -> None:
 
 
 def test_over_http_and_the_wire_to_the_core(llama: Path, tmp_path: Path) -> None:
-    token_ids = prompts()[6]
+    token_ids = prompts(longest=150)[6]
     file = base64.b64encode(save({"prompt_embeds": embedded(llama, token_ids)})).decode()
     wishes = {"max_tokens": 12, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
     flags = ("--enable-prompt-embeds", "--max-model-len", "256")

@@ -12,10 +12,12 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.messages.result import CoreStats
+from tests.conformance.families import FAMILIES
 from tests.tiny import VOCAB_SIZE, save_model
 
 TOLERANCE = 1e-4
 NUM_TOKENS = 40
+MAX_MODEL_LEN = 648
 
 MODES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -34,129 +36,14 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
-def prompts() -> list[list[int]]:
-    """Lengths from 1 up, many with a shared beginning, one longer than any window."""
+def prompts(longest: int = 600) -> list[list[int]]:
+    """Lengths from 1 up, many with a shared beginning, some longer than any window."""
     source = random.Random(3)
     shared = [source.randrange(VOCAB_SIZE) for _ in range(70)]
-    lengths = [1, 2, 15, 16, 17, 33, 64, 90, 150]
+    lengths = [1, 2, 15, 16, 17, 33, 64, 90, 150, longest]
     fresh = [[source.randrange(VOCAB_SIZE) for _ in range(length)] for length in lengths]
     sharing = [[*shared[: 20 + 5 * i], source.randrange(VOCAB_SIZE)] for i in range(10)]
     return fresh + sharing
-
-
-def longrope(original: int, width: int) -> dict[str, Any]:
-    """Phi's config, `width` of the 8 values of a head rotated."""
-    short = [1.0 + 0.1 * i for i in range(width // 2)]
-    return {
-        "head_dim": 8,
-        "original_max_position_embeddings": original,
-        "rope_parameters": {
-            "rope_type": "longrope",
-            "rope_theta": 10000.0,
-            "partial_rotary_factor": width / 8,
-            "short_factor": short,
-            "long_factor": [2.0 + value for value in short],
-        },
-    }
-
-
-MINISTRAL3_ROPE = {
-    "rope_type": "yarn",
-    "rope_theta": 10000.0,
-    "factor": 16.0,
-    "original_max_position_embeddings": 30,
-    "mscale": 1.0,
-    "mscale_all_dim": 1.0,
-    "llama_4_scaling_beta": 0.1,
-}
-FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("llama", {}),
-    "mistral": ("mistral", {"sliding_window": 24}),
-    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
-    "qwen2, the last layers with a window": (
-        "qwen2",
-        {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
-    ),
-    "qwen3": ("qwen3", {}),
-    "gemma": ("gemma", {}),
-    "gemma2": (
-        "gemma2",
-        {
-            "num_hidden_layers": 4,
-            "sliding_window": 24,
-            "query_pre_attn_scalar": 20,
-            "attn_logit_softcapping": 3.0,
-            "final_logit_softcapping": 9.0,
-        },
-    ),
-    "gemma3": (
-        "gemma3_text",
-        {
-            "num_hidden_layers": 6,
-            "sliding_window": 24,
-            "sliding_window_pattern": 3,
-            "query_pre_attn_scalar": 20,
-            "final_logit_softcapping": 9.0,
-            "rope_parameters": {
-                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100000.0},
-                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
-            },
-        },
-    ),
-    "phi3 of 4k": ("phi3", {"sliding_window": 24}),
-    "phi3, short longrope": ("phi3", longrope(original=300, width=8)),
-    "phi3, long longrope, half rotated": ("phi3", longrope(original=14, width=4)),
-    "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 2, "attention_bias": True}),
-    "smollm3, with windows": (
-        "smollm3",
-        {
-            "num_hidden_layers": 4,
-            "no_rope_layers": [1, 0, 0, 1],
-            "use_sliding_window": True,
-            "sliding_window": 24,
-        },
-    ),
-    "olmo2": ("olmo2", {}),
-    "olmo3": (
-        "olmo3",
-        {
-            "num_hidden_layers": 4,
-            "sliding_window": 24,
-            "rope_parameters": {
-                "full_attention": {
-                    "rope_type": "yarn",
-                    "factor": 4.0,
-                    "original_max_position_embeddings": 64,
-                    "rope_theta": 20000.0,
-                },
-                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
-            },
-        },
-    ),
-    "granite": (
-        "granite",
-        {
-            "embedding_multiplier": 3.5,
-            "attention_multiplier": 0.11,
-            "residual_multiplier": 0.7,
-            "logits_scaling": 2.5,
-            "mlp_bias": True,
-            "tie_word_embeddings": True,
-        },
-    ),
-    "glm": ("glm", {}),
-    "glm4": ("glm4", {}),
-    "mistral, wide heads": ("mistral", {"head_dim": 20, "sliding_window": None}),
-    "ministral": (
-        "ministral",
-        {
-            "num_hidden_layers": 4,
-            "sliding_window": 24,
-            "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
-        },
-    ),
-    "ministral3": ("ministral3", {"sliding_window": None, "rope_parameters": MINISTRAL3_ROPE}),
-}
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -201,13 +88,15 @@ def check(reference: Any, outputs: list[Any]) -> None:
 
 def run(model: Path, one_by_one: bool = False, **options: Any) -> tuple[list[Any], CoreStats]:
     params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True, logprobs=1)
+    given = prompts()
     if "num_gpu_blocks_override" in options:
+        given = prompts(longest=150)  # so that all have room, but not together
         options["num_gpu_blocks_override"] *= num_kv_groups(model)
-    with LLM(str(model), max_model_len=256, **options) as llm:
+    with LLM(str(model), max_model_len=MAX_MODEL_LEN, **options) as llm:
         if one_by_one:
-            outputs = [llm.generate(prompt, params, use_tqdm=False)[0] for prompt in prompts()]
+            outputs = [llm.generate(prompt, params, use_tqdm=False)[0] for prompt in given]
         else:
-            outputs = llm.generate(prompts(), params, use_tqdm=False)
+            outputs = llm.generate(given, params, use_tqdm=False)
         return outputs, llm.stats()
 
 
@@ -229,7 +118,7 @@ def test_prompt_logprobs_equal_transformers_even_when_chunked(model: Path, refer
     import torch
 
     params = SamplingParams(temperature=0, max_tokens=2, prompt_logprobs=0, ignore_eos=True)
-    with LLM(str(model), max_model_len=256, max_num_batched_tokens=32) as llm:
+    with LLM(str(model), max_model_len=MAX_MODEL_LEN, max_num_batched_tokens=32) as llm:
         outputs = llm.generate(prompts()[2:] * 2, params, use_tqdm=False)
     for output in outputs:
         ids = output.prompt_token_ids

@@ -1,0 +1,123 @@
+"""The models that conformance is shown on: tiny, random, of odd sizes, made by transformers. A line each.
+
+A family's name stands for the case, `model_type` and overrides make the config (see tests/tiny.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def longrope(original: int, width: int) -> dict[str, Any]:
+    """Phi's config, `width` of the 8 values of a head rotated."""
+    short = [1.0 + 0.1 * i for i in range(width // 2)]
+    return {
+        "head_dim": 8,
+        "original_max_position_embeddings": original,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": width / 8,
+            "short_factor": short,
+            "long_factor": [2.0 + value for value in short],
+        },
+    }
+
+
+MINISTRAL3_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 16.0,
+    "original_max_position_embeddings": 60,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("llama", {}),
+    "mistral": ("mistral", {"sliding_window": 24}),
+    "qwen2": ("qwen2", {"tie_word_embeddings": True}),
+    "qwen2, the last layers with a window": (
+        "qwen2",
+        {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
+    ),
+    "qwen3": ("qwen3", {}),
+    "gemma": ("gemma", {}),
+    "gemma2": (
+        "gemma2",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 24,
+            "query_pre_attn_scalar": 20,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 9.0,
+        },
+    ),
+    "gemma3": (
+        "gemma3_text",
+        {
+            "num_hidden_layers": 6,
+            "sliding_window": 24,
+            "sliding_window_pattern": 3,
+            "query_pre_attn_scalar": 20,
+            "final_logit_softcapping": 9.0,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 100000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
+        },
+    ),
+    "phi3 of 4k": ("phi3", {"sliding_window": 24}),
+    "phi3, short longrope": ("phi3", longrope(original=700, width=8)),
+    "phi3, long longrope, half rotated": ("phi3", longrope(original=14, width=4)),
+    "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 2, "attention_bias": True}),
+    "smollm3, with windows": (
+        "smollm3",
+        {
+            "num_hidden_layers": 4,
+            "no_rope_layers": [1, 0, 0, 1],
+            "use_sliding_window": True,
+            "sliding_window": 24,
+        },
+    ),
+    "olmo2": ("olmo2", {}),
+    "olmo3": (
+        "olmo3",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 24,
+            "rope_parameters": {
+                "full_attention": {
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "original_max_position_embeddings": 64,
+                    "rope_theta": 20000.0,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
+            },
+        },
+    ),
+    "granite": (
+        "granite",
+        {
+            "embedding_multiplier": 3.5,
+            "attention_multiplier": 0.11,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 2.5,
+            "mlp_bias": True,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "glm": ("glm", {}),
+    "glm4": ("glm4", {}),
+    "mistral, wide heads": ("mistral", {"head_dim": 20, "sliding_window": None}),
+    "ministral": (
+        "ministral",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 24,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+        },
+    ),
+    "ministral3": ("ministral3", {"sliding_window": None, "rope_parameters": MINISTRAL3_ROPE}),
+}
