@@ -19,6 +19,7 @@ OPS: LazyTable[Op[..., Any]] = LazyTable(
         "gated_gelu": "octavo.ops.activation:gated_gelu",
         "gated_silu": "octavo.ops.activation:gated_silu",
         "gather_step": "octavo.ops.step:gather_step",
+        "mask_tokens": "octavo.ops.sampling.token_masks:mask_tokens",
         "matvec": "octavo.ops.matvec:matvec",
         "prepare_heads": "octavo.ops.heads:prepare_heads",
         "rms_norm": "octavo.ops.norm:rms_norm",
