@@ -95,9 +95,10 @@ def claim(compared: Sequence[Compared], sessions: Sessions, of_commit: str) -> d
     """For programs, and for the repository: what was measured, on what."""
     latest = max(sessions.values(), key=_started)
     versions = dict(latest.get("versions", {}))
-    for engine in (OURS, PEER):
-        for record in latest["engines"].get(engine, {}).values():
-            versions[engine] = record.get("version")
+    for session in sorted(sessions.values(), key=_started):
+        for engine in (OURS, PEER):
+            for record in session["engines"].get(engine, {}).values():
+                versions[engine] = record.get("version")
     apart = [f"{one.row.workload} {one.row.shape.name}" for one in compared if not one.is_one_session]
     return {
         "commit": of_commit,
