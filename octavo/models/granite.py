@@ -1,4 +1,4 @@
-"""Granite 3: Llama's shape with a factor each for embeddings, scores, branches and logits; with experts too."""
+"""Granite 3: Llama's shape with factors for embeddings, scores, branches and logits; with experts, too."""
 
 from __future__ import annotations
 

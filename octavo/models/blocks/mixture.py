@@ -19,7 +19,7 @@ def make_mixture(
     gated_shared: GatedMLP | None = None,
     placement: Placement,
 ) -> MixtureOfExperts:
-    """is_normed: the weights of a token's experts add up to one. gated_shared: every token's, times a gate."""
+    """is_normed: a token's weights add up to one. gated_shared: an MLP of all tokens, with a gate."""
     routing = Routing(num_chosen=moe.num_chosen, is_normed=is_normed)
     return MixtureOfExperts(
         Router(width, moe.num_experts, routing, placement=placement),
