@@ -11,5 +11,6 @@ BACKENDS: LazyTable[type[AttentionBackend]] = LazyTable(
         "cpu": "octavo.attention.backends.cpu:CpuAttention",
         "cpu-latent": "octavo.attention.backends.cpu_latent:CpuLatentAttention",
         "triton": "octavo.attention.backends.triton:TritonAttention",
+        "triton-latent": "octavo.attention.backends.triton_latent:TritonLatentAttention",
     },
 )
