@@ -50,8 +50,7 @@ def _shared_memory(device: torch.device) -> int:
     if device.type != "cuda":
         return 1 << 30
     # A program may have all but the 1 KB that the driver keeps.
-    num_bytes: int = torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor
-    return num_bytes - 1024
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor) - 1024
 
 
 def head_blocks(num_heads: int) -> int:
