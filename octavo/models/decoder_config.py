@@ -45,9 +45,9 @@ class DecoderConfig:
         may_be_partial: the family may rotate a part of each head (partial_rotary_factor). activations:
         how configs call the only one that the family computes.
         """
-        hidden_size = read_count(config, "hidden_size")
-        num_heads = read_count(config, "num_attention_heads")
-        num_kv_heads = read_count(config, "num_key_value_heads", default=num_heads)
+        hidden_size = read_count(config, "hidden_size", MAX_WIDTH)
+        num_heads = read_count(config, "num_attention_heads", MAX_WIDTH)
+        num_kv_heads = read_count(config, "num_key_value_heads", MAX_WIDTH, default=num_heads)
         if num_heads % num_kv_heads:
             raise ModelFileError(
                 f"num_attention_heads {num_heads} is not a multiple of num_key_value_heads {num_kv_heads}."
@@ -57,7 +57,7 @@ class DecoderConfig:
                 f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_heads}, "
                 "and the config gives no head_dim."
             )
-        head_dim = read_count(config, "head_dim", default=hidden_size // num_heads)
+        head_dim = read_count(config, "head_dim", MAX_WIDTH, default=hidden_size // num_heads)
         if head_dim % 2 or head_dim < 4:
             raise ModelFileError(f"head_dim is {head_dim}; it must be even and at least 4.")
         activation = config.get("hidden_activation") or config.get("hidden_act", "silu")
@@ -67,10 +67,10 @@ class DecoderConfig:
             )
         window = config.get("sliding_window")
         return cls(
-            vocab_size=read_count(config, "vocab_size", most=MAX_VOCAB),
+            vocab_size=read_count(config, "vocab_size", MAX_VOCAB),
             hidden_size=hidden_size,
-            intermediate_size=read_count(config, "intermediate_size"),
-            num_layers=read_count(config, "num_hidden_layers", most=MAX_LAYERS),
+            intermediate_size=read_count(config, "intermediate_size", MAX_WIDTH),
+            num_layers=read_count(config, "num_hidden_layers", MAX_LAYERS),
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
@@ -78,7 +78,7 @@ class DecoderConfig:
             attention_bias=bool(config.get("attention_bias")),
             mlp_bias=bool(config.get("mlp_bias")),
             tie_word_embeddings=bool(config.get("tie_word_embeddings")),
-            sliding_window=None if window is None else read_count(config, "sliding_window", most=2**31),
+            sliding_window=None if window is None else read_count(config, "sliding_window", 2**31),
             rope=RopeFacts.from_config(config, head_dim, may_be_partial=may_be_partial),
         )
 
@@ -92,9 +92,7 @@ def read_number(config: Mapping[str, Any], name: str, default: float) -> float:
     return float(value)
 
 
-def read_count(
-    config: Mapping[str, Any], name: str, *, default: int | None = None, most: int = MAX_WIDTH
-) -> int:
+def read_count(config: Mapping[str, Any], name: str, most: int, default: int | None = None) -> int:
     """A whole number from 1 to `most`."""
     value = config.get(name)
     value = default if value is None else value

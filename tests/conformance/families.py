@@ -41,6 +41,12 @@ LATENT: dict[str, Any] = {
     "qk_nope_head_dim": 12,
     "v_head_dim": 10,
     "q_lora_rank": None,
+    "moe_intermediate_size": 20,
+    "n_routed_experts": 12,
+    "num_experts_per_tok": 3,
+    "n_shared_experts": 2,
+    "n_group": 3,
+    "topk_group": 2,
 }
 DEEPSEEK_YARN = {
     "rope_type": "yarn",
@@ -61,23 +67,29 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
     ),
     "qwen3": ("qwen3", {}),
-    "deepseek2, dense": ("deepseek_v2", {**LATENT, "first_k_dense_replace": 3}),
-    "deepseek2, dense, two query matrices, yarn": (
+    "deepseek2, one query matrix, greedy": (
         "deepseek_v2",
-        {**LATENT, "first_k_dense_replace": 3, "q_lora_rank": 28, "rope_parameters": DEEPSEEK_YARN},
+        {**LATENT, "first_k_dense_replace": 1, "topk_method": "greedy", "v_head_dim": 24},
     ),
-    "deepseek3, dense": (
-        "deepseek_v3",
-        {**LATENT, "first_k_dense_replace": 3, "q_lora_rank": 28, "v_head_dim": 24},
-    ),
-    "deepseek3, dense, rope in halves, yarn": (
-        "deepseek_v3",
+    "deepseek2, two query matrices, best groups, yarn": (
+        "deepseek_v2",
         {
             **LATENT,
-            "first_k_dense_replace": 3,
-            "rope_interleave": False,
+            "q_lora_rank": 28,
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+            "routed_scaling_factor": 1.7,
             "rope_parameters": DEEPSEEK_YARN,
         },
+    ),
+    "deepseek3, yarn": (
+        "deepseek_v3",
+        {**LATENT, "q_lora_rank": 28, "first_k_dense_replace": 2, "rope_parameters": DEEPSEEK_YARN},
+    ),
+    "deepseek3, rope in halves": (
+        "deepseek_v3",
+        {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
     ),
     "gemma": ("gemma", {}),
     "gemma2": (
@@ -157,4 +169,26 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "ministral3": ("ministral3", {"sliding_window": None, "rope_parameters": MINISTRAL3_ROPE}),
+    "mixtral": ("mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": 24}),
+    "qwen2_moe": (
+        "qwen2_moe",
+        {
+            "num_experts": 9,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 20,
+            "shared_expert_intermediate_size": 28,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "qwen3_moe": (
+        "qwen3_moe",
+        {
+            "num_hidden_layers": 4,
+            "num_experts": 9,
+            "num_experts_per_tok": 4,
+            "moe_intermediate_size": 20,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 2,
+        },
+    ),
 }

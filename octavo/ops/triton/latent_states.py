@@ -50,7 +50,8 @@ def _shared_memory(device: torch.device) -> int:
     if device.type != "cuda":
         return 1 << 30
     # A program may have all but the 1 KB that the driver keeps.
-    return int(torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor) - 1024
+    properties = torch.cuda.get_device_properties(device)
+    return int(properties.shared_memory_per_multiprocessor - 1024)
 
 
 def head_blocks(num_heads: int) -> int:
@@ -65,7 +66,7 @@ def row_bytes(latent: int, rotated: int, itemsize: int) -> int:
 
 def padded(width: int) -> int:
     """A side of a matrix product is at least 16."""
-    return max(16, triton.next_power_of_2(width))
+    return max(16, int(triton.next_power_of_2(width)))
 
 
 def latent_constants(
