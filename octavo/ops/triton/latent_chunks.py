@@ -157,7 +157,6 @@ def _latent_chunks_kernel(  # noqa: PLR0913
         pages,
         table + tl.load(rows + sequence).to(tl.int64) * table_stride,
         position + tl.minimum(token_M, num_tokens - 1),
-        position + 1,
         0,
         position + num_tokens,
         TILE,

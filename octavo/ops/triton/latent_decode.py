@@ -115,7 +115,6 @@ def _latent_decode_kernel(  # noqa: PLR0913
         pages,
         table + row * table_stride,
         tl.full([ROWS], 0, tl.int32) + (end - 1),
-        end,
         start,
         end,
         TILE,
@@ -256,12 +255,17 @@ def latent_decode(  # noqa: PLR0913
 
 
 def decode_tile(heads: int, latent: int, rotated: int, q_THC: torch.Tensor) -> LatentTile:
-    """heads: that share a program."""
+    """heads: that share a program.
+
+    Few heads: 93 KB of shared memory, so that two programs of a Hopper processor keep four tiles of rows on
+    their way. From 64 rows on Hopper multiplies whole warp groups.
+    """
     rows = max(FEWEST_ROWS, triton.next_power_of_2(heads))
     itemsize = q_THC.element_size()
-    wanted = LatentTile(
-        rows=rows, keys=32 if rows <= 32 else 64, num_warps=4 if rows <= 32 else 8, num_stages=2
-    )
     if itemsize > 2:  # exact products, without matrix units
         wanted = LatentTile(rows=rows, keys=16, num_warps=8, num_stages=1)
+    elif rows <= 32:
+        wanted = LatentTile(rows=rows, keys=32, num_warps=4, num_stages=3)
+    else:
+        wanted = LatentTile(rows=rows, keys=64, num_warps=8, num_stages=2)
     return fitting(wanted, row_bytes(latent, rotated, itemsize), q_THC.device)

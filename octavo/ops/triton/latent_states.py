@@ -7,7 +7,7 @@ which follows it in a row, both padded to powers of two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -33,16 +33,18 @@ class LatentTile:
     num_stages: int
 
     def shared_bytes(self, row_bytes: int) -> int:
+        """At most."""
         return (self.rows + self.num_stages * self.keys) * row_bytes
 
 
 def fitting(tile: LatentTile, row_bytes: int, device: torch.device) -> LatentTile:
     """The tile, or a smaller one where the device has less shared memory."""
-    most = _shared_memory(device)
-    num_stages, keys = tile.num_stages, tile.keys
-    while (tile.rows + num_stages * keys) * row_bytes > most and (num_stages > 1 or keys > 16):
-        num_stages, keys = (num_stages - 1, keys) if num_stages > 2 or keys == 16 else (num_stages, keys // 2)
-    return LatentTile(rows=tile.rows, keys=keys, num_warps=tile.num_warps, num_stages=num_stages)
+    while tile.shared_bytes(row_bytes) > _shared_memory(device) and tile.keys * tile.num_stages > 16:
+        if tile.num_stages > 2 or tile.keys == 16:
+            tile = replace(tile, num_stages=tile.num_stages - 1)
+        else:
+            tile = replace(tile, keys=tile.keys // 2)
+    return tile
 
 
 @cache
@@ -124,7 +126,6 @@ def attend_latents(  # noqa: PLR0913
     pages,
     table,
     position_M,
-    first_hidden,
     start,
     end,
     TILE: tl.constexpr,
@@ -137,9 +138,8 @@ def attend_latents(  # noqa: PLR0913
 ):
     """The states of M queries over tokens start..end (possibly none) of the sequence with this block table.
 
-    A query at position p sees tokens up to p; from token first_hidden on some query may not see one. Values
-    are the latents that were loaded as keys. What lies past `end` may be NaN and 0 * NaN is NaN, so it is
-    not loaded.
+    A query at position p sees tokens up to p. Values are the latents that were loaded as keys. What lies past
+    `end` may be NaN and 0 * NaN is NaN, so it is not loaded.
     """
     M: tl.constexpr = q_MC.shape[0]
     BLOCK_C: tl.constexpr = q_MC.shape[1]
@@ -164,8 +164,8 @@ def attend_latents(  # noqa: PLR0913
         block_L = tl.load(table + next_L // BLOCK_SIZE, mask=next_L < end, other=0)
         s_ML = tl.dot(q_MR, tl.trans(k_LR), input_precision="ieee")
         s_ML = tl.dot(q_MC, tl.trans(k_LC), s_ML, input_precision="ieee") * (SCALE * LOG2_E)
-        if tile + TILE > first_hidden:
-            s_ML = tl.where(token_L[None, :] > position_M[:, None], float("-inf"), s_ML)
+        # Always: a branch around it keeps the products of two tiles from overlapping.
+        s_ML = tl.where(token_L[None, :] > position_M[:, None], float("-inf"), s_ML)
         new_m_M = tl.maximum(m_M, tl.max(s_ML, 1))
         decay_M = tl.exp2(m_M - new_m_M)
         p_ML = tl.exp2(s_ML - new_m_M[:, None])
