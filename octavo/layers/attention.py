@@ -77,6 +77,7 @@ class SelfAttention(nn.Module):
         q, kv = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
         self.qkv = Linear(width, [q, kv, kv], bias=has_qkv_bias, placement=placement)
         self.out = Linear(q, [width], bias=has_out_bias, placement=placement)
+        self.sinks_H = terms.sinks_H if terms is not None else None
         self.q_norm = self.k_norm = None
         is_whole = norms is not None and norms.is_whole
         if norms is not None:
@@ -120,6 +121,8 @@ class SelfAttention(nn.Module):
             *self.qkv.slots(*(f"{name}.{part}" for part in qkv)),
             *self.out.slots(f"{name}.o_proj"),
         ]
+        if self.sinks_H is not None:
+            slots.append(WeightSlot(name=f"{name}.sinks", target=self.sinks_H))
         if self.q_norm is not None and self.k_norm is not None:
             slots += [*self.q_norm.slots(f"{name}.q_norm"), *self.k_norm.slots(f"{name}.k_norm")]
         return slots

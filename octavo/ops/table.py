@@ -1,7 +1,7 @@
 """Ops by name, for the common conformance tests.
 
-head_product, matmul_invariant and sampling's choose_tokens have tests of their own: Triton's interpreter
-cannot multiply bfloat16 matrices, and tokens are compared otherwise than numbers.
+experts, head_product, matmul_invariant, route and sampling's choose_tokens have tests of their own: Triton's
+interpreter cannot multiply bfloat16 matrices, and tokens and experts are compared otherwise than numbers.
 """
 
 from __future__ import annotations

@@ -191,4 +191,36 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "decoder_sparse_step": 2,
         },
     ),
+    "gpt_oss": (
+        "gpt_oss",
+        {
+            "num_hidden_layers": 4,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "sliding_window": 24,
+            "swiglu_limit": 2.0,
+            "initializer_range": 0.2,  # above it the reference itself is off by 2e-4 in float32
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 150000.0,
+                "factor": 32.0,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "truncate": False,
+                "original_max_position_embeddings": 60,
+            },
+        },
+    ),
+    "olmoe": ("olmoe", {"head_dim": 8, "num_experts": 9, "num_experts_per_tok": 3}),
+    "granitemoe": (
+        "granitemoe",
+        {
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "embedding_multiplier": 3.5,
+            "attention_multiplier": 0.11,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 2.5,
+        },
+    ),
 }
