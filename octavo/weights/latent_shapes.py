@@ -45,8 +45,9 @@ def mixture(config: Config) -> Shapes | None:
         return None
     if config.get("model_type") != "deepseek_v2":
         shapes["mlp.gate.e_score_correction_bias"] = shapes["mlp.gate.weight"][:1]
-    if config.get("n_shared_experts"):
-        middle = config["moe_intermediate_size"] * config["n_shared_experts"]
+    num_shared = config.get("n_shared_experts")
+    if isinstance(num_shared, int) and num_shared > 0:
+        middle = config["moe_intermediate_size"] * num_shared
         shapes |= {
             "mlp.shared_experts.gate_proj.weight": (middle, hidden),
             "mlp.shared_experts.up_proj.weight": (middle, hidden),
@@ -56,10 +57,11 @@ def mixture(config: Config) -> Shapes | None:
 
 
 def is_sparse(config: Config, layer: int) -> bool:
-    first = config.get("first_k_dense_replace")
-    if first is None:
+    """From the first layer that has experts, every moe_layer_freq-th."""
+    first, period = config.get("first_k_dense_replace"), config.get("moe_layer_freq")
+    if not isinstance(first, int):
         first = _FIRST_WITH_EXPERTS.get(str(config.get("model_type")), 3)
-    return bool(layer >= first and layer % (config.get("moe_layer_freq") or 1) == 0)
+    return layer >= first and layer % (period if isinstance(period, int) and period > 0 else 1) == 0
 
 
 def _width(config: Config, name: str) -> int:
