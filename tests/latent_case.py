@@ -85,16 +85,18 @@ class LatentCase:
         num_splits: int | None = None,
         split_tokens: int = 16,
         workspace: DecodeWorkspace | None = None,
+        lengths_S: torch.Tensor | None = None,
+        counts: torch.Tensor | None = None,
     ) -> None:
-        """One sequence more than there are is announced."""
+        """One sequence more than there are is announced. Lengths and counts: for a graph to read."""
         latent_decode(
             self.q_THC,
             self.q_THR,
             self.pages_BNW,
             self.table_RM,
             self.rows_S,
-            self.ints(*self.lengths, 1),
-            self.counts,
+            self.ints(*self.lengths, 1) if lengths_S is None else lengths_S,
+            self.counts if counts is None else counts,
             self.out_THC,
             SCALE,
             num_seqs=self.num_singles + 1,
