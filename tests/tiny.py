@@ -59,7 +59,7 @@ def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
     config = AutoConfig.for_model(family, **values)
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)
-    for name, weight in model.named_parameters():
+    for name, weight in [*model.named_parameters(), *model.named_buffers()]:
         if "norm" in name or name.endswith("bias"):  # made as all ones or zeros, which would hide much
             weight.data += 0.2 * torch.randn(weight.shape)
     model.save_pretrained(folder)

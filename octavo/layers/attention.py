@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -37,6 +38,22 @@ class HeadNorms:
     """Added to the checkpoint's weights."""
     is_whole: bool = False
     """All heads together (OLMo 2), not each by itself (Qwen3)."""
+
+
+class Attention(Protocol):
+    """The first branch of a decoder layer; an nn.Module."""
+
+    def forward(
+        self,
+        stream: Residual,
+        norm: RMSNorm | None,
+        attend: Attend,
+        post_norm: RMSNorm | Factor | None = None,
+    ) -> Residual:
+        """x + post_norm(attention(norm(x))), with each norm only where it is given."""
+
+    def slots(self, name: str) -> list[WeightSlot]:
+        """`name` is what the checkpoint calls it."""
 
 
 class SelfAttention(nn.Module):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MODELS: LazyTable[type[CausalLM]] = LazyTable(
     "architecture",
     {
+        "DeepseekV2ForCausalLM": "octavo.models.deepseek:DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM": "octavo.models.deepseek:DeepseekV3ForCausalLM",
         "GemmaForCausalLM": "octavo.models.gemma:GemmaForCausalLM",
         "Gemma2ForCausalLM": "octavo.models.gemma:Gemma2ForCausalLM",
         "Gemma3ForCausalLM": "octavo.models.gemma3:Gemma3ForCausalLM",

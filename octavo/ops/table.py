@@ -1,7 +1,7 @@
 """Ops by name, for the common conformance tests.
 
-matmul_invariant, experts, route and sampling's choose_tokens have tests of their own: Triton's interpreter
-cannot multiply bfloat16 matrices, and tokens and experts are compared otherwise than numbers.
+experts, head_product, matmul_invariant, route and sampling's choose_tokens have tests of their own: Triton's
+interpreter cannot multiply bfloat16 matrices, and tokens and experts are compared otherwise than numbers.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ OPS: LazyTable[Op[..., Any]] = LazyTable(
         "mask_tokens": "octavo.ops.sampling.token_masks:mask_tokens",
         "matvec": "octavo.ops.matvec:matvec",
         "prepare_heads": "octavo.ops.heads:prepare_heads",
+        "prepare_latents": "octavo.ops.latents:prepare_latents",
         "rms_norm": "octavo.ops.norm:rms_norm",
         "write_segments": "octavo.ops.step:write_segments",
     },

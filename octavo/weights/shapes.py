@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.base.errors import ModelFileError
-from octavo.weights import expert_shapes
+from octavo.weights import expert_shapes, latent_shapes
 from octavo.weights.config_json import text_config
 from octavo.weights.expert_shapes import Mixture
 
@@ -34,10 +34,16 @@ class Family:
     has_bias_by_default: bool = False
     """attention_bias, where a config does not say it."""
     is_tied_by_default: bool = False
+    attention: Callable[[dict[str, Any]], dict[str, Shape]] | None = None
+    """What stands in the place of queries, keys, values and their output."""
     mixture: Mixture | None = None
     """Experts in the place of MLPs."""
 
 
+_DEEPSEEK = Family(
+    attention=latent_shapes.attention,
+    mixture=Mixture(shapes=latent_shapes.mixture, is_sparse=latent_shapes.is_sparse),
+)
 FAMILIES = {
     "llama": Family(),
     "mistral": Family(),
@@ -61,6 +67,7 @@ FAMILIES = {
     "gpt_oss": Family(
         has_sinks=True, has_bias_by_default=True, mixture=Mixture(shapes=expert_shapes.gpt_oss)
     ),
+    **dict.fromkeys(latent_shapes.MODEL_TYPES, _DEEPSEEK),
     "gemma": Family(is_tied_by_default=True),
     "gemma2": Family(has_sandwich_norms=True, is_tied_by_default=True),
     "gemma3_text": Family(has_qk_norm=True, has_sandwich_norms=True, is_tied_by_default=True),
@@ -95,6 +102,9 @@ def expected_shapes(config: dict[str, Any]) -> dict[str, Shape] | None:
 
 def _layer_shapes(config: dict[str, Any], family: Family) -> dict[str, Shape]:
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    if family.attention is not None:
+        norms = ("input_layernorm.weight", "post_attention_layernorm.weight")
+        return {**dict.fromkeys(norms, (hidden,)), **family.attention(config)}
     kv_heads = config.get("num_key_value_heads") or heads
     head_dim = config.get("head_dim") or hidden // heads
     shapes: dict[str, Shape] = {

@@ -25,7 +25,7 @@ def step_peak_bytes(model: CausalLM, placement: Placement, *, max_tokens: int, m
 
 @torch.inference_mode()
 def _measure(model: CausalLM, placement: Placement, max_tokens: int, max_seqs: int) -> int:
-    """Runs the largest step on zeros, without attention's own buffers, which backends set aside once.
+    """Runs the largest step on zeros, without the buffers that attention's backends set aside once.
 
     Float32 copies of logits are added as the sampler may make them. The run also loads the libraries, whose
     memory is gone from what is free then.
@@ -45,6 +45,7 @@ def _measure(model: CausalLM, placement: Placement, max_tokens: int, max_seqs: i
 
 
 def _no_attention(layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(
-        len(qkv_TO), layer.num_heads * layer.head_dim, dtype=qkv_TO.dtype, device=qkv_TO.device
-    )
+    work_TO = qkv_TO.new_empty(len(qkv_TO), layer.work_width)
+    out_TO = qkv_TO.new_zeros(len(qkv_TO), layer.out_width)
+    del work_TO  # not earlier: attention holds both at once
+    return out_TO

@@ -33,6 +33,31 @@ MINISTRAL3_ROPE = {
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.1,
 }
+LATENT: dict[str, Any] = {
+    "num_key_value_heads": 6,
+    "kv_lora_rank": 20,
+    "head_dim": 8,  # what transformers reads it from
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 12,
+    "v_head_dim": 10,
+    "q_lora_rank": None,
+    "moe_intermediate_size": 20,
+    "n_routed_experts": 12,
+    "num_experts_per_tok": 3,
+    "n_shared_experts": 2,
+    "n_group": 3,
+    "topk_group": 2,
+}
+DEEPSEEK_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 120,
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "mscale": 0.9,
+    "mscale_all_dim": 0.707,
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "mistral": ("mistral", {"sliding_window": 24}),
@@ -42,6 +67,30 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
     ),
     "qwen3": ("qwen3", {}),
+    "deepseek2, one query matrix, greedy": (
+        "deepseek_v2",
+        {**LATENT, "first_k_dense_replace": 1, "topk_method": "greedy", "v_head_dim": 24},
+    ),
+    "deepseek2, two query matrices, best groups, yarn": (
+        "deepseek_v2",
+        {
+            **LATENT,
+            "q_lora_rank": 28,
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+            "routed_scaling_factor": 1.7,
+            "rope_parameters": DEEPSEEK_YARN,
+        },
+    ),
+    "deepseek3, yarn": (
+        "deepseek_v3",
+        {**LATENT, "q_lora_rank": 28, "first_k_dense_replace": 2, "rope_parameters": DEEPSEEK_YARN},
+    ),
+    "deepseek3, rope in halves": (
+        "deepseek_v3",
+        {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
+    ),
     "gemma": ("gemma", {}),
     "gemma2": (
         "gemma2",
