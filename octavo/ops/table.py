@@ -1,7 +1,7 @@
 """Ops by name, for the common conformance tests.
 
-matmul_invariant and sampling's choose_tokens have tests of their own: Triton's interpreter cannot multiply
-bfloat16 matrices, and tokens are compared otherwise than numbers.
+matmul_invariant, ssd and sampling's choose_tokens have tests of their own: Triton's interpreter cannot
+multiply bfloat16 matrices, and tokens are compared otherwise than numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ OPS: LazyTable[Op[..., Any]] = LazyTable(
         "add_layer_norm": "octavo.ops.layer_norm:add_layer_norm",
         "add_rms_norm": "octavo.ops.norm:add_rms_norm",
         "append_tokens": "octavo.ops.step:append_tokens",
+        "causal_conv": "octavo.ops.causal_conv:causal_conv",
         "gated_gelu": "octavo.ops.activation:gated_gelu",
         "gated_silu": "octavo.ops.activation:gated_silu",
+        "gated_rms_norm": "octavo.ops.gated_norm:gated_rms_norm",
         "gather_step": "octavo.ops.step:gather_step",
         "layer_norm": "octavo.ops.layer_norm:layer_norm",
         "matvec": "octavo.ops.matvec:matvec",
