@@ -36,7 +36,8 @@ class GraniteForCausalLM(LlamaForCausalLM):
             placement=place.placement,
         )
         factor = read_number(config, "residual_multiplier", 1.0)
-        return BranchLayer(attention, facts, NAMES, factor=factor, placement=place.placement)
+        mlp = self.make_mlp(config, facts, place)
+        return BranchLayer(attention, mlp, facts, NAMES, factor=factor, placement=place.placement)
 
     def first_inputs(self, x_TE: torch.Tensor) -> torch.Tensor:
         return x_TE * self.embedding_factor

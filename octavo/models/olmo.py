@@ -31,7 +31,7 @@ DEFAULT_WINDOW = 4096
 class Olmo2ForCausalLM(LlamaForCausalLM):
     def make_layer(
         self,
-        config: Mapping[str, Any],  # noqa: ARG002
+        config: Mapping[str, Any],
         facts: DecoderConfig,
         place: LayerPlace,
     ) -> BranchLayer:
@@ -46,7 +46,8 @@ class Olmo2ForCausalLM(LlamaForCausalLM):
             rotation_PD=place.rotation_PD,
             placement=place.placement,
         )
-        return BranchLayer(attention, facts, NAMES, placement=place.placement)
+        mlp = self.make_mlp(config, facts, place)
+        return BranchLayer(attention, mlp, facts, NAMES, placement=place.placement)
 
 
 class Olmo3ForCausalLM(Olmo2ForCausalLM):

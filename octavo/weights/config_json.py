@@ -91,8 +91,10 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 def check_config(config: dict[str, Any]) -> None:
     """Raise ModelFileError, with both numbers, where the config contradicts itself or all reason."""
     text = text_config(config)
+    # transformers writes a sliding_window of 0 beside use_sliding_window false.
+    unused = "sliding_window" if text.get("use_sliding_window") is False else None
     for name, limit in COUNT_LIMITS.items():
-        if text.get(name) is not None:
+        if text.get(name) is not None and name != unused:
             _check_count(name, text[name], limit)
     _check_heads(text)
     _check_positive("rms_norm_eps", text.get("rms_norm_eps"), may_be_zero=True)

@@ -22,6 +22,10 @@ CONFIG: dict[str, Any] = {
     "num_attention_heads": 3,
     "num_key_value_heads": 1,
     "max_position_embeddings": 64,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 6,
+    "shared_expert_intermediate_size": 8,
 }
 CPU = torch.device("cpu")
 
