@@ -25,6 +25,7 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
         "GlmForCausalLM": "octavo.models.glm:GlmForCausalLM",
         "Glm4ForCausalLM": "octavo.models.glm:Glm4ForCausalLM",
         "GraniteForCausalLM": "octavo.models.granite:GraniteForCausalLM",
+        "GraniteMoeHybridForCausalLM": "octavo.models.granite_hybrid:GraniteMoeHybridForCausalLM",
         "LlamaForCausalLM": "octavo.models.llama:LlamaForCausalLM",
         "MistralForCausalLM": "octavo.models.llama:MistralForCausalLM",
         "MinistralForCausalLM": "octavo.models.ministral:MinistralForCausalLM",

@@ -22,7 +22,7 @@ def _plain(
 ) -> torch.Tensor:
     """norm(x * silu(gate)) * weight, or norm(x) * weight * silu(gate), in float32; x's type comes back."""
     x, gate = x_TE.float(), functional.silu(gate_TE.float())
-    x_TGW = (x * gate if gates_first else x).unflatten(-1, (num_groups, -1))
+    x_TGW = (x * gate if gates_first else x).view(len(x), num_groups, -1)
     x_TGW = x_TGW * torch.rsqrt(x_TGW.square().mean(-1, keepdim=True) + epsilon)
     y_TE = x_TGW.flatten(1) * weight_E.float()
     return (y_TE if gates_first else y_TE * gate).to(x_TE.dtype)

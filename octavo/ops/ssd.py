@@ -55,7 +55,7 @@ def _plain(
     y_TI = torch.zeros_like(x_TI)
     heads, width, size = states_RHPN.shape[1:]
     dt_TH, decay_TH = weights.steps(dt_TH)
-    x_THP = x_TI.float().view(-1, heads, width)
+    x_THP = x_TI.float().reshape(-1, heads, width)
     b_THN, c_THN = (_by_head(values, heads, size) for values in (b_TJ, c_TJ))
     for row, start, end, is_fresh in step.on_host():
         state_HPN = torch.zeros_like(states_RHPN[row]) if is_fresh else states_RHPN[row].clone()
@@ -70,7 +70,7 @@ def _plain(
 
 def _by_head(values_TJ: torch.Tensor, heads: int, size: int) -> torch.Tensor:
     """[T, H, N], float32"""
-    values_TGN = values_TJ.float().unflatten(-1, (-1, size))
+    values_TGN = values_TJ.float().reshape(len(values_TJ), -1, size)
     return values_TGN.repeat_interleave(heads // values_TGN.shape[1], 1)
 
 
@@ -87,7 +87,7 @@ def ssd_cpu(
     """Sequences of one token all at once, longer ones in the paper's matrix form, CHUNK tokens at a time."""
     heads, width, size = states_RHPN.shape[1:]
     dt_TH, decay_TH = weights.steps(dt_TH)
-    x_THP = x_TI.float().unflatten(-1, (heads, width))
+    x_THP = x_TI.float().reshape(-1, heads, width)
     b_THN, c_THN = (_by_head(values, heads, size) for values in (b_TJ, c_TJ))
     y_THP = weights.skip_H[:, None] * x_THP
     rows_S, is_fresh_S = step.singles_on_host()
@@ -146,7 +146,7 @@ def _examples() -> Iterator[tuple[Any, ...]]:
         num_tokens = int(step.starts_S1[step.num_seqs - 2])
         inner, columns = heads * width, groups * size
         all_TC = draw(num_tokens, inner + 2 * columns + 5)
-        x_TI, b_TJ, c_TJ, _ = all_TC.split((inner, columns, columns, 5), 1)
+        x_TI, b_TJ, c_TJ, _ = torch.split(all_TC, [inner, columns, columns, 5], 1)
         weights = SSDWeights(draw(heads) * 0.5, draw(heads), draw(heads), (0.01, 2.0))
         for is_by_token in (False, True):
             states_RHPN = draw(6, heads, width, size)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from octavo.weights.config_json import text_config
+from octavo.weights.recurrent import recurrent_facts
 
 if TYPE_CHECKING:
     from octavo.weights.checkpoint import Checkpoint
@@ -29,9 +30,9 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """Keys and values of one token in all layers; 0 where the config does not say."""
+    """Keys and values of one token in all layers that attend; 0 where the config does not say."""
     text = text_config(config)
     heads = text.get("num_attention_heads") or 0
     kv_heads = text.get("num_key_value_heads") or heads
     head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)
-    return int(2 * (text.get("num_hidden_layers") or 0) * kv_heads * head_dim * DTYPE_BYTES[dtype])
+    return int(2 * recurrent_facts(config).num_attention_layers * kv_heads * head_dim * DTYPE_BYTES[dtype])

@@ -24,7 +24,7 @@ from octavo.messages.kv import KVPlan, KVSpec
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
-from octavo.models.contract import CausalLM
+from octavo.models.contract import CausalLM, recurrent_layers
 from octavo.models.load import Placed, load_weights, move_weights
 from octavo.models.table import find_model_class
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
@@ -43,6 +43,7 @@ from octavo.worker.memory import (
     kv_cache_bytes,
 )
 from octavo.worker.profile import step_peak_bytes
+from octavo.worker.row_states import RowStates, check_states_fit, row_state_bytes
 from octavo.worker.rows import TokenRows, row_memory_bytes
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
@@ -120,13 +121,15 @@ class Worker:
         loaded = time.monotonic()
         step_bytes = step_peak_bytes(model, place, max_tokens=self._max_tokens, max_seqs=self._max_seqs)
         row_bytes = self._row_bytes(model)
+        check_states_fit(recurrent_layers(model), self._max_seqs, place.device)
+        state_bytes = row_state_bytes(recurrent_layers(model), self._max_seqs)
         return WorkerFacts(
             kv_layers=model.kv_layers(),
             vocab_size=model.vocab_size,
             hidden_size=model.hidden_size,
             available_bytes=kv_cache_bytes(
                 self._cache,
-                step_bytes=step_bytes + row_bytes,
+                step_bytes=step_bytes + row_bytes + state_bytes,
                 graph_bytes=self._graph_bytes(model),
                 device=place.device,
             ),
@@ -135,6 +138,7 @@ class Worker:
                 "weights_mapped": placed.mapped_bytes,
                 "largest step": step_bytes,
                 "rows": row_bytes,
+                **({"recurrent state": state_bytes} if state_bytes else {}),
             },
             seconds={"weights": loaded - began, "measure a step": time.monotonic() - loaded},
         )
@@ -155,6 +159,7 @@ class Worker:
         kv = KVTensors(
             plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
         )
+        states = RowStates(recurrent_layers(model), num_rows=self._max_seqs, placement=place)
         limits = StepLimits(
             max_seqs=self._max_seqs,
             max_tokens=self._max_tokens,
@@ -163,7 +168,9 @@ class Worker:
             chunk_attention=self._config.chunk_attention,
         )
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
-        forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
+        forward = Forward(
+            model, [self._backend(layout, limits) for layout in kv.layouts], kv, states, buffers
+        )
         sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
         began = time.monotonic()
         if self._compilers is not None:
@@ -287,7 +294,7 @@ class Worker:
         sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []
         return estimated_graph_bytes(
             num_graphs=len(sizes),
-            num_layers=len(model.kv_layers()),
+            num_layers=len(model.kv_layers()) + len(recurrent_layers(model)),
             largest_tokens=max(sizes, default=0),
             hidden_size=model.hidden_size,
             dtype_bytes=self._placement.dtype.itemsize,

@@ -24,6 +24,16 @@ def longrope(original: int, width: int) -> dict[str, Any]:
     }
 
 
+GRANITE_HYBRID = {
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    "head_dim": 8,
+    "shared_intermediate_size": 56,
+    "mamba_n_heads": 6,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 20,
+    "mamba_chunk_size": 24,
+}
 HEADS = ("head_dim", "num_key_value_heads")
 OLDER = {"without": (*HEADS, "intermediate_size")}
 """Families whose configs do not have these: every head has its key and value."""
@@ -151,6 +161,26 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "logits_scaling": 2.5,
             "mlp_bias": True,
             "tie_word_embeddings": True,
+        },
+    ),
+    "granite hybrid": (
+        "granitemoehybrid",
+        {
+            **GRANITE_HYBRID,
+            "num_local_experts": 0,
+            "embedding_multiplier": 3.5,
+            "attention_multiplier": 0.11,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 2.5,
+        },
+    ),
+    "granite hybrid, experts": (
+        "granitemoehybrid",
+        {
+            **GRANITE_HYBRID,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "position_embedding_type": "rope",
         },
     ),
     "glm": ("glm", {}),
