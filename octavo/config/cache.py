@@ -23,5 +23,5 @@ class CacheConfig:
     )
     enable_prefix_caching: bool | None = option(
         None,
-        "Reuse KV blocks of equal prompt prefixes (default: yes, unless the model keeps recurrent state).",
+        "Reuse KV blocks of equal prompt prefixes: yes, unless the model keeps recurrent state.",
     )

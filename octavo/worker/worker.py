@@ -20,7 +20,7 @@ from octavo.config.schedule import ScheduleConfig
 from octavo.grammar.matchers import Matchers
 from octavo.grammar.vocabulary import Words, no_words
 from octavo.layers.placement import Placement
-from octavo.messages.kv import KVPlan, KVSpec
+from octavo.messages.kv import KVPlan, KVSpec, StateSpec
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
@@ -101,6 +101,7 @@ class Worker:
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
         self._model: CausalLM | None = None
         self._kv_layers: list[KVSpec] = []
+        self._recurrent_layers: list[StateSpec] = []
         self._plan: KVPlan | None = None
         self._runner: ModelRunner | None = None
         self._compilers: KernelCompilers | None = None
@@ -118,11 +119,12 @@ class Worker:
         )
         self._model = model
         self._kv_layers = model.kv_layers()
+        self._recurrent_layers = recurrent_layers(model)
         loaded = time.monotonic()
         step_bytes = step_peak_bytes(model, place, max_tokens=self._max_tokens, max_seqs=self._max_seqs)
         row_bytes = self._row_bytes(model)
-        check_states_fit(recurrent_layers(model), self._max_seqs, place.device)
-        state_bytes = row_state_bytes(recurrent_layers(model), self._max_seqs)
+        check_states_fit(self._recurrent_layers, self._max_seqs, place.device)
+        state_bytes = row_state_bytes(self._recurrent_layers, self._max_seqs)
         return WorkerFacts(
             kv_layers=model.kv_layers(),
             vocab_size=model.vocab_size,
@@ -159,7 +161,7 @@ class Worker:
         kv = KVTensors(
             plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
         )
-        states = RowStates(recurrent_layers(model), num_rows=self._max_seqs, placement=place)
+        states = RowStates(self._recurrent_layers, num_rows=self._max_seqs, placement=place)
         limits = StepLimits(
             max_seqs=self._max_seqs,
             max_tokens=self._max_tokens,
@@ -269,7 +271,7 @@ class Worker:
         """From the same files. Weights may have changed meanwhile, shapes may not."""
         self._checkpoint = open_checkpoint(self._checkpoint.path, self._config.load_format)
         model, _ = self._load_model()
-        if model.kv_layers() != self._kv_layers:
+        if (model.kv_layers(), recurrent_layers(model)) != (self._kv_layers, self._recurrent_layers):
             raise ModelFileError(
                 "The checkpoint has become another model since the start. Put the old one back or start anew."
             )
@@ -294,7 +296,7 @@ class Worker:
         sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []
         return estimated_graph_bytes(
             num_graphs=len(sizes),
-            num_layers=len(model.kv_layers()) + len(recurrent_layers(model)),
+            num_layers=len(model.kv_layers()) + len(self._recurrent_layers),
             largest_tokens=max(sizes, default=0),
             hidden_size=model.hidden_size,
             dtype_bytes=self._placement.dtype.itemsize,
