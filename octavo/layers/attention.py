@@ -94,9 +94,11 @@ class SelfAttention(nn.Module):
         stream, qkv_TO = self.qkv.from_stream(stream, norm)
         return self.out.onto_stream(stream, self._attended(qkv_TO, attend), post_norm)
 
-    def onto(self, stream: Residual, x_TE: torch.Tensor, attend: Attend) -> Residual:
+    def onto(
+        self, stream: Residual, x_TE: torch.Tensor, attend: Attend, post_norm: Factor | None = None
+    ) -> Residual:
         """stream + out(attention(qkv(x))): for layers whose branches do not start at the stream."""
-        return self.out.onto_stream(stream, self._attended(self.qkv.forward(x_TE), attend))
+        return self.out.onto_stream(stream, self._attended(self.qkv.forward(x_TE), attend), post_norm)
 
     def _attended(self, qkv_TO: torch.Tensor, attend: Attend) -> torch.Tensor:
         for part_norm, start, end in self.whole_norms:

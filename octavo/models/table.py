@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 MODELS: LazyTable[type[CausalLM]] = LazyTable(
     "architecture",
     {
+        "BambaForCausalLM": "octavo.models.bamba:BambaForCausalLM",
         "CohereForCausalLM": "octavo.models.layer_norm_families:CohereForCausalLM",
         "FalconForCausalLM": "octavo.models.falcon:FalconForCausalLM",
+        "FalconH1ForCausalLM": "octavo.models.falcon_h1:FalconH1ForCausalLM",
         "GPT2LMHeadModel": "octavo.models.gpt2:GPT2LMHeadModel",
         "GPTJForCausalLM": "octavo.models.gptj:GPTJForCausalLM",
         "GPTNeoXForCausalLM": "octavo.models.gpt_neox:GPTNeoXForCausalLM",

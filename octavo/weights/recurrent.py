@@ -49,7 +49,20 @@ def _mamba2_bytes(config: Config) -> int:
     return STATE_BYTES * int(inner * size + window)
 
 
+def _bamba(config: Config) -> RecurrentFacts:
+    layers, num_attention = config.get("num_hidden_layers") or 0, len(config.get("attn_layer_indices") or [])
+    return RecurrentFacts(num_attention, (layers - num_attention) * _mamba2_bytes(config))
+
+
+def _falcon_h1(config: Config) -> RecurrentFacts:
+    """Every layer is of both kinds."""
+    layers = config.get("num_hidden_layers") or 0
+    return RecurrentFacts(layers, layers * _mamba2_bytes(config))
+
+
 FAMILIES: dict[str, Callable[[Config], RecurrentFacts]] = {
+    "bamba": _bamba,
+    "falcon_h1": _falcon_h1,
     "granitemoehybrid": _granite,
 }
 """model_type -> its facts."""

@@ -24,15 +24,19 @@ def longrope(original: int, width: int) -> dict[str, Any]:
     }
 
 
-GRANITE_HYBRID = {
-    "num_hidden_layers": 4,
-    "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
-    "head_dim": 8,
-    "shared_intermediate_size": 56,
+MAMBA2 = {
+    "num_hidden_layers": 3,
     "mamba_n_heads": 6,
     "mamba_n_groups": 2,
     "mamba_d_state": 20,
     "mamba_chunk_size": 24,
+}
+GRANITE_HYBRID = {
+    **MAMBA2,
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    "head_dim": 8,
+    "shared_intermediate_size": 56,
 }
 HEADS = ("head_dim", "num_key_value_heads")
 OLDER = {"without": (*HEADS, "intermediate_size")}
@@ -55,13 +59,34 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
     ),
     "qwen3": ("qwen3", {}),
+    "bamba": ("bamba", {**MAMBA2, "without": ("head_dim",), "attn_layer_indices": [1], "mamba_d_conv": 3}),
     "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
     "falcon": (
         "falcon",
+    "falcon h1, gated alone",
         {**OLDER, "ffn_hidden_size": 88, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
     ),
     "falcon of 7B": ("falcon", {**OLDER, "ffn_hidden_size": 88, "tie_word_embeddings": False}),
     "falcon, branches in turn": ("falcon", {**OLDER, "multi_query": False, "parallel_attn": False}),
+    "falcon h1": (
+        "falcon_h1",
+        {
+            **MAMBA2,
+            "without": ("head_dim",),
+            "mamba_d_ssm": 60,
+            "mamba_rms_norm": True,
+            "embedding_multiplier": 3.5,
+            "lm_head_multiplier": 0.6,
+            "key_multiplier": 0.7,
+            "attention_in_multiplier": 1.3,
+            "attention_out_multiplier": 0.9,
+            "mlp_multipliers": [0.8, 1.2],
+            "ssm_multipliers": [0.7, 0.9, 1.1, 1.2, 0.8],
+            "ssm_in_multiplier": 1.25,
+            "ssm_out_multiplier": 0.6,
+        },
+    ),
+    "falcon h1, gated alone": ("falcon_h1", {**MAMBA2, "without": ("head_dim",), "mamba_d_ssm": 60}),
     "gpt2": ("gpt2", {**OLDER, "n_inner": 88}),
     "gpt2, scores by layer": (
         "gpt2",
@@ -220,6 +245,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 ALIKE = {
+    "bamba",
     "cohere",
     "falcon",
     "falcon of 7B",
@@ -228,6 +254,7 @@ ALIKE = {
     "gpt_neox",
     "gpt_neox, branches in turn",
     "gptj",
+    "granite hybrid, experts",
     "nemotron",
     "opt of 350m",
     "phi",
@@ -235,4 +262,4 @@ ALIKE = {
     "stablelm, branches side by side",
     "starcoder2",
 }
-"""To the engine these are what gpt2 and opt are: only `make test-long` runs them in more than one mode."""
+"""To the engine these are what gpt2, opt, granite hybrid and falcon h1 are: only `make test-long` runs them in more than one mode."""
