@@ -148,9 +148,8 @@ def _examples() -> Iterator[tuple[Any, ...]]:
         all_TC = draw(num_tokens, inner + 2 * columns + 5)
         x_TI, b_TJ, c_TJ, _ = torch.split(all_TC, [inner, columns, columns, 5], 1)
         weights = SSDWeights(draw(heads) * 0.5, draw(heads), draw(heads), (0.01, 2.0))
-        for is_by_token in (False, True):
-            states_RHPN = draw(6, heads, width, size)
-            yield x_TI, b_TJ, c_TJ, draw(num_tokens, heads), weights, states_RHPN, step, is_by_token
+        states_RHPN = draw(6, heads, width, size)
+        yield x_TI, b_TJ, c_TJ, draw(num_tokens, heads), weights, states_RHPN, step, False
 
 
 ssd = Op(

@@ -1,7 +1,7 @@
 """Ops by name, for the common conformance tests.
 
-matmul_invariant, ssd and sampling's choose_tokens have tests of their own: Triton's interpreter cannot
-multiply bfloat16 matrices, and tokens are compared otherwise than numbers.
+matmul_invariant, ssd, gated_delta and sampling's choose_tokens have tests of their own: Triton's
+interpreter cannot multiply bfloat16 matrices, and tokens are compared otherwise than numbers.
 """
 
 from __future__ import annotations

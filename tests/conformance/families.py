@@ -63,7 +63,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
     "falcon": (
         "falcon",
-    "falcon h1, gated alone",
+        "falcon h1, gated alone",
         {**OLDER, "ffn_hidden_size": 88, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
     ),
     "falcon of 7B": ("falcon", {**OLDER, "ffn_hidden_size": 88, "tie_word_embeddings": False}),
@@ -262,4 +262,5 @@ ALIKE = {
     "stablelm, branches side by side",
     "starcoder2",
 }
-"""To the engine these are what gpt2, opt, granite hybrid and falcon h1 are: only `make test-long` runs them in more than one mode."""
+"""To the engine these are what gpt2, opt, granite hybrid and falcon h1 are: only `make test-long` runs them in
+more than one mode."""

@@ -20,6 +20,7 @@ import triton.language as tl
 from octavo.ops.ssd import SSDWeights
 from octavo.ops.step import SEQUENCES, SINGLES
 from octavo.ops.step_rows import StepRows
+from octavo.ops.triton.softplus import softplus
 
 CHUNK = 64
 """Tokens of a matrix product."""
@@ -88,11 +89,6 @@ def ssd(
 
 
 @triton.jit
-def _softplus(x):
-    return tl.where(x > 20.0, x, tl.log(1.0 + tl.exp(tl.minimum(x, 20.0))))
-
-
-@triton.jit
 def _token_kernel(  # noqa: PLR0913
     x_ptr,
     b_ptr,
@@ -147,7 +143,7 @@ def _token_kernel(  # noqa: PLR0913
     group = head // GROUP_HEADS
     for token in range(end - start):
         at = start.to(tl.int64) + token
-        dt = _softplus(tl.load(dt_ptr + at * dt_stride + head * dt_head_stride).to(tl.float32) + dt_bias)
+        dt = softplus(tl.load(dt_ptr + at * dt_stride + head * dt_head_stride).to(tl.float32) + dt_bias)
         dt = tl.minimum(tl.maximum(dt, dt_least), dt_most)
         x = tl.load(x_ptr + at * x_stride + head * WIDTH + values, mask=is_value, other=0.0).to(tl.float32)
         b = tl.load(b_ptr + at * b_stride + group * SIZE + numbers, mask=is_number, other=0.0).to(tl.float32)
@@ -219,7 +215,7 @@ def _chunk_kernel(  # noqa: PLR0913
         is_token = first + places < end
         at = (first + places).to(tl.int64)
         dt = tl.load(dt_ptr + at * dt_stride + head * dt_head_stride, mask=is_token, other=0.0)
-        dt = _softplus(dt.to(tl.float32) + dt_bias)
+        dt = softplus(dt.to(tl.float32) + dt_bias)
         dt = tl.where(is_token, tl.minimum(tl.maximum(dt, dt_least), dt_most), 0.0)
         decay = tl.cumsum(rate * dt, 0)
         whole_decay = tl.sum(rate * dt, 0)
