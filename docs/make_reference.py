@@ -223,7 +223,7 @@ def options_page() -> str:
 
 def _option_row(spec: OptionSpec) -> str:
     flags = [f"`--{name.replace('_', '-')}`" for name in spec.names]
-    if spec.type == "bool":
+    if spec.type in ("bool", "bool | None"):
         flags.append(f"`--no-{spec.name.replace('_', '-')}`")
     meaning = spec.help
     if spec.choices:
@@ -232,7 +232,7 @@ def _option_row(spec: OptionSpec) -> str:
 
 
 def _default(spec: OptionSpec) -> str:
-    if spec.default is None and spec.type in ("int | None", "float | None"):
+    if spec.default is None and spec.type in ("int | None", "float | None", "bool | None"):
         return "auto"
     if spec.default is None or spec.default in ("", []):
         return "none"

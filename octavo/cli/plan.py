@@ -151,6 +151,7 @@ def _lines(report: PlanReport, config: EngineConfig) -> list[str]:
             f"{schedule.max_num_batched_tokens:,} tokens, logits of {report.max_num_seqs:,} (estimate)",
         ),
         ("graphs", memory.graph_bytes, "captured steps (estimate)"),
+        ("state", memory.state_bytes, f"recurrent, of {report.max_num_seqs:,} requests"),
         ("runtime", memory.runtime_bytes, "CUDA and its libraries (estimate)"),
         (
             "KV cache",

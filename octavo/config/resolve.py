@@ -18,6 +18,9 @@ from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
 CPU_SEQS, GPU_SEQS = 64, 1024
+MAX_STATE_BYTES = 8 * 2**30
+"""Recurrent state of all requests together, unless max_num_seqs asks for more."""
+_STATE_LIMIT = f"{MAX_STATE_BYTES // 2**30} GiB of it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,8 @@ class CheckpointFacts:
     """Rows of the embedding table."""
     stored_dtype: str
     """Main type of the stored weights: float32, bfloat16, float16 or a GGUF type such as Q4_1."""
+    state_bytes: int = 0
+    """What recurrent layers keep of a request, however long it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +212,10 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
             if is_gpu
             else (CPU_SEQS, "a CPU gains little from more")
         )
+        state = known.checkpoint.state_bytes
+        if seqs * state > MAX_STATE_BYTES:
+            seqs = max(1, MAX_STATE_BYTES // state)
+            why = f"each request has {state / 2**20:.1f} MiB of recurrent state; {_STATE_LIMIT} may be taken"
         config = _set(config, "schedule", known, max_num_seqs=(seqs, why))
     return _step_tokens(config, known)
 
@@ -244,10 +253,28 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
         raise ConfigError("memory_utilization must be over 0 and at most 1.", param="memory_utilization")
     if cache.num_blocks is not None and cache.num_blocks < 2:
         raise ConfigError(f"num_blocks is {cache.num_blocks}; at least 2.", param="num_blocks")
+    config = _prefixes(config, known)
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "both are resolved before the cache"
     useful = max_seqs * ceil_div(max_len, size)
     known.reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
+    return config
+
+
+def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:
+    is_recurrent = known.checkpoint.state_bytes > 0
+    wish = config.cache.enable_prefix_caching
+    if wish is None and is_recurrent:
+        why = "the model keeps recurrent state, which the blocks of a prefix do not hold"
+        return _set(config, "cache", known, enable_prefix_caching=(False, why))
+    if wish is None:
+        return _set(config, "cache", known, enable_prefix_caching=(True, "what was computed is not again"))
+    if wish and is_recurrent:
+        raise ConfigError(
+            "enable_prefix_caching is on, but this model keeps recurrent state, which the blocks of a prefix "
+            "do not hold. Leave it out.",
+            param="enable_prefix_caching",
+        )
     return config
 
 

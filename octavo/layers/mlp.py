@@ -11,7 +11,7 @@ from torch import nn
 
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
@@ -22,7 +22,7 @@ class MLP(Protocol):
     """The second branch of a decoder layer, handed to it when it is built; an nn.Module."""
 
     def forward(
-        self, stream: Residual, norm: RMSNorm | None, post_norm: RMSNorm | Factor | None = None
+        self, stream: Residual, norm: Norm | None, post_norm: Norm | Factor | None = None
     ) -> Residual:
         """x + post_norm(mlp(norm(x))), with each norm only where it is given."""
 
@@ -67,7 +67,7 @@ class GatedMLP(nn.Module):
         self.down = Linear(inner, [width], bias=bias, placement=placement)
 
     def forward(
-        self, stream: Residual, norm: RMSNorm | None, post_norm: RMSNorm | Factor | None = None
+        self, stream: Residual, norm: Norm | None, post_norm: Norm | Factor | None = None
     ) -> Residual:
         stream, inner_TF = self._inner(stream, norm)
         return self.down.onto_stream(stream, inner_TF, post_norm)
@@ -80,7 +80,7 @@ class GatedMLP(nn.Module):
         """The MLP on x alone: [T, E]."""
         return self.down.forward(self._inner(Residual(x_TE), None)[1])
 
-    def _inner(self, stream: Residual, norm: RMSNorm | None) -> tuple[Residual, torch.Tensor]:
+    def _inner(self, stream: Residual, norm: Norm | None) -> tuple[Residual, torch.Tensor]:
         stream, inner_TF = self.gate_up.from_stream(stream, norm, is_gated=self._gate is None)
         return stream, inner_TF if self._gate is None else self._gate(inner_TF)
 

@@ -15,6 +15,7 @@ from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import context_length, text_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
+from octavo.weights.recurrent import recurrent_facts
 from octavo.weights.safetensors_checkpoint import (
     CONVERT,
     PICKLE_SUFFIXES,
@@ -131,4 +132,5 @@ def checkpoint_facts(checkpoint: Checkpoint) -> CheckpointFacts:
         model_max_len=context_length(config),
         vocab_size=vocab_size,
         stored_dtype=checkpoint.stored_dtype,
+        state_bytes=recurrent_facts(config).state_bytes,
     )

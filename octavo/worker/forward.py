@@ -8,9 +8,11 @@ import torch
 
 from octavo.attention.contract import AttentionBackend
 from octavo.attention.step_view import HostView
+from octavo.layers.recurrent import RecurrentStep
 from octavo.models.contract import CausalLM, ModelInput
 from octavo.worker.extras.contract import GivenInputs
 from octavo.worker.kv_tensors import KVTensors
+from octavo.worker.row_states import RowStates
 from octavo.worker.step_attention import StepAttention
 from octavo.worker.step_batch import StepBatch
 from octavo.worker.step_buffers import StepBounds, StepBuffers
@@ -20,13 +22,19 @@ class Forward:
     """Runs the model on whatever the buffers hold."""
 
     def __init__(
-        self, model: CausalLM, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers
+        self,
+        model: CausalLM,
+        backends: list[AttentionBackend],
+        kv: KVTensors,
+        states: RowStates,
+        buffers: StepBuffers,
     ) -> None:
         self.long_prompt = _long_prompt(backends)
         """From how many tokens on whole prompts come last in a step."""
         self._model = model
         self._backends = backends
         self._kv = kv
+        self._states = states
         self._buffers = buffers
 
     def run(self, batch: StepBatch, given: Sequence[GivenInputs] = ()) -> torch.Tensor:
@@ -46,6 +54,7 @@ class Forward:
                 token_ids_T=token_ids_T,
                 positions_T=buffers.positions_T[:num_tokens],
                 attend=attend,
+                recur=RecurrentStep(rows=buffers.step_rows(bounds), states=self._states.by_layer),
                 inputs_TE=self._inputs(token_ids_T, given) if given else None,
             )
         )

@@ -6,8 +6,9 @@ import torch
 
 from octavo.attention.contract import AttentionLayer
 from octavo.layers.placement import Placement
-from octavo.models.contract import CausalLM, ModelInput
+from octavo.models.contract import CausalLM, ModelInput, recurrent_layers
 from octavo.worker.memory import estimated_step_bytes
+from octavo.worker.row_states import one_long_sequence
 
 
 def step_peak_bytes(model: CausalLM, placement: Placement, *, max_tokens: int, max_seqs: int) -> int:
@@ -34,12 +35,15 @@ def _measure(model: CausalLM, placement: Placement, max_tokens: int, max_seqs: i
     zeros_T = torch.zeros(max_tokens, dtype=torch.int32, device=device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    hidden_TE = model.forward(ModelInput(token_ids_T=zeros_T, positions_T=zeros_T, attend=_no_attention))
+    recur = one_long_sequence(recurrent_layers(model), max_tokens, placement)
+    hidden_TE = model.forward(
+        ModelInput(token_ids_T=zeros_T, positions_T=zeros_T, attend=_no_attention, recur=recur)
+    )
     logits_RV = model.logits(hidden_TE[:max_seqs])
     copies = 2 * logits_RV.numel() * 4
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) - before
-    del hidden_TE, logits_RV, zeros_T
+    del hidden_TE, logits_RV, zeros_T, recur
     torch.cuda.empty_cache()
     return peak + copies
 

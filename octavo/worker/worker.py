@@ -20,11 +20,11 @@ from octavo.config.schedule import ScheduleConfig
 from octavo.grammar.matchers import Matchers
 from octavo.grammar.vocabulary import Words, no_words
 from octavo.layers.placement import Placement
-from octavo.messages.kv import KVPlan, KVSpec
+from octavo.messages.kv import KVPlan, KVSpec, StateSpec
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
-from octavo.models.contract import CausalLM
+from octavo.models.contract import CausalLM, recurrent_layers
 from octavo.models.load import Placed, load_weights, move_weights
 from octavo.models.table import find_model_class
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
@@ -43,6 +43,7 @@ from octavo.worker.memory import (
     kv_cache_bytes,
 )
 from octavo.worker.profile import step_peak_bytes
+from octavo.worker.row_states import RowStates, check_states_fit, row_state_bytes
 from octavo.worker.rows import TokenRows, row_memory_bytes
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.sampling.sampler import Sampler
@@ -100,6 +101,7 @@ class Worker:
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
         self._model: CausalLM | None = None
         self._kv_layers: list[KVSpec] = []
+        self._recurrent_layers: list[StateSpec] = []
         self._plan: KVPlan | None = None
         self._runner: ModelRunner | None = None
         self._compilers: KernelCompilers | None = None
@@ -117,16 +119,19 @@ class Worker:
         )
         self._model = model
         self._kv_layers = model.kv_layers()
+        self._recurrent_layers = recurrent_layers(model)
         loaded = time.monotonic()
         step_bytes = step_peak_bytes(model, place, max_tokens=self._max_tokens, max_seqs=self._max_seqs)
         row_bytes = self._row_bytes(model)
+        check_states_fit(self._recurrent_layers, self._max_seqs, place.device)
+        state_bytes = row_state_bytes(self._recurrent_layers, self._max_seqs)
         return WorkerFacts(
             kv_layers=model.kv_layers(),
             vocab_size=model.vocab_size,
             hidden_size=model.hidden_size,
             available_bytes=kv_cache_bytes(
                 self._cache,
-                step_bytes=step_bytes + row_bytes,
+                step_bytes=step_bytes + row_bytes + state_bytes,
                 graph_bytes=self._graph_bytes(model),
                 device=place.device,
             ),
@@ -135,6 +140,7 @@ class Worker:
                 "weights_mapped": placed.mapped_bytes,
                 "largest step": step_bytes,
                 "rows": row_bytes,
+                **({"recurrent state": state_bytes} if state_bytes else {}),
             },
             seconds={"weights": loaded - began, "measure a step": time.monotonic() - loaded},
         )
@@ -155,6 +161,7 @@ class Worker:
         kv = KVTensors(
             plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
         )
+        states = RowStates(self._recurrent_layers, num_rows=self._max_seqs, placement=place)
         limits = StepLimits(
             max_seqs=self._max_seqs,
             max_tokens=self._max_tokens,
@@ -163,7 +170,9 @@ class Worker:
             chunk_attention=self._config.chunk_attention,
         )
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
-        forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
+        forward = Forward(
+            model, [self._backend(layout, limits) for layout in kv.layouts], kv, states, buffers
+        )
         sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
         began = time.monotonic()
         if self._compilers is not None:
@@ -262,7 +271,7 @@ class Worker:
         """From the same files. Weights may have changed meanwhile, shapes may not."""
         self._checkpoint = open_checkpoint(self._checkpoint.path, self._config.load_format)
         model, _ = self._load_model()
-        if model.kv_layers() != self._kv_layers:
+        if (model.kv_layers(), recurrent_layers(model)) != (self._kv_layers, self._recurrent_layers):
             raise ModelFileError(
                 "The checkpoint has become another model since the start. Put the old one back or start anew."
             )
@@ -287,7 +296,7 @@ class Worker:
         sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []
         return estimated_graph_bytes(
             num_graphs=len(sizes),
-            num_layers=len(model.kv_layers()),
+            num_layers=len(model.kv_layers()) + len(self._recurrent_layers),
             largest_tokens=max(sizes, default=0),
             hidden_size=model.hidden_size,
             dtype_bytes=self._placement.dtype.itemsize,
