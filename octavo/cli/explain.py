@@ -72,7 +72,7 @@ def _run(parsed: argparse.Namespace) -> int:
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format)
     try:
-        facts = checkpoint_facts(checkpoint)
+        facts = checkpoint_facts(checkpoint, wishes.model)
         resolved = resolve(wishes, facts, local_device())
         report = describe_model(checkpoint, facts.architecture, resolved.config)
         formats = answer_formats(checkpoint, resolved.config)

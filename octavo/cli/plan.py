@@ -74,7 +74,7 @@ def _run(parsed: argparse.Namespace) -> int:
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format)
     try:
-        facts = checkpoint_facts(checkpoint)
+        facts = checkpoint_facts(checkpoint, wishes.model)
         config = resolve(wishes, facts, target.facts).config
         report = make_report(checkpoint, facts.architecture, config, target, parsed.context or [])
     finally:

@@ -45,9 +45,9 @@ class DecoderConfig:
         may_be_partial: the family may rotate a part of each head (partial_rotary_factor). activations:
         how configs call the only one that the family computes.
         """
-        hidden_size = _count(config, "hidden_size", MAX_WIDTH)
-        num_heads = _count(config, "num_attention_heads", MAX_WIDTH)
-        num_kv_heads = _count(config, "num_key_value_heads", MAX_WIDTH, default=num_heads)
+        hidden_size = read_count(config, "hidden_size", MAX_WIDTH)
+        num_heads = read_count(config, "num_attention_heads", MAX_WIDTH)
+        num_kv_heads = read_count(config, "num_key_value_heads", MAX_WIDTH, default=num_heads)
         if num_heads % num_kv_heads:
             raise ModelFileError(
                 f"num_attention_heads {num_heads} is not a multiple of num_key_value_heads {num_kv_heads}."
@@ -57,7 +57,7 @@ class DecoderConfig:
                 f"hidden_size {hidden_size} is not a multiple of num_attention_heads {num_heads}, "
                 "and the config gives no head_dim."
             )
-        head_dim = _count(config, "head_dim", MAX_WIDTH, default=hidden_size // num_heads)
+        head_dim = read_count(config, "head_dim", MAX_WIDTH, default=hidden_size // num_heads)
         if head_dim % 2 or head_dim < 4:
             raise ModelFileError(f"head_dim is {head_dim}; it must be even and at least 4.")
         activation = config.get("hidden_activation") or config.get("hidden_act", "silu")
@@ -67,10 +67,10 @@ class DecoderConfig:
             )
         window = config.get("sliding_window")
         return cls(
-            vocab_size=_count(config, "vocab_size", MAX_VOCAB),
+            vocab_size=read_count(config, "vocab_size", MAX_VOCAB),
             hidden_size=hidden_size,
-            intermediate_size=_count(config, "intermediate_size", MAX_WIDTH),
-            num_layers=_count(config, "num_hidden_layers", MAX_LAYERS),
+            intermediate_size=read_count(config, "intermediate_size", MAX_WIDTH),
+            num_layers=read_count(config, "num_hidden_layers", MAX_LAYERS),
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
@@ -78,7 +78,7 @@ class DecoderConfig:
             attention_bias=bool(config.get("attention_bias")),
             mlp_bias=bool(config.get("mlp_bias")),
             tie_word_embeddings=bool(config.get("tie_word_embeddings")),
-            sliding_window=None if window is None else _count(config, "sliding_window", 2**31),
+            sliding_window=None if window is None else read_count(config, "sliding_window", 2**31),
             rope=RopeFacts.from_config(config, head_dim, may_be_partial=may_be_partial),
         )
 
@@ -92,7 +92,8 @@ def read_number(config: Mapping[str, Any], name: str, default: float) -> float:
     return float(value)
 
 
-def _count(config: Mapping[str, Any], name: str, most: int, default: int | None = None) -> int:
+def read_count(config: Mapping[str, Any], name: str, most: int, default: int | None = None) -> int:
+    """A whole number from 1 to `most`."""
     value = config.get(name)
     value = default if value is None else value
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
