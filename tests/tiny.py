@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,11 @@ def save_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
-    """A random model of odd sizes with the tokenizer above. Returns the folder."""
+def save_model(folder: Path, family: str = "llama", *, without: Sequence[str] = (), **overrides: Any) -> Path:
+    """A random model of odd sizes with the tokenizer above. Returns the folder.
+
+    without: entries of the config below that this family does not have.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -56,6 +60,7 @@ def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
         "initializer_range": 0.3,
         **overrides,
     }
+    values = {name: value for name, value in values.items() if name not in without}
     config = AutoConfig.for_model(family, **values)
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)

@@ -18,7 +18,7 @@ from octavo.attention.step_view import HostView
 from octavo.ops.heads import prepare_heads
 
 SLACK = {"cpu": 1.25, "cuda": 2.0}
-"""By how much a run's longest text may exceed its shortest. A GPU would rather pad than start another kernel."""
+"""By how much a run's longest text may exceed its shortest. Kernels cost a GPU more than padding does."""
 ALWAYS_TOGETHER = 16
 """Texts up to this long share a run whatever their lengths."""
 

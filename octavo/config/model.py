@@ -19,7 +19,7 @@ class ModelConfig:
     )
     runner: str = option(
         "auto",
-        "Whether the model writes (generate) or answers with numbers: embeddings, scores of labels (pooling).",
+        "Whether the model writes (generate) or answers with embeddings or scores of labels (pooling).",
         choices=("auto", "generate", "pooling"),
     )
     pooling_type: str | None = option(

@@ -225,8 +225,9 @@ def _lengths(config: EngineConfig, known: _Known) -> EngineConfig:
     facts = known.checkpoint.pooling
     wish = config.model.max_model_len
     if wish is None:
-        if config.model.runner == "pooling" and facts is not None and (facts.max_tokens or limit) < limit:
-            limit, why = facts.max_tokens, "max_seq_length of sentence_bert_config.json"
+        trained = None if facts is None else facts.max_tokens
+        if config.model.runner == "pooling" and trained is not None and trained < limit:
+            limit, why = trained, "max_seq_length of sentence_bert_config.json"
         return _set(config, "model", known, max_model_len=(limit, why))
     if not 1 < wish <= limit:
         raise ConfigError(f"max_model_len is {wish}; this model allows 2 to {limit}.", param="max_model_len")

@@ -47,7 +47,7 @@ from octavo.messages.wire import (
 )
 from octavo.observe.log import set_log_level
 
-O = TypeVar("O", RequestOutput, PoolingRequestOutput)
+Out = TypeVar("Out", RequestOutput, PoolingRequestOutput)
 
 STALL_S = 60.0
 """With work in flight and no sign of life for this long, the engine counts as stuck."""
@@ -258,7 +258,7 @@ class AsyncLLM:
                 code=ErrorCode.OVERLOADED,
             )
 
-    async def _stream(self, prepared: Prepared[O]) -> AsyncGenerator[O, None]:
+    async def _stream(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
         self.check_welcome()
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)

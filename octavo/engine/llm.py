@@ -34,7 +34,7 @@ from octavo.messages.result import CoreStats
 from octavo.messages.start import StartCore
 from octavo.tokens.tokenizer import Tokenizer
 
-O = TypeVar("O")
+Out = TypeVar("Out")
 
 
 class TextPrompt(TypedDict):
@@ -245,7 +245,7 @@ class LLM(PoolingCalls):
             engine_prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt
         )
 
-    def _run(self, prepared: Sequence[Prepared[O]], use_tqdm: bool) -> list[O]:
+    def _run(self, prepared: Sequence[Prepared[Out]], use_tqdm: bool) -> list[Out]:
         if self._sleep_level:
             raise EngineError("The model sleeps; call wake_up() first.", code=ErrorCode.ASLEEP)
         states = [self._processor.open(request) for request in prepared]

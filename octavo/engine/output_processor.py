@@ -10,7 +10,7 @@ from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.messages.result import RequestDelta
 from octavo.tokens.tokenizer import Tokenizer
 
-O = TypeVar("O")
+Out = TypeVar("Out")
 
 
 class OutputProcessor:
@@ -25,7 +25,7 @@ class OutputProcessor:
         """Samples that have not ended."""
         return len(self._samples)
 
-    def open(self, prepared: Prepared[O]) -> OpenRequest[O]:
+    def open(self, prepared: Prepared[Out]) -> OpenRequest[Out]:
         state = prepared.open(self._tokenizer)
         for index, sample in enumerate(prepared.samples):
             self._samples[sample.request_id] = (state, index)

@@ -14,7 +14,7 @@ from torch import nn
 from octavo.attention.contract import Attend, AttentionLayer
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm, RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
@@ -86,16 +86,23 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         stream: Residual,
-        norm: RMSNorm | None,
+        norm: Norm | None,
         attend: Attend,
-        post_norm: RMSNorm | Factor | None = None,
+        post_norm: Norm | Factor | None = None,
     ) -> Residual:
         """x + out(attention(qkv(norm(x)))); the branch may have a norm or a factor at its end too."""
         stream, qkv_TO = self.qkv.from_stream(stream, norm)
+        return self.out.onto_stream(stream, self._attended(qkv_TO, attend), post_norm)
+
+    def onto(self, stream: Residual, x_TE: torch.Tensor, attend: Attend) -> Residual:
+        """stream + out(attention(qkv(x))): for layers whose branches do not start at the stream."""
+        return self.out.onto_stream(stream, self._attended(self.qkv.forward(x_TE), attend))
+
+    def _attended(self, qkv_TO: torch.Tensor, attend: Attend) -> torch.Tensor:
         for part_norm, start, end in self.whole_norms:
             part_TI = qkv_TO[:, start:end]
             part_TI.copy_(part_norm.forward(part_TI))
-        return self.out.onto_stream(stream, attend(self.layer, qkv_TO), post_norm)
+        return attend(self.layer, qkv_TO)
 
     def slots(self, name: str, qkv: Sequence[str] = ("q_proj", "k_proj", "v_proj")) -> list[WeightSlot]:
         """qkv: one name where the checkpoint holds all three as one matrix."""

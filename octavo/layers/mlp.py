@@ -1,15 +1,18 @@
-"""The gated MLP of most decoders. T tokens, E width, F inner width."""
+"""MLPs: the gated one of most decoders, the plain one of older ones. T tokens, E width, F inner width."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 
+import torch
 from torch import nn
+from torch.nn import functional
 
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
@@ -35,12 +38,17 @@ class GatedMLP(nn.Module):
         self.down = Linear(inner, [width], bias=bias, placement=placement)
 
     def forward(
-        self, stream: Residual, norm: RMSNorm | None, post_norm: RMSNorm | Factor | None = None
+        self, stream: Residual, norm: Norm | None, post_norm: Norm | Factor | None = None
     ) -> Residual:
         stream, inner_TF = self.gate_up.from_stream(stream, norm, is_gated=self._gate is None)
         if self._gate is not None:
             inner_TF = self._gate(inner_TF)
         return self.down.onto_stream(stream, inner_TF, post_norm)
+
+    def onto(self, stream: Residual, x_TE: torch.Tensor) -> Residual:
+        """stream + down(gate(x) * up(x)): for layers whose branches do not start at the stream."""
+        _, inner_TF = self.gate_up.from_stream(Residual(x_TE), None, is_gated=self._gate is None)
+        return self.down.onto_stream(stream, inner_TF if self._gate is None else self._gate(inner_TF))
 
     def slots(self, name: str, gate_up: Sequence[str] = ("gate_proj", "up_proj")) -> list[WeightSlot]:
         """gate_up: one name where the checkpoint holds both as one matrix."""
@@ -48,3 +56,37 @@ class GatedMLP(nn.Module):
             *self.gate_up.slots(*(f"{name}.{part}" for part in gate_up)),
             *self.down.slots(f"{name}.down_proj"),
         ]
+
+
+Activation = Callable[[torch.Tensor], torch.Tensor]
+
+_TANH_GELU: Activation = partial(functional.gelu, approximate="tanh")
+ACTIVATIONS: dict[str, Activation] = {
+    "gelu": functional.gelu,
+    "gelu_fast": _TANH_GELU,
+    "gelu_new": _TANH_GELU,
+    "gelu_pytorch_tanh": _TANH_GELU,
+    "relu": functional.relu,
+    "relu2": lambda x: functional.relu(x).square(),
+    "silu": functional.silu,
+}
+"""By the name that configs give them. Three of the names say one formula."""
+
+
+class PlainMLP(nn.Module):
+    """x + down(activation(up(norm(x))))"""
+
+    def __init__(self, width: int, inner: int, *, bias: bool, activation: str, placement: Placement) -> None:
+        """activation: one of ACTIVATIONS."""
+        super().__init__()
+        self._activation = ACTIVATIONS[activation]
+        self.up = Linear(width, [inner], bias=bias, placement=placement)
+        self.down = Linear(inner, [width], bias=bias, placement=placement)
+
+    def forward(self, stream: Residual, norm: Norm | None) -> Residual:
+        stream, inner_TF = self.up.from_stream(stream, norm)
+        return self.down.onto_stream(stream, self._activation(inner_TF))
+
+    def onto(self, stream: Residual, x_TE: torch.Tensor) -> Residual:
+        """stream + down(activation(up(x)))"""
+        return self.down.onto_stream(stream, self._activation(self.up.forward(x_TE)))

@@ -23,3 +23,5 @@ class WeightSlot:
     """Rows in the model's order: its row i is the checkpoint's row order_R[i]. Not for adopted targets."""
     offset: float = 0.0
     """What the model adds to the checkpoint's numbers. Not for targets that are adopted."""
+    older_name: str | None = None
+    """What some checkpoints call the tensor instead; `name` goes first."""

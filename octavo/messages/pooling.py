@@ -1,4 +1,4 @@
-"""PoolingParams: what a caller wants of a model that answers with numbers instead of text. Names are vLLM's."""
+"""PoolingParams: what a caller wants of a model that answers with numbers. Names are vLLM's."""
 
 from __future__ import annotations
 

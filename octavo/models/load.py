@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ class Placed:
 
 def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
     """Fill every slot. Raises ModelFileError if a tensor is missing or has another shape."""
-    slots = model.weight_slots()
+    slots = _as_called(model.weight_slots(), checkpoint)
     _check(slots, checkpoint)
     is_cpu = all(slot.target.device.type == "cpu" for slot in slots)
     placed = place_on_cpu(slots, checkpoint) if is_cpu else place_on_device(slots, checkpoint)
@@ -124,6 +124,17 @@ class _Report:
         logger.info(
             "Weights: %.2f GB in %.2f s (%.1f GB/s).", gigabytes, seconds, gigabytes / max(seconds, 1e-9)
         )
+
+
+def _as_called(slots: list[WeightSlot], checkpoint: Checkpoint) -> list[WeightSlot]:
+    """The slots by the names that this checkpoint has for them."""
+    names = set(checkpoint.tensor_names())
+    return [
+        replace(slot, name=slot.older_name)
+        if slot.older_name is not None and slot.name not in names and slot.older_name in names
+        else slot
+        for slot in slots
+    ]
 
 
 def _check(slots: list[WeightSlot], checkpoint: Checkpoint) -> None:

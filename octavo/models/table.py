@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 MODELS: LazyTable[type[CausalLM]] = LazyTable(
     "architecture",
     {
+        "CohereForCausalLM": "octavo.models.layer_norm_families:CohereForCausalLM",
+        "FalconForCausalLM": "octavo.models.falcon:FalconForCausalLM",
+        "GPT2LMHeadModel": "octavo.models.gpt2:GPT2LMHeadModel",
+        "GPTJForCausalLM": "octavo.models.gptj:GPTJForCausalLM",
+        "GPTNeoXForCausalLM": "octavo.models.gpt_neox:GPTNeoXForCausalLM",
         "GemmaForCausalLM": "octavo.models.gemma:GemmaForCausalLM",
         "Gemma2ForCausalLM": "octavo.models.gemma:Gemma2ForCausalLM",
         "Gemma3ForCausalLM": "octavo.models.gemma3:Gemma3ForCausalLM",
@@ -24,12 +29,17 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
         "MistralForCausalLM": "octavo.models.llama:MistralForCausalLM",
         "MinistralForCausalLM": "octavo.models.ministral:MinistralForCausalLM",
         "Ministral3ForCausalLM": "octavo.models.ministral:Ministral3ForCausalLM",
+        "NemotronForCausalLM": "octavo.models.layer_norm_families:NemotronForCausalLM",
+        "OPTForCausalLM": "octavo.models.opt:OPTForCausalLM",
         "Olmo2ForCausalLM": "octavo.models.olmo:Olmo2ForCausalLM",
         "Olmo3ForCausalLM": "octavo.models.olmo:Olmo3ForCausalLM",
+        "PhiForCausalLM": "octavo.models.layer_norm_families:PhiForCausalLM",
         "Phi3ForCausalLM": "octavo.models.phi:Phi3ForCausalLM",
         "Qwen2ForCausalLM": "octavo.models.qwen:Qwen2ForCausalLM",
         "Qwen3ForCausalLM": "octavo.models.qwen:Qwen3ForCausalLM",
         "SmolLM3ForCausalLM": "octavo.models.smollm3:SmolLM3ForCausalLM",
+        "StableLmForCausalLM": "octavo.models.layer_norm_families:StableLmForCausalLM",
+        "Starcoder2ForCausalLM": "octavo.models.layer_norm_families:Starcoder2ForCausalLM",
     },
 )
 

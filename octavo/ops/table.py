@@ -14,11 +14,13 @@ from octavo.ops.contract import Op
 OPS: LazyTable[Op[..., Any]] = LazyTable(
     "op",
     {
+        "add_layer_norm": "octavo.ops.layer_norm:add_layer_norm",
         "add_rms_norm": "octavo.ops.norm:add_rms_norm",
         "append_tokens": "octavo.ops.step:append_tokens",
         "gated_gelu": "octavo.ops.activation:gated_gelu",
         "gated_silu": "octavo.ops.activation:gated_silu",
         "gather_step": "octavo.ops.step:gather_step",
+        "layer_norm": "octavo.ops.layer_norm:layer_norm",
         "matvec": "octavo.ops.matvec:matvec",
         "prepare_heads": "octavo.ops.heads:prepare_heads",
         "rms_norm": "octavo.ops.norm:rms_norm",

@@ -30,8 +30,11 @@ class PoolingEncoder:
         self._lowercases = lowercases
 
     def encode(self, texts: Sequence[Text], limit: int, keep: int | None, side: Side) -> list[Encoded]:
-        """All at once, in threads. keep: cut to so many tokens, those that the tokenizer adds not among the cut
-        ones. Without it a text that surely has more than `limit` tokens is refused before it is tokenized."""
+        """All at once, in threads.
+
+        keep: cut to so many tokens; those that the tokenizer adds stay. None: a text that surely has more
+        than `limit` tokens is refused before it is tokenized.
+        """
         if not texts:
             return []
         if not self._tokenizer.has_text:
@@ -62,8 +65,8 @@ class PoolingEncoder:
         most = self._tokenizer.max_chars_for(limit if keep is None else keep + 1)
         if len(text) > most and keep is None:
             raise RequestError(
-                f"The input has {len(text)} characters, more than {limit} tokens can hold ({most} at the very "
-                "most). Shorten it, or set truncate_prompt_tokens to -1 to have it cut.",
+                f"The input has {len(text)} characters, more than {limit} tokens can hold ({most} at most). "
+                "Shorten it, or set truncate_prompt_tokens to -1 to have it cut.",
                 code=ErrorCode.CONTEXT_LENGTH,
                 param="input",
             )
@@ -79,8 +82,7 @@ class PoolingEncoder:
         room = keep - backend.num_special_tokens_to_add(len(parts) == 2)
         if room < len(parts):
             raise RequestError(
-                f"truncate_prompt_tokens is {keep}, which leaves no room for the text beside the tokens that the "
-                "tokenizer adds.",
+                f"truncate_prompt_tokens is {keep}: no room for text beside the tokens that the tokenizer adds.",
                 param="truncate_prompt_tokens",
             )
         for encoding, count in zip(

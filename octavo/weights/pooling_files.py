@@ -1,4 +1,4 @@
-"""What a checkpoint says about pooling: its config, and the files that sentence-transformers writes beside it.
+"""What a checkpoint says about pooling: in its config, and in the files of sentence-transformers beside it.
 
 Modules of sentence-transformers are known by name and never executed; an unknown one is refused by name.
 """
@@ -203,7 +203,7 @@ def _with_pooling(facts: PoolingFacts, said: dict[str, Any]) -> PoolingFacts:
     known = {**_MODES, **_MODE_NAMES}
     if len(chosen) != 1 or chosen[0] not in known:
         raise ModelFileError(
-            f"The model pools by {', '.join(chosen)[:80] or 'nothing'}; one of {', '.join(_MODE_NAMES)} is known."
+            f"The model pools by {', '.join(chosen)[:80] or 'nothing'}; known: one of {', '.join(_MODE_NAMES)}."
         )
     if said.get("include_prompt") is False:
         raise ModelFileError(

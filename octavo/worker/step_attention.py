@@ -39,7 +39,7 @@ class PagedSteps:
 class PackedSteps:
     """Of models that keep nothing: whole texts, all of whose tokens see each other."""
 
-    long_prompt = None
+    long_prompt: int | None = None
 
     def __init__(self, buffers: StepBuffers) -> None:
         self._buffers = buffers

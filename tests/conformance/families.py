@@ -24,6 +24,9 @@ def longrope(original: int, width: int) -> dict[str, Any]:
     }
 
 
+HEADS = ("head_dim", "num_key_value_heads")
+OLDER = {"without": (*HEADS, "intermediate_size")}
+"""Families whose configs do not have these: every head has its key and value."""
 MINISTRAL3_ROPE = {
     "rope_type": "yarn",
     "rope_theta": 10000.0,
@@ -42,6 +45,35 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
     ),
     "qwen3": ("qwen3", {}),
+    "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
+    "falcon": (
+        "falcon",
+        {**OLDER, "ffn_hidden_size": 88, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
+    ),
+    "falcon of 7B": ("falcon", {**OLDER, "ffn_hidden_size": 88, "tie_word_embeddings": False}),
+    "falcon, branches in turn": ("falcon", {**OLDER, "multi_query": False, "parallel_attn": False}),
+    "gpt2": ("gpt2", {**OLDER, "n_inner": 88}),
+    "gpt2, scores by layer": (
+        "gpt2",
+        {
+            **OLDER,
+            "scale_attn_by_inverse_layer_idx": True,
+            "tie_word_embeddings": False,
+            "activation_function": "gelu",
+        },
+    ),
+    "gptj": ("gptj", {**OLDER, "rotary_dim": 4, "n_inner": 88}),
+    "gpt_neox": (
+        "gpt_neox",
+        {
+            "without": HEADS,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 900.0, "partial_rotary_factor": 0.5},
+        },
+    ),
+    "gpt_neox, branches in turn": (
+        "gpt_neox",
+        {"without": HEADS, "use_parallel_residual": False, "attention_bias": False},
+    ),
     "gemma": ("gemma", {}),
     "gemma2": (
         "gemma2",
@@ -67,9 +99,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+    "nemotron": ("nemotron", {"attention_bias": True}),
+    "opt": ("opt", {**OLDER, "ffn_dim": 88}),
+    "opt of 350m": (
+        "opt",
+        {**OLDER, "ffn_dim": 88, "do_layer_norm_before": False, "word_embed_proj_dim": 20},
+    ),
+    "phi": ("phi", {}),
     "phi3 of 4k": ("phi3", {"sliding_window": 24}),
     "phi3, short longrope": ("phi3", longrope(original=700, width=8)),
     "phi3, long longrope, half rotated": ("phi3", longrope(original=14, width=4)),
+    "stablelm": ("stablelm", {"without": ("head_dim",), "use_qkv_bias": True}),
+    "stablelm, branches side by side": (
+        "stablelm",
+        {"without": ("head_dim",), "use_parallel_residual": True},
+    ),
+    "starcoder2": ("starcoder2", {"sliding_window": 24}),
     "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 2, "attention_bias": True}),
     "smollm3, with windows": (
         "smollm3",
@@ -121,3 +166,21 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "ministral3": ("ministral3", {"sliding_window": None, "rope_parameters": MINISTRAL3_ROPE}),
 }
+
+ALIKE = {
+    "cohere",
+    "falcon",
+    "falcon of 7B",
+    "falcon, branches in turn",
+    "gpt2, scores by layer",
+    "gpt_neox",
+    "gpt_neox, branches in turn",
+    "gptj",
+    "nemotron",
+    "opt of 350m",
+    "phi",
+    "stablelm",
+    "stablelm, branches side by side",
+    "starcoder2",
+}
+"""To the engine these are what gpt2 and opt are: only `make test-long` runs them in more than one mode."""

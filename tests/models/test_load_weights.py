@@ -145,4 +145,4 @@ def test_a_llama_ignores_sliding_window_and_a_mistral_does_not() -> None:
 
 def test_all_of_the_table_can_be_built() -> None:
     for name in MODELS:
-        assert build(architectures=[name], sliding_window=8).vocab_size == 11
+        assert build(architectures=[name], sliding_window=8, head_dim=8, rotary_dim=4).vocab_size == 11

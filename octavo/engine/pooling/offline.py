@@ -129,8 +129,10 @@ class PoolingCalls(ABC):
         pooling_params: PoolingParams | None = None,
         truncate_prompt_tokens: int | None = None,
     ) -> list[ScoringRequestOutput]:
-        """How well texts fit: one to many, or pair by pair. A cross-encoder reads both; of a model that embeds
-        it is the cosine of the two embeddings."""
+        """How well texts fit: one to many, or pair by pair.
+
+        A cross-encoder reads both. Of a model that embeds it is the cosine of the two embeddings.
+        """
         if self._pooling is None:
             raise cannot_pool("score")
         pairs = pairs_of(data_1, data_2)
@@ -211,7 +213,7 @@ def pairs_of(data_1: str | Sequence[str], data_2: str | Sequence[str]) -> list[t
         firsts *= len(seconds)
     if len(firsts) != len(seconds):
         raise RequestError(
-            f"{len(firsts)} texts cannot be scored with {len(seconds)}: give one, or as many as on the other side.",
+            f"{len(firsts)} texts cannot be scored with {len(seconds)}: give one, or equally many.",
             param="data_2",
         )
     return list(zip(firsts, seconds, strict=True))

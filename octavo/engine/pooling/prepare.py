@@ -11,7 +11,7 @@ from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.resolve import CheckpointFacts
 from octavo.engine.pooling.state import PreparedPooling
 from octavo.messages.params import SamplingParams
-from octavo.messages.pooling import TOKEN_TASKS, PoolingParams
+from octavo.messages.pooling import TOKEN_TASKS, PoolingParams, PoolingTask
 from octavo.messages.request import EngineRequest
 from octavo.messages.start import CoreReady
 from octavo.tokens.for_pooling import Encoded, PoolingEncoder
@@ -21,7 +21,10 @@ Input = str | tuple[str, str] | list[int]
 """A text, a pair of texts, or token ids as they are."""
 
 _NO_TOKENS = SamplingParams(max_tokens=None, ignore_eos=True, detokenize=False)
-TASKS = {"embed": ("embed", "token_embed"), "classify": ("classify", "token_classify")}
+TASKS: dict[str, tuple[PoolingTask, PoolingTask]] = {
+    "embed": ("embed", "token_embed"),
+    "classify": ("classify", "token_classify"),
+}
 """By what a model was made for: what may be asked of it."""
 
 
@@ -92,11 +95,11 @@ class PoolingPreparer:
             )
         return prepared
 
-    def _check(self, params: PoolingParams) -> str:
+    def _check(self, params: PoolingParams) -> PoolingTask:
         params.check()
         facts = self.facts
         possible = TASKS[facts.task]
-        task = params.task or facts.task
+        task = params.task or possible[0]
         if task not in possible:
             raise RequestError(
                 f"task is {task}, but this model was made to {facts.task}. Possible: {', '.join(possible)}.",

@@ -1,4 +1,4 @@
-"""PreparedPooling and PoolingState: a request to a model that answers with numbers, before and while it runs."""
+"""A request to a model that answers with numbers: before it runs (PreparedPooling) and while it does."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placeme
     """Raises ModelFileError for an architecture that is not known."""
     if facts.dense:
         raise ModelFileError(
-            f"The model has a linear layer behind its pooling ({', '.join(facts.dense)}), which is not supported."
+            f"The model has linear layers behind its pooling ({', '.join(facts.dense)}); they are not supported."
         )
     stated = checkpoint.config.get("architectures") or []
     for name in stated:
@@ -25,8 +25,8 @@ def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placeme
         if (decoder := decoder_of(name)) is not None:
             return _decoder(decoder, checkpoint, facts, placement)
     raise ModelFileError(
-        f"No model of the architecture {', '.join(map(str, stated)) or 'none stated'} can be pooled. Supported: "
-        f"{', '.join(pooled_architectures())}."
+        f"No model of this architecture can be pooled: {', '.join(map(str, stated)) or 'none stated'}. "
+        f"Supported: {', '.join(pooled_architectures())}."
     )
 
 

@@ -1,4 +1,4 @@
-"""PooledModel: a backbone and what comes behind the pooling of its hidden states. S texts, N numbers, E width."""
+"""PooledModel: a backbone and the head behind the pooling of its states. S texts, N numbers, E width."""
 
 from __future__ import annotations
 

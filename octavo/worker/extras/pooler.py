@@ -1,4 +1,4 @@
-"""Pools hidden states into answers: for rows whose last token a step computes, and sums for those on their way.
+"""Pools hidden states into answers, for rows whose last token a step computes; others leave a sum.
 
 T tokens, S sequences of the step, R rows that are answered, E width, N numbers of an answer.
 """

@@ -1,0 +1,20 @@
+"""Which of the many runs are for `make test-long` only."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.families import ALIKE
+
+HARDEST = "preempting, chunked, no prefix cache"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Families that differ in their numbers alone are run in one mode."""
+    for item in items:
+        case = getattr(item, "callspec", None)
+        if case is None or case.params.get("model") not in ALIKE:
+            continue
+        if case.params.get("mode") != HARDEST:
+            item.add_marker(pytest.mark.slow)
