@@ -75,21 +75,20 @@ class PoolingEncoder:
         return text.lower() if self._lowercases else text
 
     def _cut(self, text: Text, keep: int, side: Side) -> Encoding:
-        """Tokens of the text go, those that the tokenizer adds stay. Of a pair the longer text gives first."""
+        """Tokens of the text go; those the tokenizer adds stay. The longer one of a pair gives more."""
         backend = self._tokenizer.backend
         parts = [text] if isinstance(text, str) else list(text)
         encodings = [backend.encode(part, add_special_tokens=False) for part in parts]
         room = keep - backend.num_special_tokens_to_add(len(parts) == 2)
         if room < len(parts):
             raise RequestError(
-                f"truncate_prompt_tokens is {keep}: no room for text beside the tokens that the tokenizer adds.",
+                f"truncate_prompt_tokens is {keep}: no room for text beside what the tokenizer adds.",
                 param="truncate_prompt_tokens",
             )
-        for encoding, count in zip(
-            encodings, _shares([len(one.ids) for one in encodings], room), strict=True
-        ):
+        shares = _shares([len(one.ids) for one in encodings], room)
+        for encoding, count in zip(encodings, shares, strict=True):
             encoding.truncate(count, direction=side)
-        return backend.post_process(*encodings)
+        return backend.post_process(encodings[0], encodings[1] if len(encodings) > 1 else None)
 
 
 def _shares(lengths: list[int], room: int) -> list[int]:

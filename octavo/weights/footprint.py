@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from octavo.weights.config_json import text_config
+from octavo.weights.pooling_files import ENCODERS
 
 if TYPE_CHECKING:
     from octavo.weights.checkpoint import Checkpoint
@@ -29,8 +30,10 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """Keys and values of one token in all layers; 0 where the config does not say."""
+    """Keys and values of one token in all layers; 0 of encoders, and where the config does not say."""
     text = text_config(config)
+    if text.get("model_type") in ENCODERS:
+        return 0
     heads = text.get("num_attention_heads") or 0
     kv_heads = text.get("num_key_value_heads") or heads
     head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)

@@ -181,8 +181,8 @@ def _with_modules(facts: PoolingFacts, folder: Path) -> PoolingFacts:
             facts = replace(facts, normalizes=True)
         else:
             raise ModelFileError(
-                f"modules.json has the module {module.kind[:80]!r} at this place; Transformer, Pooling, Dense "
-                "and Normalize in this order are known."
+                f"modules.json has the module {module.kind[:80]!r} at this place; known are Transformer, "
+                "Pooling, Dense and Normalize, in this order."
             )
     if not has_pooled:
         raise ModelFileError("modules.json has no Pooling module.")
@@ -203,7 +203,7 @@ def _with_pooling(facts: PoolingFacts, said: dict[str, Any]) -> PoolingFacts:
     known = {**_MODES, **_MODE_NAMES}
     if len(chosen) != 1 or chosen[0] not in known:
         raise ModelFileError(
-            f"The model pools by {', '.join(chosen)[:80] or 'nothing'}; known: one of {', '.join(_MODE_NAMES)}."
+            f"The model pools by {', '.join(chosen)[:80] or 'nothing'}; known: {', '.join(_MODE_NAMES)}."
         )
     if said.get("include_prompt") is False:
         raise ModelFileError(

@@ -14,8 +14,8 @@ from crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_config,
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from octavo.config.model import ModelConfig
 from octavo.base.errors import ModelFileError
+from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.config_json import context_length, read_config
 

@@ -16,7 +16,7 @@ def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placeme
     """Raises ModelFileError for an architecture that is not known."""
     if facts.dense:
         raise ModelFileError(
-            f"The model has linear layers behind its pooling ({', '.join(facts.dense)}); they are not supported."
+            f"The model's linear layers behind its pooling ({', '.join(facts.dense)}) are not supported."
         )
     stated = checkpoint.config.get("architectures") or []
     for name in stated:
