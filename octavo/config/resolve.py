@@ -150,7 +150,8 @@ def _pooling(config: EngineConfig, known: _Known) -> EngineConfig:
     if config.model.runner != "pooling" or facts is None:
         return config
     known.reasons.append(Reason("task", facts.task, "what the model's files say"))
-    config = _set(config, "model", known, pooling_type=(str(facts.pooling), facts.why_pooling))
+    if facts.can_embed:
+        config = _set(config, "model", known, pooling_type=(str(facts.pooling), facts.why_pooling))
     if facts.is_encoder:
         whole = "every token of an encoder sees all others, so a text is computed in one step"
         config = _set(config, "schedule", known, enable_chunked_prefill=(False, whole))

@@ -16,14 +16,19 @@ from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
-from octavo.ops.activation import gated_gelu
+from octavo.ops.activation import gated_gelu, gated_gelu_erf
 
 
 class Gate(StrEnum):
     SILU = "silu"
     """Computed by the product, which may fuse it."""
     GELU_TANH = "gelu_pytorch_tanh"
-    """An op of its own behind the product."""
+    """An op of its own behind the product, as the next one."""
+    GELU = "gelu"
+    """By the error function."""
+
+
+_GATES = {Gate.GELU_TANH: gated_gelu, Gate.GELU: gated_gelu_erf}
 
 
 class GatedMLP(nn.Module):
@@ -33,7 +38,7 @@ class GatedMLP(nn.Module):
         self, width: int, inner: int, *, bias: bool, gate: Gate = Gate.SILU, placement: Placement
     ) -> None:
         super().__init__()
-        self._gate = gated_gelu.on(placement.device) if gate is Gate.GELU_TANH else None
+        self._gate = _GATES[gate].on(placement.device) if gate in _GATES else None
         self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
         self.down = Linear(inner, [width], bias=bias, placement=placement)
 

@@ -18,6 +18,7 @@ OPS: LazyTable[Op[..., Any]] = LazyTable(
         "add_rms_norm": "octavo.ops.norm:add_rms_norm",
         "append_tokens": "octavo.ops.step:append_tokens",
         "gated_gelu": "octavo.ops.activation:gated_gelu",
+        "gated_gelu_erf": "octavo.ops.activation:gated_gelu_erf",
         "gated_silu": "octavo.ops.activation:gated_silu",
         "gather_step": "octavo.ops.step:gather_step",
         "layer_norm": "octavo.ops.layer_norm:layer_norm",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from octavo.base.errors import ConfigError, ModelFileError
 from octavo.config.pooling import Activation, PoolingFacts, PoolingType
 from octavo.weights.config_json import text_config
+from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object, parse_objects
 
@@ -25,7 +26,6 @@ MAX_LABELS = 2**16
 ENCODERS = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
 """model_type of those whose tokens see all others."""
 
-CLASSIFIES = "ForSequenceClassification"
 _MODES = {
     "pooling_mode_cls_token": PoolingType.CLS,
     "pooling_mode_lasttoken": PoolingType.LAST,
@@ -42,9 +42,7 @@ def made_for_pooling(checkpoint: Checkpoint) -> bool:
 
 def can_write(checkpoint: Checkpoint) -> bool:
     """Whether it has what predicting tokens needs, whatever it was made for."""
-    name = _architecture(checkpoint.config)
-    is_bare = name.endswith("Model") and not name.endswith("LMHeadModel")
-    return not is_bare and not name.endswith(CLASSIFIES)
+    return not is_bare(checkpoint.config) and not architecture_of(checkpoint.config).endswith(CLASSIFIES)
 
 
 def pooling_of(checkpoint: Checkpoint, model: ModelConfig) -> PoolingFacts:
@@ -57,12 +55,17 @@ def pooling_of(checkpoint: Checkpoint, model: ModelConfig) -> PoolingFacts:
             "pooling_type is for models that embed; the head of this one says what it pools.",
             param="pooling_type",
         )
+    if not facts.is_encoder and model.pooling_type == PoolingType.CLS:
+        raise ConfigError(
+            "pooling_type is cls, but a decoder's first token sees nothing of the text. Use last or mean.",
+            param="pooling_type",
+        )
     return replace(facts, pooling=PoolingType(model.pooling_type), why_pooling="as asked for")
 
 
 def read_pooling(config: dict[str, Any], folder: Path | None = None) -> PoolingFacts:
     """From a Hugging Face config and, if there is a folder, from the files in it."""
-    if _architecture(config).endswith(CLASSIFIES):
+    if architecture_of(config).endswith(CLASSIFIES):
         return _classifying(config)
     facts = _usual(config)
     return _with_modules(facts, folder) if folder is not None and has_modules(folder) else facts
@@ -77,9 +80,20 @@ def _folder(checkpoint: Checkpoint) -> Path | None:
     return checkpoint.path if checkpoint.path.is_dir() else None
 
 
-def _architecture(config: Mapping[str, Any]) -> str:
+def architecture_of(config: Mapping[str, Any]) -> str:
+    """The first that the config names; empty where it names none."""
     names = config.get("architectures") or []
     return str(names[0]) if isinstance(names, list) and names else ""
+
+
+def is_bare(config: Mapping[str, Any]) -> bool:
+    """Whether the architecture is a backbone without any head."""
+    name = architecture_of(config)
+    return name.endswith("Model") and not name.endswith("LMHeadModel")
+
+
+def num_labels(config: Mapping[str, Any]) -> int:
+    return len(_labels(config))
 
 
 def _usual(config: dict[str, Any]) -> PoolingFacts:
@@ -129,7 +143,7 @@ def _head_pooling(config: dict[str, Any], is_encoder: bool) -> PoolingType:
     return PoolingType(named)
 
 
-def _labels(config: dict[str, Any]) -> tuple[str, ...]:
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """In the order of their numbers; two without names where the config says nothing, as in transformers."""
     named = config.get("id2label")
     if isinstance(named, dict) and named:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
 
 from octavo.config.pooling import PoolingFacts
+from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVSpec
 from octavo.models.contract import Backbone, ModelInput
@@ -21,6 +22,15 @@ class Head(Protocol):
     def forward(self, pooled_SE: torch.Tensor) -> torch.Tensor: ...
 
     def slots(self) -> list[WeightSlot]: ...
+
+
+class Encoder(Backbone, Protocol):
+    """A backbone whose tokens all see each other."""
+
+    prefix: ClassVar[str]
+    """What its tensors' names begin with where a head is beside them."""
+
+    make_head: Callable[[Mapping[str, Any], int, Placement], Head]
 
 
 class PlainHead(nn.Module):

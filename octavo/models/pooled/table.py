@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING
 
 from octavo.base.table import LazyTable
-from octavo.layers.placement import Placement
-from octavo.models.contract import Backbone
-from octavo.models.pooled.model import Head
 from octavo.models.table import MODELS
-from octavo.weights.pooling_files import CLASSIFIES
+from octavo.weights.encoder_shapes import CLASSIFIES
 
-
-class Encoder(Backbone, Protocol):
-    """A backbone whose tokens all see each other."""
-
-    prefix: ClassVar[str]
-    """What its tensors' names begin with where a head is beside them."""
-
-    make_head: Callable[[Mapping[str, Any], int, Placement], Head]
+if TYPE_CHECKING:
+    from octavo.models.pooled.model import Encoder
 
 
 ENCODERS: LazyTable[type[Encoder]] = LazyTable(
