@@ -72,7 +72,7 @@ def _run(parsed: argparse.Namespace) -> int:
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format)
     try:
-        facts = checkpoint_facts(checkpoint)
+        facts = checkpoint_facts(checkpoint, wishes.model)
         resolved = resolve(wishes, facts, local_device())
         report = describe_model(checkpoint, facts.architecture, resolved.config)
         formats = answer_formats(checkpoint, resolved.config)
@@ -110,14 +110,14 @@ def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:
 
 def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConfig) -> ModelReport:
     """Sizes by arithmetic on shapes and config."""
-    from octavo.models.table import MODELS
+    from octavo.models.pooled.table import is_supported
 
     parameters = num_parameters(checkpoint)
     memory = plan_memory(checkpoint.config, parameters, config, local_target(config.model.device))
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
     tokens, cache_bytes = memory.cache_tokens, memory.cache_bytes
-    if config.cache.num_blocks is None:
+    if config.cache.num_blocks is None and cache_bytes:
         # The cache never takes more than all requests at full length could fill.
         tokens = min(tokens, max_seqs * max_len)
         cache_bytes = tokens * memory.kv_bytes_per_token
@@ -126,7 +126,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         path=str(checkpoint.path),
         format=checkpoint.format,
         architecture=architecture,
-        is_supported=architecture in MODELS,
+        is_supported=is_supported(architecture, config.model.runner),
         num_parameters=parameters,
         stored_dtype=checkpoint.stored_dtype,
         file_bytes=stored_bytes(checkpoint.path),
@@ -134,7 +134,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         kv_bytes_per_token=memory.kv_bytes_per_token,
         cache_bytes=cache_bytes,
         cache_tokens=tokens,
-        requests_at_once=tokens / max_len,
+        requests_at_once=tokens / max_len if memory.kv_bytes_per_token else memory.users(max_len),
     )
 
 
@@ -146,15 +146,13 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
         ("architecture", f"{report.architecture}, {supported}"),
         ("parameters", show_count(report.num_parameters)),
         ("weights", f"{show_bytes(report.weights_bytes)} as {config.model.dtype}"),
-        ("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"),
-        (
-            "fits here",
-            f"{show_bytes(report.cache_bytes)} of cache: about {report.cache_tokens:,} tokens, "
-            f"{report.requests_at_once:.1f} requests of {config.model.max_model_len:,}",
-        ),
-        ("tool calls", f"{formats.tool_calls}: {formats.tool_calls_reason}"),
-        ("reasoning", f"{formats.reasoning}: {formats.reasoning_reason}"),
+        *_cache_lines(report, config),
     ]
+    if config.model.runner == "generate":
+        lines += [
+            ("tool calls", f"{formats.tool_calls}: {formats.tool_calls_reason}"),
+            ("reasoning", f"{formats.reasoning}: {formats.reasoning_reason}"),
+        ]
     print("\n".join(f"{name.ljust(14)}{value}" for name, value in lines) + "\n")
     cells = [("option", "value", "source", "reason")]
     cells += [(row.option, _show(row.value), row.source, row.reason) for row in rows]
@@ -162,6 +160,16 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
     for option, value, source, reason in cells:
         line = f"{option.ljust(widths[0])}  {value.ljust(widths[1])}  {source.ljust(widths[2])}  {reason}"
         print(line.rstrip())
+
+
+def _cache_lines(report: ModelReport, config: EngineConfig) -> list[tuple[str, str]]:
+    if not report.kv_bytes_per_token:
+        return [("KV cache", "none: texts are computed whole, and nothing of them is kept")]
+    fits = (
+        f"{show_bytes(report.cache_bytes)} of cache: about {report.cache_tokens:,} tokens, "
+        f"{report.requests_at_once:.1f} requests of {config.model.max_model_len:,}"
+    )
+    return [("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"), ("fits here", fits)]
 
 
 def _show(value: Any) -> str:

@@ -74,7 +74,7 @@ def _run(parsed: argparse.Namespace) -> int:
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format)
     try:
-        facts = checkpoint_facts(checkpoint)
+        facts = checkpoint_facts(checkpoint, wishes.model)
         config = resolve(wishes, facts, target.facts).config
         report = make_report(checkpoint, facts.architecture, config, target, parsed.context or [])
     finally:
@@ -101,7 +101,7 @@ def make_report(
     checkpoint: Checkpoint, architecture: str, config: EngineConfig, target: Target, contexts: list[int]
 ) -> PlanReport:
     """All of it by arithmetic. `contexts` empty means a few, up to max_model_len."""
-    from octavo.models.table import MODELS
+    from octavo.models.pooled.table import is_supported
     from octavo.weights.footprint import num_parameters
 
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
@@ -119,7 +119,7 @@ def make_report(
     return PlanReport(
         model=checkpoint.name,
         architecture=architecture,
-        is_supported=architecture in MODELS,
+        is_supported=is_supported(architecture, config.model.runner),
         num_parameters=parameters,
         memory=memory,
         cache_tokens=memory.cache_tokens,
@@ -143,12 +143,13 @@ def _lines(report: PlanReport, config: EngineConfig) -> list[str]:
     supported = "" if report.is_supported else ", NOT supported"
     free = memory.memory_bytes - memory.needed_bytes - memory.cache_bytes
     schedule = config.schedule
+    what = "answers" if config.model.runner == "pooling" else "logits"
     rows = [
         ("weights", memory.weights_bytes, f"{show_count(report.num_parameters)} as {memory.dtype}"),
         (
             "step",
             memory.step_bytes,
-            f"{schedule.max_num_batched_tokens:,} tokens, logits of {report.max_num_seqs:,} (estimate)",
+            f"{schedule.max_num_batched_tokens:,} tokens, {what} of {report.max_num_seqs:,} (estimate)",
         ),
         ("graphs", memory.graph_bytes, "captured steps (estimate)"),
         ("state", memory.state_bytes, f"recurrent, of {report.max_num_seqs:,} requests"),

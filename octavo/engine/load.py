@@ -61,7 +61,7 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
         checkpoint = open_checkpoint(path, model.load_format)
     with _timed(seconds, "tokenizer"):
         tokenizer = _tokenizer(wishes, checkpoint)
-    facts = checkpoint_facts(checkpoint)
+    facts = checkpoint_facts(checkpoint, wishes.model)
     resolved = resolve(wishes, facts, local_device())
     loaded = Loaded(
         config=resolved.config,
@@ -80,7 +80,7 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
 
 def _tokenizer(wishes: EngineConfig, checkpoint: Checkpoint) -> Tokenizer:
     if wishes.model.skip_tokenizer_init:
-        return NoTokenizer(checkpoint_facts(checkpoint).vocab_size)
+        return NoTokenizer(checkpoint_facts(checkpoint, wishes.model).vocab_size)
     template = _chat_template(wishes.model.chat_template)
     if wishes.model.tokenizer is None:
         return load_tokenizer(checkpoint.tokenizer_source(), chat_template=template)

@@ -15,7 +15,7 @@ from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
-from octavo.ops.activation import gated_gelu
+from octavo.ops.activation import gated_gelu, gated_gelu_erf
 
 
 class MLP(Protocol):
@@ -34,7 +34,12 @@ class Gate(StrEnum):
     SILU = "silu"
     """Computed by the product, which may fuse it."""
     GELU_TANH = "gelu_pytorch_tanh"
-    """An op of its own behind the product."""
+    """An op of its own behind the product, as the next one."""
+    GELU = "gelu"
+    """By the error function."""
+
+
+_GATES = {Gate.GELU_TANH: gated_gelu, Gate.GELU: gated_gelu_erf}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ class GatedMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.names = names or MLPNames()
-        self._gate = gated_gelu.on(placement.device) if gate is Gate.GELU_TANH else None
+        self._gate = _GATES[gate].on(placement.device) if gate in _GATES else None
         self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
         self.down = Linear(inner, [width], bias=bias, placement=placement)
 

@@ -64,7 +64,7 @@ class KVGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KVPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How the cache is laid out: what core and worker are both built from."""
+    """How the cache is laid out: what core and worker are both built from. No groups: nothing is kept."""
 
     block_size: int
     num_blocks: int
@@ -75,7 +75,7 @@ class KVPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def num_tensors(self) -> int:
         """Physical page arrays: the most layers any group has."""
-        return max(len(group.layers) for group in self.groups)
+        return max((len(group.layers) for group in self.groups), default=0)
 
     @property
     def block_bytes(self) -> int:

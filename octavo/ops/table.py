@@ -1,8 +1,8 @@
 """Ops by name, for the common conformance tests.
 
-experts, head_product, matmul_invariant, route, ssd, gated_delta and sampling's choose_tokens have tests of their
-own: Triton's interpreter cannot multiply bfloat16 matrices, and tokens and experts are compared otherwise than
-numbers.
+experts, head_product, matmul_invariant, route, ssd, gated_delta and sampling's choose_tokens have tests of
+their own: Triton's interpreter cannot multiply bfloat16 matrices, and tokens and experts are not compared as
+numbers are.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ OPS: LazyTable[Op[..., Any]] = LazyTable(
         "append_tokens": "octavo.ops.step:append_tokens",
         "causal_conv": "octavo.ops.causal_conv:causal_conv",
         "gated_gelu": "octavo.ops.activation:gated_gelu",
+        "gated_gelu_erf": "octavo.ops.activation:gated_gelu_erf",
         "gated_silu": "octavo.ops.activation:gated_silu",
         "gated_rms_norm": "octavo.ops.gated_norm:gated_rms_norm",
         "gather_step": "octavo.ops.step:gather_step",

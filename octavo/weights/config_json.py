@@ -41,6 +41,8 @@ COUNT_LIMITS = {
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
+COUNTING_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
+
 OLDER_NAMES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -196,7 +198,11 @@ def context_length(config: dict[str, Any]) -> int:
             "The model's config does not say how many positions it has (max_position_embeddings)."
         )
     _check_count("max_position_embeddings", stated, MAX_CONTEXT)
-    length = int(stated)
+    length = int(stated) - first_position(text)
+    if length < 1:
+        raise ModelFileError(
+            f"The model's max_position_embeddings is {stated}, but its texts begin at {int(stated) - length}."
+        )
     if not str(text.get("model_type", "")).startswith("gemma3"):
         length = max([_scaled(parameters, stated) for parameters in rope_dicts(text)], default=length)
     if length > MAX_CONTEXT:
@@ -204,6 +210,17 @@ def context_length(config: dict[str, Any]) -> int:
             f"The model's rope scaling gives {length} positions; at most {MAX_CONTEXT} are possible."
         )
     return length
+
+
+def first_position(config: dict[str, Any]) -> int:
+    """The position of a text's first token: RoBERTa and its kin count on from the padding token's id."""
+    if config.get("model_type") not in COUNTING_FROM_PADDING:
+        return 0
+    padding = config.get("pad_token_id")
+    padding = 1 if padding is None else padding
+    if type(padding) is not int or not 0 <= padding < MAX_CONTEXT:
+        raise ModelFileError(f"The model's pad_token_id is {_short(padding)}; it must be a token id.")
+    return padding + 1
 
 
 def _scaled(parameters: dict[str, Any], stated: int) -> int:

@@ -107,6 +107,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek3, rope in halves": (
         "deepseek_v3",
         {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
+    ),
     "bamba": ("bamba", {**MAMBA2, "without": ("head_dim",), "attn_layer_indices": [1], "mamba_d_conv": 3}),
     "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
     "falcon": (
@@ -341,5 +342,5 @@ ALIKE = {
     "stablelm, branches side by side",
     "starcoder2",
 }
-"""To the engine these are what gpt2, opt, granite hybrid and falcon h1 are: only `make test-long` runs them in
-more than one mode."""
+"""To the engine these are what gpt2, opt, granite hybrid and falcon h1 are: only `make test-long` runs them
+in more than one mode."""

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from octavo.base.errors import ModelFileError
+from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.config_json import context_length, read_config
 
@@ -55,7 +56,7 @@ def test_one_file(tiny_folder: Path, tiny_weights: Weights) -> None:
     assert checkpoint.config == TINY_CONFIG
     assert checkpoint.generation_config == {"temperature": 0.6, "eos_token_id": [1, 2]}
     assert checkpoint.tokenizer_source().folder == tiny_folder
-    facts = checkpoint_facts(checkpoint)
+    facts = checkpoint_facts(checkpoint, ModelConfig())
     assert (facts.architecture, facts.model_max_len, facts.vocab_size) == ("LlamaForCausalLM", 128, VOCAB)
     assert set(checkpoint.tensor_names()) == set(tiny_weights)
     for name, tensor in tiny_weights.items():
@@ -85,7 +86,7 @@ def test_what_transformers_saves(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tmp_path / "saved")
     for name, tensor in model.state_dict().items():
         assert torch.equal(checkpoint.load(name), tensor)
-    assert checkpoint_facts(checkpoint).model_max_len == 128
+    assert checkpoint_facts(checkpoint, ModelConfig()).model_max_len == 128
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     assert set(again.state_dict()) == set(checkpoint.tensor_names())
 
@@ -275,7 +276,7 @@ def test_nested_config(tiny_folder: Path) -> None:
     (tiny_folder / "config.json").write_text(json.dumps(outer))
     checkpoint = open_checkpoint(tiny_folder)
     assert checkpoint.config == outer
-    facts = checkpoint_facts(checkpoint)
+    facts = checkpoint_facts(checkpoint, ModelConfig())
     assert (facts.architecture, facts.vocab_size, facts.model_max_len) == ("SomeVLM", VOCAB, 128)
     outer["text_config"] = TINY_CONFIG | {"vocab_size": 99}
     (tiny_folder / "config.json").write_text(json.dumps(outer))
