@@ -17,7 +17,7 @@ from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
 from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
-from octavo.layers.recurrent import RecurrentStep
+from octavo.layers.recurrent import RecurrentMixer, RecurrentStep
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import StatePart, StateSpec
@@ -63,7 +63,7 @@ class GatedNorm:
     """The gate is multiplied in before the norm, not behind it."""
 
 
-class Mamba2(nn.Module):
+class Mamba2(RecurrentMixer):
     """`index` is this layer's number among the model's recurrent layers."""
 
     def __init__(
@@ -111,7 +111,6 @@ class Mamba2(nn.Module):
         recur: RecurrentStep,
         post_norm: Norm | Factor | None = None,
     ) -> Residual:
-        """x + mixer(norm(x)); the branch may have a norm or a factor at its end too."""
         stream, projected_TO = self.in_proj.from_stream(stream, norm)
         return self.out_proj.onto_stream(stream, self._mixed(projected_TO, recur), post_norm)
 

@@ -48,6 +48,7 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
         "Qwen2MoeForCausalLM": "octavo.models.qwen_moe:Qwen2MoeForCausalLM",
         "Qwen3ForCausalLM": "octavo.models.qwen:Qwen3ForCausalLM",
         "Qwen3MoeForCausalLM": "octavo.models.qwen_moe:Qwen3MoeForCausalLM",
+        "Qwen3NextForCausalLM": "octavo.models.qwen3_next:Qwen3NextForCausalLM",
         "SmolLM3ForCausalLM": "octavo.models.smollm3:SmolLM3ForCausalLM",
         "StableLmForCausalLM": "octavo.models.layer_norm_families:StableLmForCausalLM",
         "Starcoder2ForCausalLM": "octavo.models.layer_norm_families:Starcoder2ForCausalLM",

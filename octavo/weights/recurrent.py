@@ -60,9 +60,20 @@ def _falcon_h1(config: Config) -> RecurrentFacts:
     return RecurrentFacts(layers, layers * _mamba2_bytes(config))
 
 
+def _qwen3_next(config: Config) -> RecurrentFacts:
+    layers, kinds = config.get("num_hidden_layers") or 0, config.get("layer_types")
+    period = config.get("full_attention_interval") or 4
+    num_attention = layers // period if kinds is None else kinds.count("full_attention")
+    key, groups = config.get("linear_key_head_dim") or 0, config.get("linear_num_key_heads") or 0
+    inner = (config.get("linear_value_head_dim") or 0) * (config.get("linear_num_value_heads") or 0)
+    window = ((config.get("linear_conv_kernel_dim") or 4) - 1) * (inner + 2 * groups * key)
+    return RecurrentFacts(num_attention, (layers - num_attention) * STATE_BYTES * (inner * key + window))
+
+
 FAMILIES: dict[str, Callable[[Config], RecurrentFacts]] = {
     "bamba": _bamba,
     "falcon_h1": _falcon_h1,
     "granitemoehybrid": _granite,
+    "qwen3_next": _qwen3_next,
 }
 """model_type -> its facts."""

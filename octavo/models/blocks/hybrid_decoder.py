@@ -16,11 +16,10 @@ from octavo.layers.attention import SelfAttention
 from octavo.layers.embedding import Embedding, TiedEmbedding
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
-from octavo.layers.mamba2 import Mamba2
 from octavo.layers.mlp import MLP
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
-from octavo.layers.recurrent import RecurrentStep
+from octavo.layers.recurrent import RecurrentMixer, RecurrentStep
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVKind, KVSpec, StateSpec
@@ -78,7 +77,7 @@ class HybridDecoder(nn.Module, ABC):
         return [spec for module in self.modules() if isinstance(module, SelfAttention)]
 
     def recurrent_layers(self) -> list[StateSpec]:
-        return [module.state_spec() for module in self.modules() if isinstance(module, Mamba2)]
+        return [module.state_spec() for module in self.modules() if isinstance(module, RecurrentMixer)]
 
     def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
         return self.embedding.forward(token_ids_T)
@@ -109,23 +108,24 @@ class HybridDecoder(nn.Module, ABC):
 class HybridLayer(nn.Module):
     """x + factor * mixer(norm(x)), then the same with the MLP. The mixer attends or remembers."""
 
-    attention_name: ClassVar[str] = "self_attn"
-    recurrent_name: ClassVar[str] = "mamba"
-
     def __init__(
         self,
-        mixer: SelfAttention | Mamba2,
+        mixer: SelfAttention | RecurrentMixer,
         mlp: MLP,
         facts: DecoderConfig,
         *,
+        recurrent_name: str = "mamba",
         norm_names: tuple[str, str] = ("input_layernorm", "post_attention_layernorm"),
+        norm_offset: float = 0.0,
         factor: float = 1.0,
         placement: Placement,
     ) -> None:
         super().__init__()
+        self.mixer_name = recurrent_name if isinstance(mixer, RecurrentMixer) else "self_attn"
         self.norm_names = norm_names
         self.mixer_norm, self.mlp_norm = (
-            RMSNorm(facts.hidden_size, epsilon=facts.rms_norm_eps, placement=placement) for _ in range(2)
+            RMSNorm(facts.hidden_size, epsilon=facts.rms_norm_eps, offset=norm_offset, placement=placement)
+            for _ in range(2)
         )
         self.mixer = mixer
         self.mlp = mlp
@@ -133,17 +133,16 @@ class HybridLayer(nn.Module):
 
     def forward(self, stream: Residual, batch: ModelInput) -> Residual:
         mixer = self.mixer
-        if isinstance(mixer, Mamba2):
+        if isinstance(mixer, RecurrentMixer):
             stream = mixer.forward(stream, self.mixer_norm, states_of(batch), self.factor)
         else:
             stream = mixer.forward(stream, self.mixer_norm, batch.attend, self.factor)
         return self.mlp.forward(stream, self.mlp_norm, self.factor)
 
     def slots(self, name: str) -> list[WeightSlot]:
-        own = self.recurrent_name if isinstance(self.mixer, Mamba2) else self.attention_name
         return [
             *self.mixer_norm.slots(f"{name}.{self.norm_names[0]}"),
-            *self.mixer.slots(f"{name}.{own}"),
+            *self.mixer.slots(f"{name}.{self.mixer_name}"),
             *self.mlp_norm.slots(f"{name}.{self.norm_names[1]}"),
             *self.mlp.slots(name),
         ]
