@@ -72,8 +72,12 @@ class GatedMLP(nn.Module):
         stream, inner_TF = self._inner(stream, norm)
         return self.down.onto_stream(stream, inner_TF, post_norm)
 
+    def onto(self, stream: Residual, x_TE: torch.Tensor) -> Residual:
+        """The MLP on x, which is no part of the stream, added to it."""
+        return self.down.onto_stream(stream, self._inner(Residual(x_TE), None)[1])
+
     def branch(self, x_TE: torch.Tensor) -> torch.Tensor:
-        """down(gate(x)) alone, without norm and stream: [T, E]."""
+        """The MLP on x alone: [T, E]."""
         return self.down.forward(self._inner(Residual(x_TE), None)[1])
 
     def _inner(self, stream: Residual, norm: RMSNorm | None) -> tuple[Residual, torch.Tensor]:

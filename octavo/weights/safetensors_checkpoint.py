@@ -12,6 +12,7 @@ from octavo.base.errors import ModelFileError
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.files import confined, has_file, read_small
+from octavo.weights.mxfp4 import BLOCKS, SCALES, find_packed
 from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 from octavo.weights.shapes import check_shapes
 from octavo.weights.strict_json import parse_object
@@ -37,8 +38,12 @@ CONVERT = (
 _LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]{1,6})\.", re.ASCII)
 
 
+MXFP4 = "mxfp4"
+"""The one quantisation that is read here: what it holds is dequantised at load."""
+
+
 class SafetensorsCheckpoint:
-    """Weights of a model folder as read-only views of the mapped files."""
+    """Weights of a model folder as read-only views of the mapped files; dequantised where they are packed."""
 
     format = "safetensors"
 
@@ -49,19 +54,27 @@ class SafetensorsCheckpoint:
         self._files = _open_files(path)
         self.config: dict[str, Any] = read_config(path)
         self.generation_config: dict[str, Any] = read_generation_config(path)
-        _refuse_quantized(self.config)
+        is_packed = _quantization(self.config) == MXFP4
+        self._packed = find_packed(self._files) if is_packed else {}
+        halves = {name + half for name in self._packed for half in (BLOCKS, SCALES)}
+        self._names = [*(name for name in self._files if name not in halves), *self._packed]
         _check_layers(self.config, self._files)
-        check_shapes(self.config, self._files, self.shape)
-        self.stored_dtype = _main_dtype([file.tensors[name] for name, file in self._files.items()])
+        check_shapes(self.config, self._names, self.shape)
+        plain = [file.tensors[name] for name, file in self._files.items() if name not in halves]
+        self.stored_dtype = _main_dtype(plain)
 
     def tensor_names(self) -> list[str]:
-        return list(self._files)
+        return list(self._names)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._stored(name).shape
+        packed = self._packed.get(name)
+        return self._stored(name).shape if packed is None else packed.shape
 
     def load(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return a CPU tensor: a read-only view where the file already has `dtype`, else a converted copy."""
+        packed = self._packed.get(name)
+        if packed is not None:
+            return packed.load(dtype)
         self._stored(name)
         tensor = self._files[name].load(name)
         return tensor if dtype is None else tensor.to(dtype)
@@ -73,15 +86,20 @@ class SafetensorsCheckpoint:
         from octavo.weights.transfer import Piece, transfer
 
         by_file: dict[SafetensorsFile, list[tuple[str, torch.Tensor]]] = {}
+        packed = [(self._packed[name], target) for name, target in targets if name in self._packed]
         for name, target in targets:
-            self._stored(name)
-            by_file.setdefault(self._files[name], []).append((name, target))
+            if name not in self._packed:
+                self._stored(name)
+                by_file.setdefault(self._files[name], []).append((name, target))
         pieces: list[Piece] = []
         with ExitStack() as stack:
+            files = {*by_file, *(file for each, _ in packed for file in (each.blocks_file, each.scales_file))}
+            descriptors = {file: stack.enter_context(file.opened()) for file in files}
             for file, wanted in by_file.items():
-                descriptor = stack.enter_context(file.opened())
                 for name, target in sorted(wanted, key=lambda item: file.tensors[item[0]].start):
-                    pieces += file.pieces(name, target, descriptor)
+                    pieces += file.pieces(name, target, descriptors[file])
+            for tensor, target in packed:
+                pieces += tensor.pieces(target, descriptors)
             transfer(pieces, on_progress)
 
     def tokenizer_source(self) -> TokenizerSource:
@@ -89,7 +107,7 @@ class SafetensorsCheckpoint:
 
     def close(self) -> None:
         """Let go of the files. Tensors that were loaded stay valid."""
-        self._files = {}
+        self._files, self._packed = {}, {}
 
     def _stored(self, name: str) -> StoredTensor:
         file = self._files.get(name)
@@ -166,14 +184,18 @@ def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
     return {tensor: shards[shard] for tensor, shard in weight_map.items()}
 
 
-def _refuse_quantized(config: dict[str, Any]) -> None:
+def _quantization(config: dict[str, Any]) -> str | None:
+    """The method, if it is one that is read here. Raises ModelFileError for others."""
     quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    if not quantization:
+        return None
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    if method != MXFP4:
         raise ModelFileError(
-            f"The checkpoint is quantised ({str(method)[:40]}); quantised models are read only from GGUF "
-            "files. Use the unquantised model or its GGUF."
+            f"The checkpoint is quantised ({str(method)[:40]}); of safetensors only {MXFP4} is read. Use the "
+            "unquantised model or its GGUF."
         )
+    return MXFP4
 
 
 def _check_layers(config: dict[str, Any], names: dict[str, SafetensorsFile]) -> None:

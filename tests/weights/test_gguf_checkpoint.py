@@ -137,6 +137,11 @@ GGUF_ARCHITECTURES = {
     "smollm3": gguf.MODEL_ARCH.SMOLLM3,
     "granite": gguf.MODEL_ARCH.GRANITE,
     "olmo2": gguf.MODEL_ARCH.OLMO2,
+    "qwen2moe": gguf.MODEL_ARCH.QWEN2MOE,
+    "qwen3moe": gguf.MODEL_ARCH.QWEN3MOE,
+    "gpt-oss": gguf.MODEL_ARCH.GPT_OSS,
+    "olmoe": gguf.MODEL_ARCH.OLMOE,
+    "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
 }
 
 
@@ -276,7 +281,7 @@ def test_a_sliding_window_makes_it_mistral(path: Path) -> None:
         ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, ["factor", "0"]),
         ({"llama.rope.scaling.type": "longrope"}, ["longrope"]),
         ({"llama.rope.scaling.type": "yarn"}, ["factor"]),
-        ({"llama.expert_count": 8}, ["8 experts"]),
+        ({"llama.expert_count": 8}, ["llama.expert_used_count"]),
         ({"llama.block_count": "2"}, ["llama.block_count"]),
         ({"llama.attention.head_count": [4, 2]}, ["head_count"]),
         ({"tokenizer.ggml.eos_token_id": 40}, ["eos_token_id", "40"]),
