@@ -1,4 +1,4 @@
-"""DeepSeek in GGUF files, old and new: tensors come back as Hugging Face has them, and the config's numbers."""
+"""DeepSeek in GGUF files, old and new: tensors come back as Hugging Face has them, and the config."""
 
 from __future__ import annotations
 
