@@ -1,8 +1,8 @@
 """FP8 in blocks in safetensors, as DeepSeek V3, R1 and Kimi K2 have their matrices.
 
 `NAME.weight` [R, I] holds eight bits a number (E4M3: a sign, four of exponent, three of fraction, no
-infinity), `NAME.weight_scale_inv` the factor of each block of rows and columns (quantization_config.weight_block_size,
-128 by 128). What the checkpoint shows is their product, under the weight's name.
+infinity), `NAME.weight_scale_inv` the factor of each block of rows and columns (weight_block_size in
+quantization_config: 128 by 128). What the checkpoint shows is their product, under the weight's name.
 
 R rows, I inputs.
 """

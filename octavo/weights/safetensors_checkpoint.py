@@ -61,7 +61,7 @@ class Packed(Protocol):
 
 QUANTIZATIONS: Mapping[
     str, Callable[[Mapping[str, SafetensorsFile], Mapping[str, Any]], Mapping[str, Packed]]
-] = {"mxfp4": lambda files, quantization: find_packed(files), "fp8": find_scaled}
+] = {"mxfp4": lambda files, _: find_packed(files), "fp8": find_scaled}
 """Those that are read here: what they hold is dequantised at load."""
 
 
