@@ -28,6 +28,8 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
         "Gemma3ForCausalLM": "octavo.models.gemma3:Gemma3ForCausalLM",
         "GlmForCausalLM": "octavo.models.glm:GlmForCausalLM",
         "Glm4ForCausalLM": "octavo.models.glm:Glm4ForCausalLM",
+        "Glm4MoeForCausalLM": "octavo.models.glm_moe:Glm4MoeForCausalLM",
+        "Glm4MoeLiteForCausalLM": "octavo.models.deepseek:Glm4MoeLiteForCausalLM",
         "GptOssForCausalLM": "octavo.models.gpt_oss:GptOssForCausalLM",
         "GraniteForCausalLM": "octavo.models.granite:GraniteForCausalLM",
         "GraniteMoeForCausalLM": "octavo.models.granite:GraniteMoeForCausalLM",

@@ -123,7 +123,8 @@ def _check_heads(text: dict[str, Any]) -> None:
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     if heads is None or hidden is None:
         return
-    if text.get("head_dim") is None and hidden % heads:
+    has_width = text.get("head_dim") is not None or text.get("qk_nope_head_dim") is not None
+    if not has_width and hidden % heads:
         raise ModelFileError(
             f"The model's hidden_size {hidden} is not a multiple of its {heads} attention heads."
         )

@@ -183,6 +183,8 @@ def _make_views(file: GGUFFile, arch_name: str, architecture: Architecture, conf
             continue
         if experts is not None and num_experts and add_expert_tensor(views, tensor, experts, num_experts):
             continue
+        if architecture.add_own_tensor is not None and architecture.add_own_tensor(views, tensor, config):
+            continue
         name = to_hugging_face(gguf_name, architecture.layer_names)
         if name is None:
             raise ModelFileError(

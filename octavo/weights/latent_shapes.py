@@ -1,4 +1,4 @@
-"""Which tensors DeepSeek's layers have, for `shapes.py`, and what a token of them keeps."""
+"""Which tensors DeepSeek's layers and those like them have, for `shapes.py`, and what a token keeps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import Any
 
 from octavo.weights.expert_shapes import QWEN, Config, Shapes
 
-MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2")
+MODEL_TYPES = ("deepseek_v2", "deepseek_v3", "kimi_k2", "glm4_moe_lite")
 _WIDTHS = {"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "v_head_dim": 128}
-_FIRST_WITH_EXPERTS = {"deepseek_v2": 0}
+_FIRST_WITH_EXPERTS = {"deepseek_v2": 0, "glm4_moe": 1, "glm4_moe_lite": 1}
+"""Where the config does not say; 3 for the others."""
 
 
 def row_width(config: dict[str, Any]) -> int | None:
@@ -38,6 +39,20 @@ def attention(config: Config) -> Shapes:
     }
 
 
+def glm_attention(config: Config) -> Shapes:
+    """Of GLM-4.5: ordinary heads, whose norms and biases the config may leave out."""
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    kv_heads, width = config.get("num_key_value_heads") or heads, config.get("head_dim") or hidden // heads
+    shapes: Shapes = {"self_attn.o_proj.weight": (hidden, heads * width)}
+    for name, count in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+        shapes[f"self_attn.{name}_proj.weight"] = (count * width, hidden)
+        if config.get("attention_bias"):
+            shapes[f"self_attn.{name}_proj.bias"] = (count * width,)
+        if config.get("use_qk_norm") and name != "v":
+            shapes[f"self_attn.{name}_norm.weight"] = (width,)
+    return shapes
+
+
 def mixture(config: Config) -> Shapes | None:
     """Experts, and an MLP of all tokens beside them."""
     shapes, hidden = QWEN(config), config["hidden_size"]
@@ -57,7 +72,10 @@ def mixture(config: Config) -> Shapes | None:
 
 
 def is_sparse(config: Config, layer: int) -> bool:
-    """From the first layer that has experts, every moe_layer_freq-th."""
+    """As mlp_layer_types says; else from the first layer that has experts, every moe_layer_freq-th."""
+    types = config.get("mlp_layer_types")
+    if isinstance(types, list) and layer < len(types):
+        return bool(types[layer] == "sparse")
     first, period = config.get("first_k_dense_replace"), config.get("moe_layer_freq")
     if not isinstance(first, int):
         first = _FIRST_WITH_EXPERTS.get(str(config.get("model_type")), 3)

@@ -59,6 +59,14 @@ class PackedTensor:
     scales_file: SafetensorsFile
 
     @property
+    def stored_names(self) -> tuple[str, ...]:
+        return self.name + BLOCKS, self.name + SCALES
+
+    @property
+    def files(self) -> tuple[SafetensorsFile, ...]:
+        return self.blocks_file, self.scales_file
+
+    @property
     def blocks(self) -> StoredTensor:
         return self.blocks_file.tensors[self.name + BLOCKS]
 

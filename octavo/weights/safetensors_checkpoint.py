@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.base.errors import ModelFileError
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.files import confined, has_file, read_small
-from octavo.weights.mxfp4 import BLOCKS, SCALES, find_packed
+from octavo.weights.fp8_blocks import find_scaled
+from octavo.weights.mxfp4 import find_packed
 from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 from octavo.weights.shapes import check_shapes
 from octavo.weights.strict_json import parse_object
@@ -20,7 +21,7 @@ from octavo.weights.strict_json import parse_object
 if TYPE_CHECKING:
     import torch
 
-    from octavo.weights.transfer import OnProgress
+    from octavo.weights.transfer import OnProgress, Piece
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 * 2**20
@@ -38,8 +39,30 @@ CONVERT = (
 _LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]{1,6})\.", re.ASCII)
 
 
-MXFP4 = "mxfp4"
-"""The one quantisation that is read here: what it holds is dequantised at load."""
+class Packed(Protocol):
+    """A tensor that is made of stored ones when it is read."""
+
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """Those it is made of."""
+
+    @property
+    def files(self) -> tuple[SafetensorsFile, ...]:
+        """Where these lie."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def load(self, dtype: torch.dtype | None) -> torch.Tensor: ...
+
+    def pieces(self, target: torch.Tensor, descriptors: Mapping[SafetensorsFile, int]) -> Iterator[Piece]:
+        """As SafetensorsFile.pieces; all files are open until these are done."""
+
+
+QUANTIZATIONS: Mapping[
+    str, Callable[[Mapping[str, SafetensorsFile], Mapping[str, Any]], Mapping[str, Packed]]
+] = {"mxfp4": lambda files, _: find_packed(files), "fp8": find_scaled}
+"""Those that are read here: what they hold is dequantised at load."""
 
 
 class SafetensorsCheckpoint:
@@ -54,9 +77,8 @@ class SafetensorsCheckpoint:
         self._files = _open_files(path)
         self.config: dict[str, Any] = read_config(path)
         self.generation_config: dict[str, Any] = read_generation_config(path)
-        is_packed = _quantization(self.config) == MXFP4
-        self._packed = find_packed(self._files) if is_packed else {}
-        halves = {name + half for name in self._packed for half in (BLOCKS, SCALES)}
+        self._packed = _packed_tensors(self.config, self._files)
+        halves = {name for packed in self._packed.values() for name in packed.stored_names}
         self._names = [*(name for name in self._files if name not in halves), *self._packed]
         _check_layers(self.config, self._files)
         check_shapes(self.config, self._names, self.shape)
@@ -83,7 +105,7 @@ class SafetensorsCheckpoint:
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
     ) -> None:
         """Read tensors from the files in threads, in the order they lie there; the device converts them."""
-        from octavo.weights.transfer import Piece, transfer
+        from octavo.weights.transfer import transfer
 
         by_file: dict[SafetensorsFile, list[tuple[str, torch.Tensor]]] = {}
         packed = [(self._packed[name], target) for name, target in targets if name in self._packed]
@@ -93,7 +115,7 @@ class SafetensorsCheckpoint:
                 by_file.setdefault(self._files[name], []).append((name, target))
         pieces: list[Piece] = []
         with ExitStack() as stack:
-            files = {*by_file, *(file for each, _ in packed for file in (each.blocks_file, each.scales_file))}
+            files = {*by_file, *(file for each, _ in packed for file in each.files)}
             descriptors = {file: stack.enter_context(file.opened()) for file in files}
             for file, wanted in by_file.items():
                 for name, target in sorted(wanted, key=lambda item: file.tensors[item[0]].start):
@@ -184,18 +206,18 @@ def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
     return {tensor: shards[shard] for tensor, shard in weight_map.items()}
 
 
-def _quantization(config: dict[str, Any]) -> str | None:
-    """The method, if it is one that is read here. Raises ModelFileError for others."""
+def _packed_tensors(config: dict[str, Any], files: Mapping[str, SafetensorsFile]) -> Mapping[str, Packed]:
+    """By the name that each shows. Raises ModelFileError for methods that are not read here."""
     quantization = config.get("quantization_config")
     if not quantization:
-        return None
-    method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
-    if method != MXFP4:
+        return {}
+    method = str(quantization.get("quant_method") if isinstance(quantization, dict) else quantization)
+    if method not in QUANTIZATIONS or not isinstance(quantization, dict):
         raise ModelFileError(
-            f"The checkpoint is quantised ({str(method)[:40]}); of safetensors only {MXFP4} is read. Use the "
-            "unquantised model or its GGUF."
+            f"The checkpoint is quantised ({method[:40]}); of safetensors only "
+            f"{' and '.join(QUANTIZATIONS)} are read. Use the unquantised model or its GGUF."
         )
-    return MXFP4
+    return QUANTIZATIONS[method](files, quantization)
 
 
 def _check_layers(config: dict[str, Any], names: dict[str, SafetensorsFile]) -> None:

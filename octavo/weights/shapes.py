@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from octavo.base.errors import ModelFileError
@@ -70,6 +70,7 @@ FAMILIES = {
         has_sinks=True, has_bias_by_default=True, mixture=Mixture(shapes=expert_shapes.gpt_oss)
     ),
     **dict.fromkeys(latent_shapes.MODEL_TYPES, _DEEPSEEK),
+    "glm4_moe": replace(_DEEPSEEK, attention=latent_shapes.glm_attention),
     "gemma": Family(is_tied_by_default=True),
     "gemma2": Family(has_sandwich_norms=True, is_tied_by_default=True),
     "gemma3_text": Family(has_qk_norm=True, has_sandwich_norms=True, is_tied_by_default=True),

@@ -277,6 +277,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "glm": ("glm", {}),
     "glm4": ("glm4", {}),
+    "glm4_moe": (
+        "glm4_moe",
+        {
+            "moe_intermediate_size": 20,
+            "n_routed_experts": 10,
+            "num_experts_per_tok": 3,
+            "routed_scaling_factor": 1.4,
+            "use_qk_norm": True,
+            "attention_bias": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+        },
+    ),
+    "glm4_moe_lite": (
+        "glm4_moe_lite",
+        {**LATENT, "q_lora_rank": 28, "num_attention_heads": 5, "num_key_value_heads": 5},
+    ),
     "mistral, wide heads": ("mistral", {"head_dim": 20, "sliding_window": None}),
     "ministral": (
         "ministral",

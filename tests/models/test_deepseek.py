@@ -1,4 +1,4 @@
-"""DeepSeek's checkpoints: names, shapes, order of rotated rows; configs refused; what a token keeps."""
+"""Checkpoints of DeepSeek and its like: names, shapes, order of rows; configs refused; what a token keeps."""
 
 from __future__ import annotations
 
@@ -38,11 +38,21 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("V2", {"topk_method": "group_limited_greedy", "q_lora_rank": 9}),
     ("V3", {"q_lora_rank": 9}),
     ("V3", {"n_shared_experts": None}),
+    ("Glm4MoeLite", {"q_lora_rank": 9, "mlp_layer_types": ["sparse", "dense"]}),
+    ("Glm4Moe", {"attention_bias": True}),
+    ("Glm4Moe", {"use_qk_norm": True}),
 ]
+MODEL_TYPES = {
+    "V2": "deepseek_v2",
+    "V3": "deepseek_v3",
+    "Glm4Moe": "glm4_moe",
+    "Glm4MoeLite": "glm4_moe_lite",
+}
 
 
 def build_family(name: str, **overrides: Any) -> Any:
-    return build(**{"architectures": [f"Deepseek{name}ForCausalLM"], **WIDTHS, **overrides})
+    architecture = f"{name}ForCausalLM" if name.startswith("Glm") else f"Deepseek{name}ForCausalLM"
+    return build(**{"architectures": [architecture], **WIDTHS, **overrides})
 
 
 @pytest.mark.parametrize(("name", "own"), CASES)
@@ -62,7 +72,7 @@ def test_every_missing_tensor_and_every_wrong_shape_is_named(name: str, own: dic
 
 @pytest.mark.parametrize(("name", "own"), CASES)
 def test_known_shapes_are_the_models(name: str, own: dict[str, Any]) -> None:
-    config = {**CONFIG, **WIDTHS, **own, "model_type": f"deepseek_{name.lower()}"}
+    config = {**CONFIG, **WIDTHS, **own, "model_type": MODEL_TYPES[name]}
     slots = build_family(name, **own).weight_slots()
     assert expected_shapes(config) == {slot.name: tuple(slot.target.shape) for slot in slots}
     if name == "V3":
@@ -147,6 +157,11 @@ def test_a_stretched_rope_sharpens_the_scores() -> None:
             "V3",
             {"topk_group": 1, "num_experts_per_tok": 3},
             "num_experts_per_tok 3 .*topk_group 1 of 3.*2 experts",
+        ),
+        (
+            "Glm4MoeLite",
+            {"mlp_layer_types": ["dense"]},
+            "mlp_layer_types must say .* for layer 1",
         ),
         ("V3", {"first_k_dense_replace": -1}, "first_k_dense_replace is '-1'"),
         ("V3", {"num_experts_per_tok": 7}, "num_experts_per_tok is 7.*n_routed_experts only 6"),

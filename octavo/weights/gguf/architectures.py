@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.gguf import names
+from octavo.weights.gguf import deepseek, names
 from octavo.weights.gguf.keys import Keys
-from octavo.weights.gguf.views import ExpertNames, JoinedNames
+from octavo.weights.gguf.reader import GGUFTensor
+from octavo.weights.gguf.views import ExpertNames, JoinedNames, Views
 
 Config = dict[str, Any]
 
@@ -25,6 +26,12 @@ class Architecture:
     """q and k rows are stored permuted, for rotation of neighbouring pairs."""
     experts: ExpertNames | JoinedNames | None = None
     """How it has experts, if it may have any."""
+    add_own_tensor: Callable[[Views, GGUFTensor, Config], bool] | None = None
+    """Adds what a tensor that only it has shows; False for other tensors."""
+    head_dim: Callable[[Keys], int] | None = None
+    """Where the width of heads is not that of their keys and values."""
+    has_yarn_log_multiplier: bool = False
+    """Whether it stretches scores as that says (see rope.py)."""
     norm_offset: float = 0.0
     """What the file adds to the weights of every norm."""
     extend: Callable[[Config, Keys], None] | None = None
@@ -196,6 +203,16 @@ ARCHITECTURES: dict[str, Architecture] = {
             is_alternating=False,
         ),
         extend=_granite_moe,
+    ),
+    "deepseek2": Architecture(
+        class_name="DeepseekV2ForCausalLM",
+        model_type="deepseek_v2",
+        layer_names=names.DEEPSEEK2_LAYER,
+        experts=SEPARATE,
+        add_own_tensor=deepseek.add_split_tensor,
+        head_dim=deepseek.rotated_width,
+        has_yarn_log_multiplier=True,
+        extend=deepseek.extend_config,
     ),
     "smollm3": Architecture(
         class_name="SmolLM3ForCausalLM",

@@ -41,7 +41,9 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
     _refuse_split(file.metadata)
     vocab_size, hidden = _embedding(file, keys)
     heads = keys.count("attention.head_count")
-    head_dim = _head_dim(keys, hidden, heads)
+    head_dim = (
+        _head_dim(keys, hidden, heads) if architecture.head_dim is None else architecture.head_dim(keys)
+    )
     theta = keys.number("rope.freq_base", 10000.0)
     assert theta is not None, "the key has a default"
     config: dict[str, Any] = {
@@ -62,7 +64,13 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
         "attention_bias": "blk.0.attn_output.bias" in file.tensors,
         "mlp_bias": "blk.0.ffn_down.bias" in file.tensors,
         "rope_theta": theta,
-        "rope_scaling": rope_scaling(keys, _rope_divisors(file), head_dim=head_dim, theta=theta),
+        "rope_scaling": rope_scaling(
+            keys,
+            _rope_divisors(file),
+            head_dim=head_dim,
+            theta=theta,
+            has_log_multiplier=architecture.has_yarn_log_multiplier,
+        ),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "dtype": TORCH_NAMES.get(stored_type(file), "float32"),
         **special_tokens(file.metadata, vocab_size),

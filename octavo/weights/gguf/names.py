@@ -82,8 +82,25 @@ GEMMA2_LAYER: Mapping[str, str] = MappingProxyType(
 )
 GEMMA3_LAYER: Mapping[str, str] = MappingProxyType({**QK_NORM_LAYER, **GEMMA2_LAYER})
 
-_BARE = ("self_attn.sinks",)
-"""Called without .weight."""
+DEEPSEEK2_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        **{name: ours for name, ours in LLAMA_LAYER.items() if name not in ("attn_k", "attn_v")},
+        "attn_q_a": "self_attn.q_a_proj",
+        "attn_q_a_norm": "self_attn.q_a_layernorm",
+        "attn_q_b": "self_attn.q_b_proj",
+        "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+        "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+        "attn_kv_b": "self_attn.kv_b_proj",
+        "ffn_gate_inp": "mlp.gate",
+        "exp_probs_b": "mlp.gate.e_score_correction_bias",
+        "ffn_gate_shexp": "mlp.shared_experts.gate_proj",
+        "ffn_up_shexp": "mlp.shared_experts.up_proj",
+        "ffn_down_shexp": "mlp.shared_experts.down_proj",
+    }
+)
+
+_BARE = ("self_attn.sinks", "mlp.gate.e_score_correction_bias")
+"""Called without .weight or .bias."""
 
 _LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.([a-z0-9_]+)\.(weight|bias)", re.ASCII)
 
