@@ -17,6 +17,7 @@ from octavo.base.integers import ceil_div
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
+MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
 
 
@@ -87,7 +88,7 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     from them. Raises ConfigError."""
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
-    for step in (_names, _device, _dtype, _lengths, _schedule, _cache, _batches):
+    for step in (_names, _model_impl, _device, _dtype, _lengths, _schedule, _cache, _batches):
         config = step(config, known)
     return Resolved(config, known.reasons)
 
@@ -122,6 +123,13 @@ def _names(config: EngineConfig, known: _Known) -> EngineConfig:
     else:
         name, why = wish, "as the model was asked for"
     return _set(config, "model", known, served_model_name=([name], why))
+
+
+def _model_impl(config: EngineConfig, known: _Known) -> EngineConfig:
+    wish = config.model.model_impl
+    if wish in MODEL_IMPLS:
+        return _set(config, "model", known, model_impl=(MODEL_IMPLS[wish], f"what {wish} means here"))
+    return config
 
 
 def _chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:

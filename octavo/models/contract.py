@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -51,3 +51,11 @@ class CausalLM(Protocol):
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
         """[S, V]"""
+
+
+@runtime_checkable
+class VerifiesItself(Protocol):
+    """A model of which not all is known before it computes."""
+
+    def verify(self) -> None:
+        """Called once its weights are there. Raises ModelFileError if it cannot be served."""

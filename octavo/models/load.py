@@ -11,7 +11,7 @@ from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import WeightSlot
-from octavo.models.contract import CausalLM
+from octavo.models.contract import CausalLM, VerifiesItself
 from octavo.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ def load_weights(model: CausalLM, checkpoint: Checkpoint) -> Placed:
             len(placed.broken),
             _listed(placed.broken),
         )
+    if isinstance(model, VerifiesItself):
+        model.verify()
     return placed
 
 

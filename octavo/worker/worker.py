@@ -253,7 +253,8 @@ class Worker:
 
     def _load_model(self) -> tuple[CausalLM, Placed]:
         check_weights_fit(self._checkpoint, self._config.dtype, self._placement.device)
-        model = find_model_class(self._checkpoint.config)(self._checkpoint.config, self._placement)
+        config = self._checkpoint.config
+        model = find_model_class(config, self._config.model_impl)(config, self._placement)
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
         return model, placed
