@@ -37,7 +37,10 @@ def save_tokenizer(folder: Path) -> None:
 
 
 def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
-    """A random model of odd sizes with the tokenizer above. Returns the folder."""
+    """A random model of odd sizes with the tokenizer above. Returns the folder.
+
+    An override `...` leaves the value below out, for families whose configs do not have it.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -56,7 +59,9 @@ def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
         "initializer_range": 0.3,
         **overrides,
     }
-    config = AutoConfig.for_model(family, **values)
+    config = AutoConfig.for_model(
+        family, **{name: value for name, value in values.items() if value is not ...}
+    )
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)
     for name, weight in model.named_parameters():

@@ -36,8 +36,6 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
 )
 
 
-
-
 class ModelPath(StrEnum):
     """Who computes a model."""
 

@@ -5,7 +5,7 @@ but attention computes a token from itself and its position alone. So attention 
 at each token's own query, key and value; the tokens must then give the same numbers in any order. What
 does not (convolutions, recurrent states, positions counted along the row) is refused.
 
-T tokens, E width, O = (H + 2 K) * D for H query heads and K KV heads of width D.
+T tokens, V vocabulary, O = (H + 2 K) * D for H query heads and K KV heads of width D.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ HALF_TOLERANCE = 0.1
 """Of the largest number: what rounding to half precision may do in all layers together."""
 
 Compute = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(token ids [T], positions [T]) -> hidden states [T, E], computed with `own_attention`."""
+"""(token ids [T], positions [T]) -> logits [T, V], computed with `own_attention`."""
 
 
 def check_tokens_stay_apart(
     name: str, compute: Compute, *, vocab_size: int, dtype: torch.dtype, device: torch.device
 ) -> None:
-    """Raise ModelFileError if a token's hidden state depends on the order of the tokens in a step."""
+    """Raise ModelFileError if a token's logits depend on the order of the tokens in a step."""
     generator = torch.Generator().manual_seed(1)
     ids_T = torch.randint(vocab_size, (len(ORDER),), generator=generator).to(device)
     positions_T, order_T = torch.tensor(POSITIONS, device=device), torch.tensor(ORDER, device=device)
     try:
-        in_order_TE = compute(ids_T, positions_T).float()
-        mixed_TE = compute(ids_T[order_T], positions_T[order_T]).float()
+        in_order_TV = compute(ids_T, positions_T).float()
+        mixed_TV = compute(ids_T[order_T], positions_T[order_T]).float()
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelFileError(
             f"transformers' {name} cannot run on paged attention: its forward fails ({str(error)[:300]})."
         ) from error
     tolerance = TOLERANCE if dtype == torch.float32 else HALF_TOLERANCE
-    difference = (mixed_TE - in_order_TE[order_T]).abs().max()
-    if difference > tolerance * in_order_TE.abs().max():
+    difference = (mixed_TV - in_order_TV[order_T]).abs().max()
+    if difference > tolerance * in_order_TV.abs().max():
         raise ModelFileError(
             f"transformers' {name} cannot run on paged attention: its tokens meet outside of attention too, "
             "or it counts positions along the batch."

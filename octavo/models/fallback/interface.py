@@ -78,9 +78,9 @@ def _attend(
     return _answer.get()(module, query, key, value, attention_mask, **terms), None
 
 
-def _note_rule(*, mask_function: MaskRule, **_: Any) -> torch.Tensor:
-    """Instead of a mask: an empty one of the same rank that carries its rule."""
-    mask = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device="cpu")
+def _note_rule(*, q_length: int, kv_length: int, mask_function: MaskRule, **_: Any) -> torch.Tensor:
+    """Instead of a mask: one without numbers that carries its rule."""
+    mask = torch.empty(1, 1, q_length, kv_length, dtype=torch.bool, device="meta")
     mask.octavo_rule = mask_function  # type: ignore[attr-defined]
     return mask
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from octavo.attention.contract import Attend, AttentionLayer
+from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVKind, KVSpec
@@ -23,10 +24,10 @@ from octavo.models.contract import ModelInput
 from octavo.models.fallback.apart import check_tokens_stay_apart, own_attention
 from octavo.models.fallback.fill import fill
 from octavo.models.fallback.interface import OBSERVED, PAGED, answered_by, register
-from octavo.models.fallback.probe import AttentionCall, Probed, probe
+from octavo.models.fallback.probe import OWN_ATTENTION, AttentionCall, Probed, probe, refusal
 from octavo.models.fallback.substitute import NormPart, substitute
 from octavo.ops.paged_plain import AttentionTerms
-from octavo.weights.skeleton import build_skeleton, stored_tensors
+from octavo.weights.skeleton import build_skeleton, class_name, stored_tensors
 
 
 class TransformersForCausalLM(nn.Module):
@@ -87,11 +88,15 @@ class TransformersForCausalLM(nn.Module):
 
     def verify(self) -> None:
         """See apart.py."""
+
+        @torch.inference_mode()
+        def compute(ids_T: torch.Tensor, positions_T: torch.Tensor) -> torch.Tensor:
+            step = ModelInput(token_ids_T=ids_T, positions_T=positions_T, attend=own_attention)
+            return self.logits(self.forward(step))
+
         check_tokens_stay_apart(
             type(self.whole).__name__,
-            lambda ids_T, positions_T: self.forward(
-                ModelInput(token_ids_T=ids_T, positions_T=positions_T, attend=own_attention)
-            ),
+            compute,
             vocab_size=self.vocab_size,
             dtype=self._placement.dtype,
             device=self._placement.device,
@@ -150,6 +155,11 @@ class GivenHidden(nn.Module):
         super().__init__()
         self.hidden_1SE: torch.Tensor | None = None
 
+    @property
+    def decoder(self) -> GivenHidden:
+        """Some heads call what is inside of the body (OPT)."""
+        return self
+
     def forward(self, *_: Any, **__: Any) -> GivenOutputs:
         assert self.hidden_1SE is not None, "logits has set it"
         return GivenOutputs(self.hidden_1SE)
@@ -196,9 +206,14 @@ class PagedAnswer:
 def observe(config: Mapping[str, Any], dtype: torch.dtype) -> tuple[Any, Probed]:
     """A model of transformers without numbers, and what it asks of attention. Raises ModelFileError."""
     register()
-    skeleton = build_skeleton(
-        config, dtype=str(dtype).removeprefix("torch."), attention=OBSERVED, experts=PAGED
-    )
+    try:
+        skeleton = build_skeleton(
+            config, dtype=str(dtype).removeprefix("torch."), attention=OBSERVED, experts=PAGED
+        )
+    except ModelFileError as error:
+        if isinstance(error.__cause__, KeyError) and error.__cause__.args == (OBSERVED,):
+            raise refusal(str(class_name(config)), OWN_ATTENTION) from error
+        raise
     return skeleton, probe(skeleton)
 
 
@@ -209,9 +224,7 @@ def attention_layer(index: int, call: AttentionCall, sinks_H: torch.Tensor | Non
         num_heads=call.num_heads,
         num_kv_heads=call.num_kv_heads,
         head_dim=call.head_dim,
-        terms=AttentionTerms(
-            scale=call.scale, window=call.window, soft_cap=call.soft_cap, sinks_H=sinks_H
-        ),
+        terms=AttentionTerms(scale=call.scale, window=call.window, soft_cap=call.soft_cap, sinks_H=sinks_H),
         rotation_PD=None,
         q_norm_D=None,
         k_norm_D=None,

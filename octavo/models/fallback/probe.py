@@ -24,6 +24,7 @@ FAR = 1 << 20
 HARMLESS = frozenset({"position_ids", "cache_position", "input_ids"})
 """Tensors that come along with attention's arguments and change nothing of it."""
 OTHER_INPUTS = ("vision_config", "audio_config", "image_config", "speech_config")
+OWN_ATTENTION = "it computes attention by itself, without transformers' interface for it"
 MOVING_ROPES = ("dynamic", "longrope")
 
 
@@ -71,10 +72,8 @@ def probe(skeleton: Any) -> Probed:
             skeleton, f"its forward does not run without numbers ({_first_line(error)})"
         ) from error
     if not observer.calls:
-        raise _refusal(skeleton, "it computes attention itself and never calls transformers' interface for it")
-    return Probed(
-        calls=observer.calls, hidden_size=hidden_1TE.shape[-1], vocab_size=logits_1TV.shape[-1]
-    )
+        raise _refusal(skeleton, OWN_ATTENTION)
+    return Probed(calls=observer.calls, hidden_size=hidden_1TE.shape[-1], vocab_size=logits_1TV.shape[-1])
 
 
 def refuse_class(skeleton: Any) -> None:
@@ -131,17 +130,13 @@ class _Observer:
                 module, f"{NUM_TOKENS} tokens make {q_1HTD.shape[2]} queries and {k_1KTD.shape[2]} keys"
             )
         if k_1KTD.shape != v_1KTD.shape:
-            raise _refusal(
-                module, f"its keys are {k_1KTD.shape[3]} wide and its values {v_1KTD.shape[3]}"
-            )
+            raise _refusal(module, f"its keys are {k_1KTD.shape[3]} wide and its values {v_1KTD.shape[3]}")
         if heads % kv_heads:
             raise _refusal(module, f"{heads} query heads do not share {kv_heads} KV heads evenly")
         sinks = terms.pop("s_aux", None)
         scale, soft_cap = terms.pop("scaling", None), terms.pop("softcap", None)
         unknown = [
-            name
-            for name, value in terms.items()
-            if isinstance(value, torch.Tensor) and name not in HARMLESS
+            name for name, value in terms.items() if isinstance(value, torch.Tensor) and name not in HARMLESS
         ]
         if unknown:
             raise _refusal(module, f"its attention takes {', '.join(unknown)}, which is unknown here")
@@ -179,14 +174,14 @@ def _window(module: nn.Module, mask: torch.Tensor | None, is_causal: bool | None
     if rule is None:
         raise _refusal(module, "it computes a mask of its own for its attention")
     try:
-        return _window_of(rule)
-    except ValueError:
-        reason = "its tokens see others by a rule that is neither 'all before' nor 'the last few'"
-        raise _refusal(module, reason) from None
+        return window_of(rule)
+    except ValueError as error:
+        raise _refusal(module, str(error)) from None
 
 
-def _window_of(rule: MaskRule) -> int | None:
-    """Raises ValueError if the rule is neither."""
+def window_of(rule: MaskRule) -> int | None:
+    """How many keys a query sees by a rule; None: all before it. Raises ValueError if that is not the rule."""
+    strange = "its tokens see others by a rule that is neither 'all before' nor 'the last few'"
     zero = torch.tensor(0, device="cpu")
 
     def sees(query: int, key: int) -> bool:
@@ -194,7 +189,7 @@ def _window_of(rule: MaskRule) -> int | None:
             place = torch.tensor([query, key], device="cpu")
             return bool(rule(zero, zero, place[0], place[1]))
         except (RuntimeError, IndexError) as error:  # it depends on tokens, which have no numbers
-            raise ValueError from error
+            raise ValueError(strange) from error
 
     def sees_exactly(query: int, window: int | None) -> bool:
         first = 0 if window is None else max(0, query - window + 1)
@@ -205,6 +200,8 @@ def _window_of(rule: MaskRule) -> int | None:
             and not (first and sees(query, first - 1))
         )
 
+    if sees(0, 1):
+        raise ValueError("its tokens see those after them")
     hidden, seen = -1, FAR
     while seen - hidden > 1:
         middle = (hidden + seen) // 2
@@ -212,14 +209,16 @@ def _window_of(rule: MaskRule) -> int | None:
     window = None if seen == 0 else FAR - seen + 1
     reach = window or 1
     if not all(sees_exactly(query, window) for query in (0, 1, reach, 2 * reach + 1, FAR)):
-        raise ValueError
+        raise ValueError(strange)
     return window
 
 
 def _refusal(model: nn.Module, reason: str) -> ModelFileError:
-    return ModelFileError(
-        f"transformers' {type(model).__name__} cannot run on paged attention: {reason}."
-    )
+    return refusal(type(model).__name__, reason)
+
+
+def refusal(name: str, reason: str) -> ModelFileError:
+    return ModelFileError(f"transformers' {name} cannot run on paged attention: {reason}.")
 
 
 def _first_line(error: Exception) -> str:

@@ -67,8 +67,12 @@ class EmbeddingPart(nn.Module):
     def __init__(self, original: nn.Embedding, table: Embedding | TiedEmbedding) -> None:
         super().__init__()
         self.table = table
-        self._original = None if type(original) is nn.Embedding else [original]
-        """In a list, so that its weight, which is nowhere, is no parameter of ours."""
+        self.original: nn.Embedding | None = None
+        if type(original) is not nn.Embedding:
+            # Without rows of its own, but with whatever else it holds.
+            rows_0E = torch.empty(0, original.embedding_dim, dtype=original.weight.dtype, device="meta")
+            original.weight, original.padding_idx = nn.Parameter(rows_0E, requires_grad=False), None
+            self.original = original
 
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
         """[..., T] -> [..., T, E]"""
@@ -77,12 +81,10 @@ class EmbeddingPart(nn.Module):
 
     def finish(self, rows_TE: torch.Tensor) -> torch.Tensor:
         """What the original makes of looked-up rows: it is run on a table that holds just them."""
-        if self._original is None:
+        if self.original is None:
             return rows_TE
         places_T = torch.arange(len(rows_TE), device=rows_TE.device)
-        finished: torch.Tensor = torch.func.functional_call(
-            self._original[0], {"weight": rows_TE}, (places_T,)
-        )
+        finished: torch.Tensor = torch.func.functional_call(self.original, {"weight": rows_TE}, (places_T,))
         return finished
 
     @property
@@ -111,9 +113,7 @@ def substitute(skeleton: Any, placement: Placement) -> EmbeddingPart:
             parts[module] = LinearPart(module, placement)
         elif (facts := rms_norm_facts(module)) is not None:
             epsilon, offset = facts
-            parts[module] = NormPart(
-                len(module.weight), epsilon=epsilon, offset=offset, placement=placement
-            )
+            parts[module] = NormPart(len(module.weight), epsilon=epsilon, offset=offset, placement=placement)
     new_head = parts.get(head)
     if not isinstance(new_head, LinearPart):
         raise ModelFileError(f"The head of {type(skeleton).__name__} is not in {placement.dtype}.")
