@@ -65,8 +65,8 @@ def choose_path(config: Mapping[str, Any], wish: str = "auto") -> ModelPath:
         )
     if wish == ModelPath.OCTAVO:
         raise ModelFileError(
-            f"Octavo has no model of its own for the architecture {stated}; it has {', '.join(sorted(MODELS))}. "
-            "Leave model_impl out to run others through transformers."
+            f"Octavo has no model of its own for the architecture {stated}; it has "
+            f"{', '.join(sorted(MODELS))}. Leave model_impl out to run others through transformers."
         )
     raise ModelFileError(
         f"The model's architecture is not supported: {stated}. It is neither a causal language model of the "

@@ -1,4 +1,4 @@
-"""The skeleton of a model of transformers: its modules without numbers, and its tensors by their stored names.
+"""The skeleton of a model of transformers: its modules without numbers, its tensors by their stored names.
 
 Built from the config alone, on the device "meta". The class is always one of the installed transformers:
 nothing that a checkpoint brings (`auto_map`, names of kernels to fetch) has a say. Imports torch and
@@ -68,7 +68,7 @@ def build_skeleton(
 
 
 def stored_tensors(skeleton: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What a checkpoint holds of a model: `tensors`, which are named as its modules are, by their stored names.
+    """What a checkpoint holds of a model: `tensors`, named as its modules are, by the names in checkpoints.
 
     transformers may keep weights in another arrangement than checkpoints do (all experts in one tensor) and
     knows how to write them back. Done on tensors whose memory is there but empty, that gives a place for

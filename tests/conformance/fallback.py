@@ -16,7 +16,6 @@ FALLBACK: dict[str, tuple[str, dict[str, Any]]] = {
     "arcee": ("arcee", {}),
     "biogpt": ("biogpt", {"scale_embedding": True}),
     "bitnet": ("bitnet", {"hidden_size": 72}),
-    "codegen": ("codegen", {"rotary_dim": 4, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 1024}),
     "cohere": ("cohere", {"logit_scale": 0.3, "use_qk_norm": True}),
     "cohere2": ("cohere2", {**ALTERNATING, "logit_scale": 0.3}),
     "ctrl": ("ctrl", {"n_positions": 1024, "dff": 88}),
@@ -74,7 +73,6 @@ FALLBACK: dict[str, tuple[str, dict[str, Any]]] = {
         {**ALTERNATING, "num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 20},
     ),
     "granite_swa": ("granite_swa", {**ALTERNATING, "attention_multiplier": 0.2}),
-    "gptj": ("gptj", {"rotary_dim": 4, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 1024}),
     "granitemoe": (
         "granitemoe",
         {
@@ -131,3 +129,38 @@ FALLBACK: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder2": ("starcoder2", {**WINDOWS, "use_bias": True}),
     "vaultgemma": ("vaultgemma", {**ALTERNATING, "query_pre_attn_scalar": 20}),
 }
+
+OPENED = "its tokens see those after them"
+BY_ITSELF = "computes attention by itself"
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "attention is no causal one": ("bert", {"is_decoder": False}, OPENED),
+    "ALiBi (Falcon)": ("falcon", {"head_dim": ..., "alibi": True}, BY_ITSELF),
+    "ALiBi (MPT)": ("mpt", {"d_model": 48, "n_heads": 6, "n_layers": 2}, "no position_ids"),
+    "ALiBi (Bloom)": ("bloom", {}, "no position_ids"),
+    "chunked attention": ("llama4_text", {}, "chunked_attention"),
+    "convolutions": ("lfm2", {"layer_types": ["conv", "full_attention", "conv"]}, "conv"),
+    "linear attention": ("qwen3_next", {}, "linear_attention"),
+    "recurrent state": ("rwkv", {}, "a state of its own"),
+    "positions counted along the row": ("bart", {}, "no position_ids"),
+    "keys wider than values": (
+        "minicpm3",
+        {
+            "q_lora_rank": 12,
+            "kv_lora_rank": 12,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 4,
+            "v_head_dim": 8,
+        },
+        "its keys are 12 wide and its values 8",
+    ),
+    "a mask from the tokens": ("doge", {}, "a mask of its own"),
+    "an older attention": ("xglm", {"d_model": 48, "attention_heads": 6, "num_layers": 2}, BY_ITSELF),
+    "pictures": ("gemma3", {}, "pictures or sound"),
+    "a rope of the longest text": (
+        "cohere",
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}},
+        "its rope (dynamic)",
+    ),
+    "a head of its own make": ("dory", {"head_dim": 8}, "its head a"),
+}
+"""What paged attention cannot run, each with words of the reason."""

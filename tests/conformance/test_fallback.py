@@ -12,10 +12,10 @@ from tests.conformance.test_generation import MODES, check, check_prompt_logprob
 from tests.tiny import save_model
 
 EVERYTHING = {
-    "num_gpu_blocks_override": 64,
+    "num_gpu_blocks_override": 32,
     "max_num_seqs": 24,
-    "max_num_batched_tokens": 32,
-    "block_size": 4,
+    "max_num_batched_tokens": 48,
+    "block_size": 8,
 }
 """Chunks, hits in the cache and preemption in one run."""
 

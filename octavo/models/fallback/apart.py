@@ -53,5 +53,6 @@ def check_tokens_stay_apart(
 def own_attention(layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
     """[T, H * D]: each token's query, key and value added up; any rotation of them shows."""
     heads, kv_heads = layer.num_heads, layer.num_kv_heads
-    q_THD, k_TKD, v_TKD = qkv_TO.view(len(qkv_TO), -1, layer.head_dim).split((heads, kv_heads, kv_heads), 1)
+    heads_THD = qkv_TO.view(len(qkv_TO), -1, layer.head_dim)
+    q_THD, k_TKD, v_TKD = torch.split(heads_THD, [heads, kv_heads, kv_heads], 1)
     return (q_THD + (k_TKD + v_TKD).repeat_interleave(heads // kv_heads, 1)).flatten(1)

@@ -141,7 +141,8 @@ class TransformersForCausalLM(nn.Module):
     def _name_of(self, wanted: nn.Parameter | None) -> str | None:
         if wanted is None:
             return None
-        return next(name for name, parameter in self.whole.named_parameters() if parameter is wanted)
+        named: Iterator[tuple[str, nn.Parameter]] = self.whole.named_parameters()
+        return next(name for name, parameter in named if parameter is wanted)
 
     def _use_float32(self, name: str) -> None:
         """Attention takes sinks in it, and from the same memory that the checkpoint goes to."""
@@ -234,4 +235,4 @@ def attention_layer(index: int, call: AttentionCall, sinks_H: torch.Tensor | Non
 
 def _memory(tensor: torch.Tensor) -> int:
     """The same for all views of a tensor."""
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)

@@ -82,8 +82,6 @@ def refuse_class(skeleton: Any) -> None:
     text = config.get_text_config()
     if any(getattr(config, name, None) is not None for name in OTHER_INPUTS):
         raise _refusal(skeleton, "it takes pictures or sound beside text")
-    if getattr(config, "is_encoder_decoder", False):
-        raise _refusal(skeleton, "it is an encoder with a decoder")
     kinds = set(getattr(text, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
     if kinds:
         raise _refusal(skeleton, f"it has layers of the type {', '.join(sorted(map(str, kinds)))}")
@@ -180,7 +178,7 @@ def _window(module: nn.Module, mask: torch.Tensor | None, is_causal: bool | None
 
 
 def window_of(rule: MaskRule) -> int | None:
-    """How many keys a query sees by a rule; None: all before it. Raises ValueError if that is not the rule."""
+    """How many keys a query sees by a rule; None: all before it. Raises ValueError if it is another one."""
     strange = "its tokens see others by a rule that is neither 'all before' nor 'the last few'"
     zero = torch.tensor(0, device="cpu")
 

@@ -108,12 +108,15 @@ def substitute(skeleton: Any, placement: Placement) -> EmbeddingPart:
         )
     is_tied = head.weight is embedding.weight
     parts: dict[nn.Module, nn.Module] = {}
-    for module in skeleton.modules():
+    modules = [module for module in skeleton.modules() if isinstance(module, nn.Module)]
+    for module in modules:
         if type(module) is nn.Linear and module.weight.dtype == placement.dtype:
             parts[module] = LinearPart(module, placement)
         elif (facts := rms_norm_facts(module)) is not None:
             epsilon, offset = facts
-            parts[module] = NormPart(len(module.weight), epsilon=epsilon, offset=offset, placement=placement)
+            parts[module] = NormPart(
+                module.get_parameter("weight").numel(), epsilon=epsilon, offset=offset, placement=placement
+            )
     new_head = parts.get(head)
     if not isinstance(new_head, LinearPart):
         raise ModelFileError(f"The head of {type(skeleton).__name__} is not in {placement.dtype}.")
@@ -123,8 +126,8 @@ def substitute(skeleton: Any, placement: Placement) -> EmbeddingPart:
         else Embedding(embedding.num_embeddings, embedding.embedding_dim, placement=placement)
     )
     new_embedding = parts[embedding] = EmbeddingPart(embedding, table)
-    for module in list(skeleton.modules()):
-        for name, child in list(module.named_children()):
+    for module in modules:
+        for name, child in dict(module.named_children()).items():
             if child in parts:
                 setattr(module, name, parts[child])
     return new_embedding
@@ -135,12 +138,12 @@ def rms_norm_facts(module: nn.Module) -> tuple[float, float] | None:
 
     Found out by computing: on random numbers it must give what RMSNorm gives.
     """
+    if list(module.children()) or list(module.buffers()):
+        return None
     names = [name for name, _ in module.named_parameters()]
     epsilon = getattr(module, "variance_epsilon", None) or getattr(module, "eps", None)
     weight = getattr(module, "weight", None)
     if names != ["weight"] or not isinstance(epsilon, float) or weight is None or weight.ndim != 1:
-        return None
-    if list(module.children()) or list(module.buffers()):
         return None
     generator = torch.Generator().manual_seed(1)
     x_TE = torch.randn(3, len(weight), generator=generator) * torch.tensor([[1e-3], [1.0], [30.0]])
