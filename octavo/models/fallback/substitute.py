@@ -108,7 +108,7 @@ def substitute(skeleton: Any, placement: Placement) -> EmbeddingPart:
         )
     is_tied = head.weight is embedding.weight
     parts: dict[nn.Module, nn.Module] = {}
-    modules = [module for module in skeleton.modules() if isinstance(module, nn.Module)]
+    modules: list[nn.Module] = list(skeleton.modules())
     for module in modules:
         if type(module) is nn.Linear and module.weight.dtype == placement.dtype:
             parts[module] = LinearPart(module, placement)
@@ -138,7 +138,7 @@ def rms_norm_facts(module: nn.Module) -> tuple[float, float] | None:
 
     Found out by computing: on random numbers it must give what RMSNorm gives.
     """
-    if list(module.children()) or list(module.buffers()):
+    if next(module.children(), None) is not None or next(module.buffers(), None) is not None:
         return None
     names = [name for name, _ in module.named_parameters()]
     epsilon = getattr(module, "variance_epsilon", None) or getattr(module, "eps", None)
