@@ -20,6 +20,7 @@ from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, given_options
 from octavo.config.resolve import Resolved, local_device, resolve
 from octavo.config.root import EngineConfig, iter_options
+from octavo.weights.config_json import text_config
 from octavo.weights.footprint import num_parameters
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     architecture: str
     is_supported: bool
+    computed_by: str | None
+    """octavo or transformers."""
+    why: str
+    """Of computed_by, or why the model does not run."""
     num_parameters: int
     stored_dtype: str
     file_bytes: int
@@ -110,10 +115,12 @@ def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:
 
 def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConfig) -> ModelReport:
     """Sizes by arithmetic on shapes and config."""
-    from octavo.models.table import MODELS
+    from octavo.models.account import account_of
 
+    account = account_of(checkpoint.config, config.model.model_impl)
     parameters = num_parameters(checkpoint)
-    memory = plan_memory(checkpoint.config, parameters, config, local_target(config.model.device))
+    sizes = {**text_config(checkpoint.config), **account.sizes}
+    memory = plan_memory(sizes, parameters, config, local_target(config.model.device))
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
     tokens, cache_bytes = memory.cache_tokens, memory.cache_bytes
@@ -126,7 +133,9 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         path=str(checkpoint.path),
         format=checkpoint.format,
         architecture=architecture,
-        is_supported=architecture in MODELS,
+        is_supported=account.path is not None,
+        computed_by=account.path,
+        why=account.reason,
         num_parameters=parameters,
         stored_dtype=checkpoint.stored_dtype,
         file_bytes=stored_bytes(checkpoint.path),
@@ -144,6 +153,7 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
         ("model", f"{report.name} ({report.format})"),
         ("files", f"{report.path}, {show_bytes(report.file_bytes)}, mostly {report.stored_dtype}"),
         ("architecture", f"{report.architecture}, {supported}"),
+        ("computed by", f"{report.computed_by or 'nobody'}: {report.why}"),
         ("parameters", show_count(report.num_parameters)),
         ("weights", f"{show_bytes(report.weights_bytes)} as {config.model.dtype}"),
         ("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"),

@@ -49,13 +49,13 @@ def build_skeleton(
             f"transformers {transformers.__version__} has no causal language model called "
             f"{', '.join(map(str, config.get('architectures') or [])) or '(none stated)'}."
         )
-    model_class = getattr(transformers, name)
+    model_class, config_class = getattr(transformers, name), _config_class(name, config)
     values = {key: value for key, value in config.items() if key.strip("_") not in IGNORED}
     values |= {"output_router_logits": False} if "output_router_logits" in values else {}
     try:
         with torch.device("meta"):
             return model_class._from_config(
-                model_class.config_class.from_dict(values),
+                config_class.from_dict(values),
                 dtype=getattr(torch, dtype),
                 attn_implementation=attention,
                 experts_implementation=experts,
@@ -65,6 +65,23 @@ def build_skeleton(
             f"{name} of transformers {transformers.__version__} cannot be built from the model's config: "
             f"{str(error)[:500]}"
         ) from error
+
+
+def _config_class(name: str, config: Mapping[str, Any]) -> Any:
+    """What reads the config of a model class: one class may have several, told apart by model_type."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    model_type = config.get("model_type")
+    expected = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(model_type))
+    if expected == name:
+        return transformers.CONFIG_MAPPING[model_type]
+    if model_type is not None and model_type != getattr(transformers, name).config_class.model_type:
+        raise ModelFileError(
+            f"The model's config has the model_type {str(model_type)[:80]!r}, which is not that of its "
+            f"architecture {name}: {getattr(transformers, name).config_class.model_type!r}."
+        )
+    return getattr(transformers, name).config_class
 
 
 def stored_tensors(skeleton: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
