@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from octavo.base.errors import ModelFileError
 from octavo.cli.answer_formats import AnswerFormats, answer_formats
 from octavo.cli.command import Command
 from octavo.cli.memory_plan import plan_memory
@@ -18,7 +19,7 @@ from octavo.cli.pull import stored_bytes
 from octavo.cli.targets import local_target
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, given_options
-from octavo.config.resolve import Resolved, local_device, resolve
+from octavo.config.resolve import CheckpointFacts, Resolved, local_device, resolve
 from octavo.config.root import EngineConfig, iter_options
 from octavo.weights.config_json import text_config
 from octavo.weights.footprint import num_parameters
@@ -69,7 +70,7 @@ def _add_arguments(parser: FlagParser) -> None:
 def _run(parsed: argparse.Namespace) -> int:
     given = given_options(parsed)
     wishes = EngineConfig.from_options(given)
-    from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
+    from octavo.weights.checkpoint import open_checkpoint
     from octavo.weights.sources.find import find_model
 
     model = wishes.model
@@ -77,7 +78,7 @@ def _run(parsed: argparse.Namespace) -> int:
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format)
     try:
-        facts = checkpoint_facts(checkpoint)
+        facts = _facts(checkpoint, model.model_impl)
         resolved = resolve(wishes, facts, local_device())
         report = describe_model(checkpoint, facts.architecture, resolved.config)
         formats = answer_formats(checkpoint, resolved.config)
@@ -90,6 +91,18 @@ def _run(parsed: argparse.Namespace) -> int:
     else:
         _print(report, formats, rows, resolved.config)
     return 0
+
+
+def _facts(checkpoint: Checkpoint, wish: str) -> CheckpointFacts:
+    """Where a model does not run here, that is the reason to give, whatever else its config lacks."""
+    from octavo.models.account import account_of
+    from octavo.weights.checkpoint import checkpoint_facts
+
+    try:
+        return checkpoint_facts(checkpoint)
+    except ModelFileError as error:
+        account = account_of(checkpoint.config, wish)
+        raise ModelFileError(account.reason) if account.path is None else error from error
 
 
 def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:

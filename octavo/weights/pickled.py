@@ -33,6 +33,6 @@ def how_to_convert(folder: Path, names: Sequence[str]) -> str:
     files = f'glob.glob("{SHARD}*.bin")' if is_sharded else json.dumps([names[0]])
     command = shlex.join(["python", "-c", _CONVERT.replace("FILES", files)])
     return (
-        "Such files can run code when read, so Octavo reads none. This command reads only the tensors in it and "
-        f"writes them as safetensors: cd {shlex.quote(str(folder.absolute()))} && {command}"
+        "Such files can run code when read, so Octavo reads none. This command reads only the tensors in it "
+        f"and writes them as safetensors: cd {shlex.quote(str(folder.absolute()))} && {command}"
     )

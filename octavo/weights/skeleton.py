@@ -72,16 +72,16 @@ def _config_class(name: str, config: Mapping[str, Any]) -> Any:
     import transformers
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    model_type = config.get("model_type")
-    expected = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(str(model_type))
-    if expected == name:
+    own = getattr(transformers, name).config_class
+    model_type = str(config.get("model_type") or own.model_type)
+    if MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(model_type) == name:
         return transformers.CONFIG_MAPPING[model_type]
-    if model_type is not None and model_type != getattr(transformers, name).config_class.model_type:
+    if model_type != own.model_type:
         raise ModelFileError(
-            f"The model's config has the model_type {str(model_type)[:80]!r}, which is not that of its "
-            f"architecture {name}: {getattr(transformers, name).config_class.model_type!r}."
+            f"The model's config has the model_type {model_type[:80]!r}, which is not that of its "
+            f"architecture {name}: {own.model_type!r}."
         )
-    return getattr(transformers, name).config_class
+    return own
 
 
 def stored_tensors(skeleton: Any, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
