@@ -303,8 +303,8 @@ def models_page() -> str:
         "# Models",
         "",
         "`octavo explain MODEL` says of any model who computes it here, and why. Every line below is shown "
-        "by the cases that it names: a tiny random checkpoint in float32 whose tokens and log-probabilities are "
-        "equal to transformers', with chunked prompts, hits in the prefix cache and preemption.",
+        "by the cases that it names: a tiny random checkpoint in float32 whose tokens and log-probabilities "
+        "are equal to transformers', with chunked prompts, hits in the prefix cache and preemption.",
         "",
         "## Octavo's own",
         "",
@@ -319,7 +319,7 @@ def models_page() -> str:
         "What is not in the table above runs as transformers' own modules on Octavo's paged attention, "
         "products and norms, if it can: any causal language model of the installed transformers whose tokens "
         "meet in attention only. These are tested, by cases of `tests/conformance/fallback.py`; others are "
-        "tried when they are loaded. `--model-impl transformers` also sends the architectures above this way.",
+        "tried when they are loaded. `--model-impl transformers` sends the architectures above this way too.",
         "",
         "| architecture | cases |",
         "| --- | --- |",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 
-from octavo.base.errors import ModelFileError
+from octavo.base.errors import ConfigError, ModelFileError
 from octavo.layers.placement import Placement
 from octavo.models.fallback.model import TransformersForCausalLM
 from tests.conformance.fallback import REFUSED
@@ -28,3 +29,11 @@ def test_refused_with_the_reason(case: str) -> None:
     with pytest.raises(ModelFileError) as error:
         TransformersForCausalLM(config_of(family, **overrides), PLACEMENT)
     assert words in error.value.message
+
+
+def test_odd_widths_and_deterministic_mode_are_refused() -> None:
+    with pytest.raises(ModelFileError, match="heads are 7 wide"):
+        TransformersForCausalLM(config_of("nemotron", head_dim=7, partial_rotary_factor=0.5), PLACEMENT)
+    with pytest.raises(ConfigError) as error:
+        TransformersForCausalLM(config_of("cohere"), dataclasses.replace(PLACEMENT, deterministic=True))
+    assert error.value.param == "deterministic"

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from octavo.attention.contract import Attend, AttentionLayer
-from octavo.base.errors import ModelFileError
+from octavo.base.errors import ConfigError, ModelFileError
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVKind, KVSpec
@@ -37,6 +37,12 @@ class TransformersForCausalLM(nn.Module):
 
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
+        if placement.deterministic:
+            raise ConfigError(
+                "deterministic is for Octavo's own models; this one is computed by transformers, and its "
+                "numbers may depend on how many tokens a step has. Leave it out.",
+                param="deterministic",
+            )
         self.whole, probed = observe(config, placement.dtype)
         self.whole.config._attn_implementation = PAGED
         self.vocab_size, self.hidden_size = probed.vocab_size, probed.hidden_size

@@ -129,6 +129,8 @@ class _Observer:
             )
         if k_1KTD.shape != v_1KTD.shape:
             raise _refusal(module, f"its keys are {k_1KTD.shape[3]} wide and its values {v_1KTD.shape[3]}")
+        if width % 2:
+            raise _refusal(module, f"its heads are {width} wide, and only even widths are computed")
         if heads % kv_heads:
             raise _refusal(module, f"{heads} query heads do not share {kv_heads} KV heads evenly")
         sinks = terms.pop("s_aux", None)
