@@ -161,6 +161,5 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}},
         "its rope (dynamic)",
     ),
-    "a head of its own make": ("dory", {"head_dim": 8}, "its head a"),
 }
 """What paged attention cannot run, each with words of the reason."""

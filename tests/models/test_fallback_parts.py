@@ -13,9 +13,9 @@ from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
 from octavo.models.contract import ModelInput
 from octavo.models.fallback.apart import check_tokens_stay_apart, own_attention
-from octavo.models.fallback.model import TransformersForCausalLM
+from octavo.models.fallback.model import TransformersForCausalLM, observe
 from octavo.models.fallback.probe import window_of
-from octavo.models.fallback.substitute import rms_norm_facts
+from octavo.models.fallback.substitute import rms_norm_facts, substitute
 from tests.models.test_fallback_refused import PLACEMENT, config_of
 
 CPU = torch.device("cpu")
@@ -159,6 +159,13 @@ def test_given_inputs_are_rows_of_the_checkpoint(family: str) -> None:
     table_VE = next(target for name, target in slots.items() if "embed_tokens" in name)
     assert torch.equal(model.embed(torch.tensor(ids)), table_VE[ids])
     torch.testing.assert_close(compute(model, ids, given=True), compute(model, ids))
+
+
+def test_a_head_of_another_make_is_refused() -> None:
+    skeleton, _ = observe(config_of("cohere"), torch.float32)
+    skeleton.lm_head = nn.Sequential(skeleton.lm_head)
+    with pytest.raises(ModelFileError, match="its embedding is a Embedding and its head a Sequential"):
+        substitute(skeleton, PLACEMENT)
 
 
 def test_experts_lie_in_the_checkpoint_one_by_one() -> None:
