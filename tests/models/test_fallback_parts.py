@@ -14,7 +14,7 @@ from octavo.layers.placement import Placement
 from octavo.models.contract import ModelInput
 from octavo.models.fallback.apart import check_tokens_stay_apart, own_attention
 from octavo.models.fallback.model import TransformersForCausalLM, observe
-from octavo.models.fallback.probe import window_of
+from octavo.models.fallback.probe import NUM_TOKENS, Observer, window_of
 from octavo.models.fallback.substitute import rms_norm_facts, substitute
 from tests.models.test_fallback_refused import PLACEMENT, config_of
 
@@ -78,6 +78,55 @@ def test_other_rules_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="its tokens see"):
             window_of(rule)
+
+
+# --- calls of attention ---------------------------------------------------------------------------------
+
+
+class Causal(nn.Module):
+    is_causal = True
+
+
+def observed(
+    heads: tuple[int, int, int] = (4, 2, 8),
+    keys: int = NUM_TOKENS,
+    module: nn.Module | None = None,
+    **terms: Any,
+) -> Any:
+    """What is noted of one call with (query heads, KV heads, width)."""
+    observer = Observer()
+    q_1HTD = torch.empty(1, heads[0], NUM_TOKENS, heads[2])
+    k_1KTD = torch.empty(1, heads[1], keys, heads[2])
+    observer(module or Causal(), q_1HTD, k_1KTD, k_1KTD, None, **terms)
+    return observer.calls[0]
+
+
+def test_what_is_noted_of_a_call() -> None:
+    sinks = nn.Parameter(torch.zeros(4))
+    call = observed(scaling=0.5, softcap=30.0, s_aux=sinks, dropout=0.0, alibi=None, use_cache=False)
+    assert (call.num_heads, call.num_kv_heads, call.head_dim, call.window) == (4, 2, 8, None)
+    assert (call.scale, call.soft_cap, call.sinks is sinks) == (0.5, 30.0, True)
+    assert observed().scale == 8**-0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"keys": 5}, "3 tokens make 3 queries and 5 keys"),
+        ({"heads": (4, 3, 8)}, "4 query heads do not share 3 KV heads evenly"),
+        ({"heads": (4, 2, 7)}, "heads are 7 wide"),
+        ({"sliding_window": 9}, "states a window of 9 tokens and masks by one of None"),
+        ({"s_aux": torch.zeros(4)}, "computes its sinks"),
+        ({"alibi": torch.zeros(4)}, "takes alibi, which is unknown here"),
+        ({"temperature": 2.0}, "takes temperature, which is unknown here"),
+        ({"is_causal": False}, "tokens see those after them"),
+        ({"module": nn.Identity()}, "tokens see those after them"),
+    ],
+)
+def test_calls_that_are_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelFileError) as error:
+        observed(**arguments)
+    assert words in error.value.message
 
 
 # --- tokens that meet -----------------------------------------------------------------------------------

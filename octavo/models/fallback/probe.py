@@ -21,8 +21,18 @@ from octavo.models.fallback.interface import MaskRule, answered_by, rule_of
 NUM_TOKENS = 3
 FAR = 1 << 20
 """A position that no window reaches back from to the start."""
-HARMLESS = frozenset({"position_ids", "cache_position", "input_ids"})
-"""Tensors that come along with attention's arguments and change nothing of it."""
+KNOWN = frozenset(
+    {
+        "dropout",
+        "is_causal",
+        "output_attentions",
+        "position_ids",
+        "cache_position",
+        "sliding_window",
+        "use_cache",
+    }
+)
+"""Arguments of attention that are heeded elsewhere or change nothing of it when a model is served."""
 OTHER_INPUTS = ("vision_config", "audio_config", "image_config", "speech_config")
 OWN_ATTENTION = "it computes attention by itself, without transformers' interface for it"
 MOVING_ROPES = ("dynamic", "longrope")
@@ -53,7 +63,7 @@ class Probed:
 def probe(skeleton: Any) -> Probed:
     """Run a model that was built with the attention OBSERVED. Raises ModelFileError, saying why not."""
     refuse_class(skeleton)
-    observer = _Observer()
+    observer = Observer()
     tokens_1T = torch.zeros(1, NUM_TOKENS, dtype=torch.long, device="meta")
     try:
         with torch.no_grad(), torch.device("meta"), answered_by(observer):
@@ -106,7 +116,7 @@ def rope_types(config: Any) -> set[str]:
     return {str(rope.get("rope_type", "default")) for rope in each}
 
 
-class _Observer:
+class Observer:
     """Answers attention with an empty tensor of the right shape."""
 
     def __init__(self) -> None:
@@ -136,7 +146,9 @@ class _Observer:
         sinks = terms.pop("s_aux", None)
         scale, soft_cap = terms.pop("scaling", None), terms.pop("softcap", None)
         unknown = [
-            name for name, value in terms.items() if isinstance(value, torch.Tensor) and name not in HARMLESS
+            name
+            for name, value in terms.items()
+            if name not in KNOWN and value is not None and value is not False
         ]
         if unknown:
             raise _refusal(module, f"its attention takes {', '.join(unknown)}, which is unknown here")
