@@ -18,6 +18,7 @@ from octavo.config.pooling import PoolingFacts
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
+MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
 MAX_STATE_BYTES = 8 * 2**30
 """Recurrent state of all requests together, unless max_num_seqs asks for more."""
@@ -97,7 +98,8 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     from them. Raises ConfigError."""
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
-    for step in (_names, _runner, _device, _dtype, _lengths, _pooling, _schedule, _cache, _batches):
+    steps = (_names, _runner, _model_impl, _device, _dtype, _lengths, _pooling, _schedule, _cache, _batches)
+    for step in steps:
         config = step(config, known)
     return Resolved(config, known.reasons)
 
@@ -165,6 +167,13 @@ def _pooling(config: EngineConfig, known: _Known) -> EngineConfig:
     elif facts.pooling == "mean":
         reason = "a mean needs the hidden states of all tokens, and the cache keeps none"
         config = _set(config, "cache", known, enable_prefix_caching=(False, reason))
+    return config
+
+
+def _model_impl(config: EngineConfig, known: _Known) -> EngineConfig:
+    wish = config.model.model_impl
+    if wish in MODEL_IMPLS:
+        return _set(config, "model", known, model_impl=(MODEL_IMPLS[wish], f"what {wish} means here"))
     return config
 
 

@@ -71,3 +71,11 @@ class Recurrent(Protocol):
 def recurrent_layers(model: Backbone) -> list[StateSpec]:
     """Empty for models without recurrent layers."""
     return model.recurrent_layers() if isinstance(model, Recurrent) else []
+
+
+@runtime_checkable
+class VerifiesItself(Protocol):
+    """A model of which not all is known before it computes."""
+
+    def verify(self) -> None:
+        """Called once its weights are there. Raises ModelFileError if it cannot be served."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import WeightSlot
-from octavo.models.contract import Backbone
+from octavo.models.contract import Backbone, VerifiesItself
 from octavo.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,8 @@ def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
             len(placed.broken),
             _listed(placed.broken),
         )
+    if isinstance(model, VerifiesItself):
+        model.verify()
     return placed
 
 

@@ -38,8 +38,8 @@ GRANITE_HYBRID = {
     "head_dim": 8,
     "shared_intermediate_size": 56,
 }
-HEADS = ("head_dim", "num_key_value_heads")
-OLDER = {"without": (*HEADS, "intermediate_size")}
+HEADS: dict[str, Any] = {"head_dim": ..., "num_key_value_heads": ...}
+OLDER = {**HEADS, "intermediate_size": ...}
 """Families whose configs do not have these: every head has its key and value."""
 MINISTRAL3_ROPE = {
     "rope_type": "yarn",
@@ -108,7 +108,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "deepseek_v3",
         {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
     ),
-    "bamba": ("bamba", {**MAMBA2, "without": ("head_dim",), "attn_layer_indices": [1], "mamba_d_conv": 3}),
+    "bamba": ("bamba", {**MAMBA2, "head_dim": ..., "attn_layer_indices": [1], "mamba_d_conv": 3}),
     "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
     "falcon": (
         "falcon",
@@ -120,7 +120,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "falcon_h1",
         {
             **MAMBA2,
-            "without": ("head_dim",),
+            "head_dim": ...,
             "mamba_d_ssm": 60,
             "mamba_rms_norm": True,
             "embedding_multiplier": 3.5,
@@ -134,7 +134,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "ssm_out_multiplier": 0.6,
         },
     ),
-    "falcon h1, gated alone": ("falcon_h1", {**MAMBA2, "without": ("head_dim",), "mamba_d_ssm": 60}),
+    "falcon h1, gated alone": ("falcon_h1", {**MAMBA2, "head_dim": ..., "mamba_d_ssm": 60}),
     "gpt2": ("gpt2", {**OLDER, "n_inner": 88}),
     "gpt2, scores by layer": (
         "gpt2",
@@ -149,13 +149,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": (
         "gpt_neox",
         {
-            "without": HEADS,
+            **HEADS,
             "rope_parameters": {"rope_type": "default", "rope_theta": 900.0, "partial_rotary_factor": 0.5},
         },
     ),
     "gpt_neox, branches in turn": (
         "gpt_neox",
-        {"without": HEADS, "use_parallel_residual": False, "attention_bias": False},
+        {**HEADS, "use_parallel_residual": False, "attention_bias": False},
     ),
     "qwen3 next": (
         "qwen3_next",
@@ -211,10 +211,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3 of 4k": ("phi3", {"sliding_window": 24}),
     "phi3, short longrope": ("phi3", longrope(original=700, width=8)),
     "phi3, long longrope, half rotated": ("phi3", longrope(original=14, width=4)),
-    "stablelm": ("stablelm", {"without": ("head_dim",), "use_qkv_bias": True}),
+    "stablelm": ("stablelm", {"head_dim": ..., "use_qkv_bias": True}),
     "stablelm, branches side by side": (
         "stablelm",
-        {"without": ("head_dim",), "use_parallel_residual": True},
+        {"head_dim": ..., "use_parallel_residual": True},
     ),
     "starcoder2": ("starcoder2", {"sliding_window": 24}),
     "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 2, "attention_bias": True}),
