@@ -131,6 +131,14 @@ def test_there_is_a_form_for_every_number_of_tokens() -> None:
     assert names == ["few", "few", "some", "some", "many", "many", "most", "most"]
 
 
+def test_tiles_fit_the_shared_memory() -> None:
+    tile = tiles.usual_tile(128, 2048, 2)
+    assert tiles.fitted(tile, 128, 2, 227 * 1024) == tile
+    small = tiles.fitted(tile, 128, 2, 99 * 1024)
+    assert small.stages < tile.stages
+    assert small.shared_bytes(128, 2) <= 99 * 1024
+
+
 def test_strided_weights_are_refused() -> None:
     x, chosen, weights, gate_up, down, *_ = EXAMPLES[0]
     with pytest.raises(EngineError, match="row by row"):

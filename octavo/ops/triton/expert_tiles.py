@@ -6,7 +6,7 @@ them most experts have work, but little of it each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -23,6 +23,9 @@ class ExpertTile:
     warps: int
     stages: int
     """Tiles of weight and inputs on their way at any time, plus one."""
+
+    def shared_bytes(self, block_p: int, element_size: int) -> int:
+        return (block_p + self.block_o) * self.block_i * element_size * self.stages
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,24 @@ def tile_for(
     found = None
     if element_size == 2:
         found = tuned(device, f"experts_{product}_{form.name}", outputs, inputs)
-    return usual_tile(form.block_p, inputs, element_size) if found is None else ExpertTile(**found)
+    if found is not None:
+        return ExpertTile(**found)
+    tile = usual_tile(form.block_p, inputs, element_size)
+    return fitted(tile, form.block_p, element_size, _shared_memory(device))
+
+
+def fitted(tile: ExpertTile, block_p: int, element_size: int, shared_memory: int) -> ExpertTile:
+    """With as many stages as there is room for; GPUs without the large shared memory have less."""
+    while tile.stages > 1 and tile.shared_bytes(block_p, element_size) > shared_memory:
+        tile = replace(tile, stages=tile.stages - 1)
+    return tile
+
+
+def _shared_memory(device: torch.device) -> int:
+    """What a program may have: all but the 1 KB that the driver keeps."""
+    if device.type != "cuda":
+        return 1 << 30
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor - 1024)
 
 
 def usual_tile(block_p: int, inputs: int, element_size: int) -> ExpertTile:
