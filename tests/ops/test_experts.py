@@ -108,13 +108,14 @@ def test_other_tokens_cannot_reach_a_token(form: str, tokens: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "chosen", "num_experts", "block_p"), [(1, 1, 3, 16), (700, 4, 9, 16), (90, 2, 200, 64)]
+    ("tokens", "chosen", "num_experts", "block_p", "at_once"),
+    [(1, 1, 3, 16, 1024), (700, 4, 9, 16, 1024), (90, 2, 200, 64, 64), (700, 4, 9, 128, 4096)],
 )
 def test_pairs_are_sorted_and_cut_into_tiles_of_one_expert(
-    tokens: int, chosen: int, num_experts: int, block_p: int
+    tokens: int, chosen: int, num_experts: int, block_p: int, at_once: int
 ) -> None:
     experts_TK = draw(tokens, num_experts).topk(chosen).indices.int()
-    found = pairs.sort_pairs(experts_TK, num_experts, block_p)
+    found = pairs.sort_pairs(experts_TK, num_experts, block_p, at_once)
     order = experts_TK.flatten().argsort(stable=True)
     assert found.pairs_P.tolist() == order.tolist()
     num_tiles, *table = found.tiles.tolist()

@@ -38,13 +38,15 @@ class ExpertForm:
     """Rows of a tile: pairs of one expert."""
     is_sorted: bool = True
     """Pairs are sorted by expert first. Else a tile has a row for each token, whoever it chose."""
+    sorted_at_once: int = 1024
+    """Pairs that a sorting program reads in one step."""
 
 
 FORMS = (
     ExpertForm("few", 16, 16, is_sorted=False),
     ExpertForm("some", 128, 16),
     ExpertForm("many", 1024, 64),
-    ExpertForm("most", float("inf"), 128),
+    ExpertForm("most", float("inf"), 128, sorted_at_once=4096),
 )
 INVARIANT = ExpertForm("invariant", float("inf"), 64)
 """The one for every number of tokens, where a token's numbers may not depend on the others."""

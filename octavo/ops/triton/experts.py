@@ -251,7 +251,7 @@ def launch(  # noqa: PLR0913
     pairs: SortedPairs | None = None
     num_tiles = tokens * num_chosen
     if form.is_sorted:
-        pairs = sort_pairs(experts_TK, num_experts, form.block_p)
+        pairs = sort_pairs(experts_TK, num_experts, form.block_p, form.sorted_at_once)
         num_tiles = pairs.max_tiles
     rows = (experts_TK, None, None) if pairs is None else (experts_TK, pairs.pairs_P, pairs.tiles)
     options = {
