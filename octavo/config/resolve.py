@@ -98,7 +98,19 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     from them. Raises ConfigError."""
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
-    steps = (_names, _runner, _model_impl, _device, _dtype, _lengths, _pooling, _schedule, _cache, _batches)
+    steps = (
+        _names,
+        _runner,
+        _model_impl,
+        _device,
+        _dtype,
+        _lengths,
+        _pooling,
+        _schedule,
+        _cache,
+        _tenants,
+        _batches,
+    )
     for step in steps:
         config = step(config, known)
     return Resolved(config, known.reasons)
@@ -328,6 +340,19 @@ def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:
             param="enable_prefix_caching",
         )
     return config
+
+
+def _tenants(config: EngineConfig, known: _Known) -> EngineConfig:
+    """What follows where keys have names."""
+    has_names = config.server.api_key_file is not None
+    if config.server.separate_prefix_caches is not None:
+        return config
+    why = (
+        "keys have names: how soon an answer comes would show what other tenants asked"
+        if has_names
+        else "keys without names are taken for one tenant's"
+    )
+    return _set(config, "server", known, separate_prefix_caches=(has_names, why))
 
 
 def _batches(config: EngineConfig, known: _Known) -> EngineConfig:

@@ -28,12 +28,13 @@ from octavo.engine.pooling.refuse import cannot_pool, cannot_write
 from octavo.engine.prepare import EnginePrompt, RequestPreparer, fresh_keys, vector_limits
 from octavo.engine.prompt_vectors import MAX_HELD_BYTES
 from octavo.engine.rest import Rest
+from octavo.engine.usage import UsageListener, used_by
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words, vocabulary_of
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import PoolingParams
-from octavo.messages.request import AbortRequest, PrefixPin
+from octavo.messages.request import PLAIN_TERMS, AbortRequest, PrefixPin, Terms
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import (
@@ -90,6 +91,7 @@ class AsyncLLM:
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
         self._stats_listeners: list[Callable[[CoreStats], None]] = []
+        self._usage_listeners: list[UsageListener] = []
         self._last_sign = monotonic()
         self._failure: OctavoError | None = None
         self._idle = asyncio.Event()
@@ -139,6 +141,7 @@ class AsyncLLM:
         priority: int = 0,
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Check the request at once (raises RequestError or EngineError), then stream its outputs.
 
@@ -146,7 +149,13 @@ class AsyncLLM:
         """
         self._check_writes()
         prepared = self._preparer.prepare(
-            prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt, pins=pins
+            prompt,
+            params,
+            request_id=request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            pins=pins,
+            terms=terms,
         )
         self._check_queue(len(prepared.samples))
         if prepared.vector_bytes:
@@ -161,13 +170,16 @@ class AsyncLLM:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Like `generate`, for the likeliest answers, best first: one output, at the end."""
         self._check_writes()
         search = open_search(self._preparer, prompt, params, cache_salt)
         self._check_queue(params.beam_width)
         name = request_id or secrets.token_hex(16)
-        steps = BeamSteps(self._preparer, request_id=name, priority=priority, cache_salt=cache_salt)
+        steps = BeamSteps(
+            self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
+        )
         return self._search(name, search, stream_search(search, steps, self._stream, self.tokenizer, name))
 
     def encode(
@@ -198,6 +210,7 @@ class AsyncLLM:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
     ) -> list[AsyncGenerator[PoolingRequestOutput, None]]:
         """Check several at once, and tokenize them together. May be slow on long text."""
@@ -210,6 +223,7 @@ class AsyncLLM:
             request_id=request_id,
             priority=priority,
             cache_salt=cache_salt,
+            terms=terms,
             prompt_name=prompt_name,
         )
         self._check_queue(len(prepared))
@@ -263,6 +277,9 @@ class AsyncLLM:
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
+        terms = prepared.samples[0].terms
+        for listener in self._usage_listeners:
+            listener.begun(terms.tenant, len(prepared.samples[0].prompt_token_ids))
         try:
             for sample in prepared.samples:
                 self._core.send(sample)
@@ -281,6 +298,8 @@ class AsyncLLM:
     def _forget(self, state: OpenRequest[Any]) -> None:
         self._streams.pop(id(state), None)
         unfinished = self._processor.close(state)
+        for listener in self._usage_listeners:
+            listener.ended(state.prepared.samples[0].terms.tenant, used_by(state))
         if unfinished and self._failure is None:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
@@ -359,6 +378,10 @@ class AsyncLLM:
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         """Call `listener` with each report of the core, in the event loop."""
         self._stats_listeners.append(listener)
+
+    def add_usage_listener(self, listener: UsageListener) -> None:
+        """Tell `listener` of each request that begins and ends."""
+        self._usage_listeners.append(listener)
 
     async def reset_prefix_cache(self) -> bool:
         """Forget reusable prefixes; running requests go on without sharing theirs."""

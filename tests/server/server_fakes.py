@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +13,14 @@ from octavo.base.errors import EngineError, ErrorCode, RequestError
 from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from octavo.engine.usage import UsageListener, Used
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.kv import KVPlan
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.prompt_vectors import PromptVectors
-from octavo.messages.request import PrefixPin
+from octavo.messages.request import PLAIN_TERMS, PrefixPin, Terms
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
 
@@ -133,9 +135,11 @@ class FakeEngine:
     seen: list[tuple[list[int], SamplingParams, dict[str, Any]]] = field(default_factory=list)
     pins: list[list[PrefixPin]] = field(default_factory=list)
     """Of each request that was seen."""
+    terms: list[Terms] = field(default_factory=list)
     vectors: list[PromptVectors] = field(default_factory=list)
     """Prompts that were no tokens."""
     searches: list[BeamSearchParams] = field(default_factory=list)
+    usage_listeners: list[UsageListener] = field(default_factory=list)
     listeners: list[Callable[[CoreStats], None]] = field(default_factory=list)
     is_shut_down: bool = False
     grammars: GrammarDesk = field(default_factory=lambda: GrammarDesk(fake_vocabulary))
@@ -169,6 +173,7 @@ class FakeEngine:
         priority: int = 0,
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncIterator[RequestOutput]:
         if self.refuse is not None:
             raise self.refuse
@@ -181,7 +186,8 @@ class FakeEngine:
         assert len(prompt) + (params.max_tokens or 1) <= self.max_request_tokens
         self.seen.append((prompt, params, {"priority": priority, "cache_salt": cache_salt}))
         self.pins.append(list(pins))
-        return self._stream(prompt, params, request_id or "id")
+        self.terms.append(terms)
+        return self._told(terms, prompt, self._stream(prompt, params, request_id or "id"))
 
     def beam_search(
         self,
@@ -191,6 +197,7 @@ class FakeEngine:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncIterator[RequestOutput]:
         """As many samples as are wanted of the search, in one output."""
         params.check()
@@ -201,7 +208,27 @@ class FakeEngine:
             logprobs=params.logprobs,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        return self.generate(prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt)
+        return self.generate(
+            prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt, terms=terms
+        )
+
+    async def _told(
+        self, terms: Terms, prompt: list[int], outputs: AsyncIterator[RequestOutput]
+    ) -> AsyncIterator[RequestOutput]:
+        """The same outputs, while who keeps books is told of them."""
+        num_tokens = num_cached = 0
+        for listener in self.usage_listeners:
+            listener.begun(terms.tenant, len(prompt))
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    num_tokens += sum(len(part.token_ids) for part in output.outputs)
+                    num_cached = output.num_cached_tokens
+                    yield output
+        finally:
+            used = Used(cached_tokens=num_cached, output_tokens=num_tokens, seconds=0.5)
+            for listener in self.usage_listeners:
+                listener.ended(terms.tenant, used)
 
     async def _stream(
         self, prompt: list[int], params: SamplingParams, request_id: str
@@ -299,6 +326,9 @@ class FakeEngine:
 
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         self.listeners.append(listener)
+
+    def add_usage_listener(self, listener: UsageListener) -> None:
+        self.usage_listeners.append(listener)
 
     async def drain(self, timeout_s: float) -> None:
         self.is_shut_down = True
