@@ -82,6 +82,8 @@ class ErrorCode(Enum):
     """An operator paused the server."""
     ASLEEP = ErrorKind("asleep", 503, "overloaded_error", Retry.LATER)
     """An operator put the model to sleep."""
+    DEADLINE_EXCEEDED = ErrorKind("deadline_exceeded", 504, "timeout_error", Retry.SAFE)
+    """The time that the request, or the server for all, allowed was over before the answer was complete."""
     ENGINE_FAILED = ErrorKind("engine_failed", 500, "server_error", Retry.SAFE)
     """The engine could not finish the answer."""
     INTERNAL = ErrorKind("internal_error", 500, "server_error", Retry.SAFE)

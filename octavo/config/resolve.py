@@ -345,6 +345,10 @@ def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:
 def _tenants(config: EngineConfig, known: _Known) -> EngineConfig:
     """What follows where keys have names."""
     has_names = config.server.api_key_file is not None
+    if config.schedule.scheduling_policy == "auto":
+        fair = ("fair", "keys have names: nobody waits because another asks for more")
+        plain = ("fcfs", "without names of keys there is nobody to be fair to")
+        config = _set(config, "schedule", known, scheduling_policy=fair if has_names else plain)
     if config.server.separate_prefix_caches is not None:
         return config
     why = (

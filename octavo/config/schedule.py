@@ -17,7 +17,12 @@ class ScheduleConfig:
     long_prefill_token_threshold: int = option(
         0, "Most prompt tokens of one request in one step; 0 means up to the token budget."
     )
-    scheduling_policy: str = option("fcfs", "Order of waiting requests.", choices=("fcfs", "priority"))
+    scheduling_policy: str = option(
+        "auto",
+        "Order of waiting requests: as they came, by priority, or in turns of keys by tokens and weight; "
+        "auto is fair where keys have names, else fcfs.",
+        choices=("auto", "fcfs", "priority", "fair"),
+    )
     async_scheduling: bool | None = option(
         None, "Schedule the next step while the device still computes this one."
     )

@@ -11,20 +11,20 @@ from collections import deque
 from collections.abc import Iterable
 
 from octavo.base.clock import Clock, monotonic
-from octavo.base.errors import ConfigError, DeviceOutOfMemory, EngineError, OctavoError
+from octavo.base.errors import ConfigError, DeviceOutOfMemory, EngineError, ErrorCode, OctavoError
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.admission import check_request
 from octavo.core.answer import check_answer, gather_prompt_logprobs
+from octavo.core.deadlines import Deadlines
 from octavo.core.finish import finish_reason, stop_token_id
 from octavo.core.in_flight import StepRecord
 from octavo.core.kv.block import Holding
 from octavo.core.kv.manager import KVCacheManager
 from octavo.core.kv.plan import max_request_tokens
 from octavo.core.ledger import check_ledger
-from octavo.core.limits import make_limits
+from octavo.core.policy import make_limits, make_rank, make_waiting
 from octavo.core.ports import Executor
-from octavo.core.queues import WaitingQueue, make_rank
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
 from octavo.core.scheduler import Scheduler
@@ -76,7 +76,7 @@ class EngineCore:
         self._scheduler = Scheduler(
             budget=self._budget,
             limits=make_limits(schedule, depth=depth),
-            waiting=WaitingQueue(),
+            waiting=make_waiting(schedule.scheduling_policy),
             rows=self._rows,
             kv=self._kv,
         )
@@ -85,6 +85,7 @@ class EngineCore:
         self._clock = clock
         self._depth = depth
         self._requests: dict[str, Request] = {}
+        self._deadlines = Deadlines()
         self._in_flight: deque[StepRecord] = deque()
         self._num_added = 0
         self._num_steps = 0
@@ -108,6 +109,7 @@ class EngineCore:
         )
         request = Request(message, rank, holding)
         self._requests[message.request_id] = request
+        self._deadlines.add(request)
         self._scheduler.add(request)
 
     def abort(self, request_ids: Iterable[str]) -> list[RequestDelta]:
@@ -131,6 +133,9 @@ class EngineCore:
         started anew, and every request still held be taken as failed.
         """
         now = self._clock()
+        return [*self._expire(now), *self._step(now)]
+
+    def _step(self, now: float) -> list[RequestDelta]:
         record = self._scheduler.schedule(self._num_steps + 1, now)
         if record is not None:
             self._num_steps += 1
@@ -143,6 +148,19 @@ class EngineCore:
         if not self._in_flight or (record is not None and len(self._in_flight) < self._depth):
             return []
         return self._collect()
+
+    def _expire(self, now: float) -> list[RequestDelta]:
+        """End requests whose deadline has passed, before anything more is computed for them."""
+        deltas = []
+        for request in self._deadlines.due(now):
+            num_tokens = len(request.token_ids) - request.num_prompt
+            state = (
+                "it still waited" if request.first_scheduled is None else f"{num_tokens} tokens were there"
+            )
+            delta = self._error(request, f"The deadline of this request passed when {state}.")
+            delta.error_code = ErrorCode.DEADLINE_EXCEEDED.name
+            deltas.append(delta)
+        return deltas
 
     def stats(self) -> CoreStats:
         scheduler = self._scheduler
@@ -276,6 +294,7 @@ class EngineCore:
         delta.finish_reason = reason
         delta.timing = request.timing
         self._scheduler.remove(request)
+        self._deadlines.forget(request)
         del self._requests[request.request_id]
 
     def _fail_rows(self, record: StepRecord, failed: dict[int, str]) -> list[RequestDelta]:

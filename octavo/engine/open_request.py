@@ -35,6 +35,8 @@ class OpenRequest(Protocol[O_co]):
 
     error: str | None
     """Why it failed, if it did."""
+    error_code: str | None
+    """Name in ErrorCode, where it is not ENGINE_FAILED."""
 
     num_cached_tokens: int
     metrics: RequestMetrics

@@ -18,12 +18,14 @@ class PrefixPin(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Terms(msgspec.Struct, frozen=True, array_like=True):
-    """On whose behalf a request runs."""
+    """On whose behalf a request runs, and until when."""
 
     tenant: str = "anonymous"
     """Requests of one tenant share one turn where the queue is fair."""
     weight: float = 1.0
     """The tenant's share of the engine beside others that wait."""
+    deadline: float | None = None
+    """On the clock of arrival_time: a request that still waits then never runs, one that runs is ended."""
 
 
 PLAIN_TERMS = Terms()

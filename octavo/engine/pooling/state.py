@@ -34,6 +34,7 @@ class PoolingState:
     def __init__(self, prepared: PreparedPooling) -> None:
         self.prepared = prepared
         self.error: str | None = None
+        self.error_code: str | None = None
         self.metrics = RequestMetrics(
             arrival_time=prepared.samples[0].arrival_time,
             num_prompt_tokens=len(prepared.prompt_token_ids),
@@ -54,7 +55,7 @@ class PoolingState:
         self._is_ended = delta.finish_reason is not None
         self._numbers = delta.numbers
         self.num_cached_tokens = delta.num_cached_tokens
-        self.error = delta.error
+        self.error, self.error_code = delta.error, delta.error_code
         if self._is_ended and delta.numbers is None and self.error is None:
             self.error = "The engine ended the request before its answer was there."
         metrics = self.metrics

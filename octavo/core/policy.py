@@ -1,0 +1,34 @@
+"""What the schedule's options mean for the core: which limits are asked and in which order requests wait."""
+
+from __future__ import annotations
+
+from octavo.config.schedule import ScheduleConfig
+from octavo.core.fair_queue import FairQueue, ShareMeter
+from octavo.core.limits import ChunkSize, LengthLimit, Limit, TokenBudget, WholePrompt
+from octavo.core.queues import RankedQueue, WaitingQueue
+from octavo.core.request import Rank
+
+
+def make_waiting(policy: str) -> WaitingQueue:
+    """An empty queue for this policy."""
+    return FairQueue() if policy == "fair" else RankedQueue()
+
+
+def make_rank(policy: str, priority: int, number: int) -> Rank:
+    """Smaller goes first. `number` counts arrivals; the priority matters only under the priority policy."""
+    return (priority if policy == "priority" else 0, number)
+
+
+def make_limits(schedule: ScheduleConfig, *, depth: int) -> list[Limit]:
+    """The limits that can ever say no under this configuration, in the order they are asked."""
+    limits: list[Limit] = []
+    if depth > 1:
+        limits.append(LengthLimit())
+    if not schedule.enable_chunked_prefill:
+        limits.append(WholePrompt())
+    elif schedule.long_prefill_token_threshold > 0:
+        limits.append(ChunkSize(schedule.long_prefill_token_threshold))
+    limits.append(TokenBudget())
+    if schedule.scheduling_policy == "fair":
+        limits.append(ShareMeter())
+    return limits
