@@ -281,6 +281,9 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
             seqs = max(1, MAX_STATE_BYTES // state)
             why = f"each request has {state / 2**20:.1f} MiB of recurrent state; {_STATE_LIMIT} may be taken"
         config = _set(config, "schedule", known, max_num_seqs=(seqs, why))
+    for name in ("max_num_queued_reqs", "max_num_queued_tokens", "max_predicted_ttft"):
+        if not getattr(config.schedule, name) >= 0:
+            raise ConfigError(f"{name} is {getattr(config.schedule, name)}; at least 0.", param=name)
     return _step_tokens(config, known)
 
 

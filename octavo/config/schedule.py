@@ -29,3 +29,11 @@ class ScheduleConfig:
     max_num_queued_reqs: int = option(
         4096, "Most requests that wait; one more gets 503 with Retry-After. 0 means no bound."
     )
+    max_num_queued_tokens: int = option(
+        0, "Most prompt tokens that wait; a request beyond gets 503 with Retry-After. 0 means no bound."
+    )
+    max_predicted_ttft: float = option(
+        600.0,
+        "Seconds to the first token, predicted from the queue, beyond which a request gets 503 at once; most "
+        "clients give up after 600. 0 means no bound.",
+    )

@@ -29,6 +29,9 @@ class ServerConfig:
     root_path: str = option("", "Path prefix when behind a proxy that strips it.")
     allowed_origins: list[str] = option([], "Origins for CORS; none by default.")
     shutdown_timeout: float = option(30.0, "Seconds that running requests get to finish after SIGTERM.")
+    request_timeout: float | None = option(
+        None, "Seconds after which any request is ended; callers may ask for less. auto means never."
+    )
     max_body_bytes: int = option(16 * 2**20, "Largest request body, in bytes.")
     max_file_bytes: int = option(200 * 2**20, "Largest file that /v1/files takes, in bytes.")
     max_stored_bytes: int = option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.fair_queue import FairQueue, ShareMeter
 from octavo.core.limits import ChunkSize, LengthLimit, Limit, TokenBudget, WholePrompt
+from octavo.core.queue_bound import Bounds
 from octavo.core.queues import RankedQueue, WaitingQueue
 from octavo.core.request import Rank
 
@@ -17,6 +18,20 @@ def make_waiting(policy: str) -> WaitingQueue:
 def make_rank(policy: str, priority: int, number: int) -> Rank:
     """Smaller goes first. `number` counts arrivals; the priority matters only under the priority policy."""
     return (priority if policy == "priority" else 0, number)
+
+
+def queue_bounds(schedule: ScheduleConfig) -> Bounds:
+    """How much may wait."""
+    seqs, step_tokens = schedule.max_num_seqs, schedule.max_num_batched_tokens
+    assert seqs is not None and step_tokens is not None, "the schedule is resolved before the engine is built"
+    queued = schedule.max_num_queued_reqs
+    return Bounds(
+        max_requests=queued + seqs if queued else 0,
+        max_tokens=schedule.max_num_queued_tokens,
+        max_wait_s=schedule.max_predicted_ttft,
+        step_tokens=step_tokens,
+        is_fair=schedule.scheduling_policy == "fair",
+    )
 
 
 def make_limits(schedule: ScheduleConfig, *, depth: int) -> list[Limit]:

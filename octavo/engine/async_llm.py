@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
+from octavo.core.policy import queue_bounds
+from octavo.core.queue_bound import QueueBound
 from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
 from octavo.engine.beam_search import BeamSearch
 from octavo.engine.core_choice import make_core
@@ -92,6 +94,7 @@ class AsyncLLM:
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
         self._stats_listeners: list[Callable[[CoreStats], None]] = []
         self._usage_listeners: list[UsageListener] = []
+        self._bound = QueueBound(queue_bounds(config.schedule), monotonic)
         self._last_sign = monotonic()
         self._failure: OctavoError | None = None
         self._idle = asyncio.Event()
@@ -157,7 +160,7 @@ class AsyncLLM:
             pins=pins,
             terms=terms,
         )
-        self._check_queue(len(prepared.samples))
+        self._bound.check(terms, len(prepared.samples), len(prepared.prompt_token_ids))
         if prepared.vector_bytes:
             self._check_vectors(prepared.vector_bytes)
         return self._stream(prepared)
@@ -175,7 +178,7 @@ class AsyncLLM:
         """Like `generate`, for the likeliest answers, best first: one output, at the end."""
         self._check_writes()
         search = open_search(self._preparer, prompt, params, cache_salt)
-        self._check_queue(params.beam_width)
+        self._bound.check(terms, params.beam_width, len(search.prompt_token_ids))
         name = request_id or secrets.token_hex(16)
         steps = BeamSteps(
             self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
@@ -226,7 +229,7 @@ class AsyncLLM:
             terms=terms,
             prompt_name=prompt_name,
         )
-        self._check_queue(len(prepared))
+        self._bound.check(terms, len(prepared), sum(len(one.prompt_token_ids) for one in prepared))
         return [self._stream(one) for one in prepared]
 
     async def _search(
@@ -253,16 +256,6 @@ class AsyncLLM:
         if self._pooling is not None:
             raise cannot_write(self._pooling.facts)
 
-    def _check_queue(self, num_new: int) -> None:
-        schedule = self.config.schedule
-        bound = schedule.max_num_queued_reqs
-        assert schedule.max_num_seqs is not None, "the config is resolved"
-        if bound and len(self._processor) + num_new > bound + schedule.max_num_seqs:
-            raise EngineError(
-                f"{len(self._processor)} requests run or wait; the queue holds {bound}. Try again soon.",
-                code=ErrorCode.OVERLOADED,
-            )
-
     def _check_vectors(self, num_new: int) -> None:
         held = sum(stream.state.prepared.vector_bytes for stream in self._streams.values())
         if held + num_new > MAX_HELD_BYTES:
@@ -277,9 +270,12 @@ class AsyncLLM:
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
-        terms = prepared.samples[0].terms
+        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
+        for number, sample in enumerate(prepared.samples):
+            # Further samples find the prompt in the cache.
+            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
         for listener in self._usage_listeners:
-            listener.begun(terms.tenant, len(prepared.samples[0].prompt_token_ids))
+            listener.begun(terms.tenant, num_tokens)
         try:
             for sample in prepared.samples:
                 self._core.send(sample)
@@ -298,6 +294,8 @@ class AsyncLLM:
     def _forget(self, state: OpenRequest[Any]) -> None:
         self._streams.pop(id(state), None)
         unfinished = self._processor.close(state)
+        for sample in state.prepared.samples:
+            self._bound.left(sample.request_id)
         for listener in self._usage_listeners:
             listener.ended(state.prepared.samples[0].terms.tenant, used_by(state))
         if unfinished and self._failure is None:
@@ -326,6 +324,10 @@ class AsyncLLM:
         self._stats = update.stats
         for listener in self._stats_listeners:
             listener(update.stats)
+        if self._bound.num_waiting:
+            for delta in update.deltas:
+                if delta.timing is not None:
+                    self._bound.began(delta.request_id)
         changed, to_abort = self._processor.process(update.deltas)
         if to_abort:
             self._core.send(AbortRequest(request_ids=to_abort))

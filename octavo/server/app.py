@@ -43,6 +43,7 @@ from octavo.server.tenants.turnstile import Turnstile
 from octavo.server.tenants.usage_api import add_usage_routes
 from octavo.server.tgi.errors import TGI_SHAPES
 from octavo.server.tgi.routes import add_tgi_routes
+from octavo.server.time_limit import TimeLimit, check_time_limit
 from octavo.server.tokens_api import add_token_routes
 
 DESCRIPTION = "A serving engine for large language models, with the APIs that applications already speak."
@@ -77,6 +78,7 @@ def create_app(
     engine: EnginePort, server: ServerConfig, observe: ObserveConfig, lifecycle: Lifecycle | None = None
 ) -> FastAPI:
     """Build the application around a started engine. `lifecycle` is given by who drains it."""
+    check_time_limit(server)
     keys = configured_keys(server)
     serving = Serving(
         engine=engine,
@@ -106,6 +108,7 @@ def create_app(
             *_cors(server),
             Middleware(Errors, ERROR_SHAPES),
             Middleware(Auth, keys, client_access, has_walls=bool(server.separate_prefix_caches)),
+            Middleware(TimeLimit, server.request_timeout),
             Middleware(Turnstile, serving.accounts),
             Middleware(Admission, serving.lifecycle),
             *([] if engine.facts.pooling is None else [Middleware(OnlyNumbers, engine.facts.pooling)]),

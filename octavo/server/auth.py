@@ -7,6 +7,7 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from octavo.base.clock import monotonic
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.paths import route_path
 from octavo.server.tenants.access import Access, is_allowed
@@ -20,14 +21,19 @@ OWNER = "octavo.owner"
 """Where in the scope it says whose request this is. Calls that the server makes to itself on somebody's
 behalf bring it along instead of a key; nothing that comes over HTTP can set it."""
 
-IS_OWN_CALL = "octavo.is_own_call"
-"""In the scope of a request that was let in before: a line of a batch."""
+_IS_OWN_CALL = "octavo.is_own_call"
 
 
 def owner_of(request: Request) -> str:
     """Whose request this is: what one key made is shown to that key only."""
     owner: str = request.scope[OWNER]
     return owner
+
+
+def is_own_call(scope: Scope) -> bool:
+    """The server itself asks, for somebody whom it let in before: a line of a batch."""
+    own: bool = scope.get(_IS_OWN_CALL, False)
+    return own
 
 
 class Auth:
@@ -53,12 +59,12 @@ class Auth:
                     code=ErrorCode.FORBIDDEN,
                 )
             scope[OWNER] = tenant.owner
-            set_caller(Caller(tenant=tenant, is_walled=self._has_walls))
+            set_caller(Caller(tenant=tenant, is_walled=self._has_walls, arrived=monotonic()))
         await self.app(scope, receive, send)
 
     def _tenant(self, scope: Scope) -> Tenant:
         owner = scope.get(OWNER)
-        scope[IS_OWN_CALL] = owner is not None
+        scope[_IS_OWN_CALL] = owner is not None
         tenant = self._keys.find(_sent_keys(scope)) if owner is None else self._keys.by_owner(owner)
         if tenant is None:
             raise RequestError(

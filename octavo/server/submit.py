@@ -112,6 +112,8 @@ def _start(
     serving: Serving, rendered: Rendered, prompt: Prompt, request_id: str
 ) -> AsyncIterator[RequestOutput]:
     caller = current_caller()
+    if rendered.timeout_s is not None:
+        caller = caller.within(rendered.timeout_s, "request_timeout")
     caller.check_priority(rendered.priority)
     salt, terms = caller.salt(rendered.cache_salt), caller.terms
     beams = rendered.beams_for(prompt)

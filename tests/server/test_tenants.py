@@ -10,6 +10,8 @@ import httpx
 import pytest
 from server_fakes import FakeEngine, fake_config
 
+from octavo.base.clock import monotonic
+from octavo.base.errors import EngineError, ErrorCode
 from octavo.server.app import create_app
 from octavo.server.tenants.accounts import Accounts
 from octavo.server.tenants.bucket import Bucket
@@ -200,3 +202,51 @@ def test_accounts_without_limits_hold_no_buckets() -> None:
     assert account.requests is None and account.tokens is None and account.num_running == 1
     accounts.leave(NOBODY)
     assert account.num_running == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "field", "seconds"),
+    [("2.5", None, 2.5), (None, 7, 7.0), ("9", 3.0, 3.0), ("3", 9, 3.0), (None, None, 20.0)],
+)
+async def test_the_time_a_caller_gives(
+    tmp_path: Path, header: str | None, field: float | None, seconds: float
+) -> None:
+    door = Door(tmp_path, {"a": ""}, request_timeout=20.0)
+    before = monotonic()
+    headers = {} if header is None else {"x-request-timeout": header}
+    path, body = CHAT
+    response = await door.client("a").post(path, json=body | {"request_timeout": field}, headers=headers)
+    assert response.status_code == 200
+    deadline = door.engine.terms[0].deadline
+    assert deadline is not None and before <= deadline - seconds <= monotonic()
+
+
+@pytest.mark.parametrize("value", ["", "soon", "0", "-1", "nan", "inf", "21", "1, 2"])
+async def test_times_that_cannot_be(tmp_path: Path, value: str) -> None:
+    door = Door(tmp_path, {"a": ""}, request_timeout=20.0)
+    path, body = CHAT
+    response = await door.client("a").post(path, json=body, headers={"x-request-timeout": value})
+    assert response.status_code == 400 and response.json()["error"]["param"] == "x-request-timeout"
+    assert not door.engine.seen
+
+
+async def test_a_timeout_field_beyond_the_servers(tmp_path: Path) -> None:
+    door = Door(tmp_path, {"a": ""}, request_timeout=20.0)
+    response = await door.chat("a", request_timeout=21)
+    assert response.status_code == 400 and "at most 20" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_passed_deadline_in_every_protocol(tmp_path: Path, path: str) -> None:
+    door = Door(tmp_path, {"a": ""})
+    door.engine.refuse = EngineError("Too late.", code=ErrorCode.DEADLINE_EXCEEDED)
+    assert (await door.client("a").post(path, json=BODIES[path])).status_code == 504
+
+
+@pytest.mark.parametrize(("path", "status"), list(zip(BODIES, (503, 529, 503, 429), strict=True)))
+async def test_an_overloaded_engine_says_when_to_come_again(tmp_path: Path, path: str, status: int) -> None:
+    door = Door(tmp_path, {"a": ""})
+    door.engine.refuse = EngineError("Full.", code=ErrorCode.OVERLOADED, retry_after_s=6.2)
+    for stream in (False, True):
+        response = await door.client("a").post(path, json=BODIES[path] | {"stream": stream})
+        assert response.status_code == status and response.headers["retry-after"] == "7"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from octavo.server.auth import IS_OWN_CALL
+from octavo.server.auth import is_own_call
 from octavo.server.paths import route_path
 from octavo.server.tenants.access import Access, client_access
 from octavo.server.tenants.accounts import Accounts
@@ -24,7 +24,7 @@ class Turnstile:
             await self.app(scope, receive, send)
             return
         tenant = current_caller().tenant
-        if scope[IS_OWN_CALL]:
+        if is_own_call(scope):
             self._accounts.enter_own_call(tenant)
             await self.app(scope, receive, send)
             return
