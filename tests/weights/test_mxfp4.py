@@ -152,7 +152,5 @@ def test_a_size_that_the_config_does_not_give(tmp_path: Path) -> None:
 
 def test_other_quantisations_are_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, packed_weights(), {**CONFIG, "quantization_config": {"quant_method": "awq"}})
-    with pytest.raises(
-        ModelFileError, match=r"\(awq\); of safetensors only mxfp4 and fp8 are read"
-    ):
+    with pytest.raises(ModelFileError, match=r"\(awq\); of safetensors only mxfp4 and fp8 are read"):
         open_checkpoint(folder)
