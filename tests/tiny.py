@@ -36,10 +36,9 @@ def save_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
-    """A random model of odd sizes with the tokenizer above. Returns the folder."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def tiny_config(family: str, **overrides: Any) -> Any:
+    """A config of odd sizes. An override `...` leaves a value out, for families whose configs lack it."""
+    from transformers import AutoConfig
 
     values = {
         "vocab_size": VOCAB_SIZE,
@@ -56,7 +55,15 @@ def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
         "initializer_range": 0.3,
         **overrides,
     }
-    config = AutoConfig.for_model(family, **values)
+    return AutoConfig.for_model(family, **{name: value for name, value in values.items() if value is not ...})
+
+
+def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
+    """A random model of `tiny_config` with the tokenizer above. Returns the folder."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = tiny_config(family, **overrides)
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)
     for name, weight in [*model.named_parameters(), *model.named_buffers()]:

@@ -15,7 +15,7 @@ from torch import nn
 from octavo.attention.contract import Attend, AttentionLayer
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm, RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
@@ -27,6 +27,8 @@ class HeadShape:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    is_gated: bool = False
+    """What comes out is multiplied with sigmoid(gate), where the gate is a projection like the queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,9 @@ class SelfAttention(nn.Module):
         """terms None: scores are scaled by one over the root of the heads' width, and nothing more."""
         super().__init__()
         q, kv = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
-        self.qkv = Linear(width, [q, kv, kv], bias=has_qkv_bias, placement=placement)
+        self.gate_columns = q if heads.is_gated else 0
+        """Before the queries."""
+        self.qkv = Linear(width, [self.gate_columns + q, kv, kv], bias=has_qkv_bias, placement=placement)
         self.out = Linear(q, [width], bias=has_out_bias, placement=placement)
         self.sinks_H = terms.sinks_H if terms is not None else None
         self.q_norm = self.k_norm = None
@@ -104,19 +108,34 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         stream: Residual,
-        norm: RMSNorm | None,
+        norm: Norm | None,
         attend: Attend,
-        post_norm: RMSNorm | Factor | None = None,
+        post_norm: Norm | Factor | None = None,
     ) -> Residual:
         """x + out(attention(qkv(norm(x)))); the branch may have a norm or a factor at its end too."""
         stream, qkv_TO = self.qkv.from_stream(stream, norm)
+        return self.out.onto_stream(stream, self._attended(qkv_TO, attend), post_norm)
+
+    def onto(
+        self, stream: Residual, x_TE: torch.Tensor, attend: Attend, post_norm: Factor | None = None
+    ) -> Residual:
+        """stream + out(attention(qkv(x))): for layers whose branches do not start at the stream."""
+        return self.out.onto_stream(stream, self._attended(self.qkv.forward(x_TE), attend), post_norm)
+
+    def _attended(self, projected_TO: torch.Tensor, attend: Attend) -> torch.Tensor:
+        if not self.gate_columns:
+            return self._attended_ungated(projected_TO, attend)
+        gate_TI, qkv_TO = projected_TO.tensor_split((self.gate_columns,), 1)
+        return self._attended_ungated(qkv_TO.contiguous(), attend) * gate_TI.sigmoid()
+
+    def _attended_ungated(self, qkv_TO: torch.Tensor, attend: Attend) -> torch.Tensor:
         for part_norm, start, end in self.whole_norms:
             part_TI = qkv_TO[:, start:end]
             part_TI.copy_(part_norm.forward(part_TI))
-        return self.out.onto_stream(stream, attend(self.layer, qkv_TO), post_norm)
+        return attend(self.layer, qkv_TO)
 
     def slots(self, name: str, qkv: Sequence[str] = ("q_proj", "k_proj", "v_proj")) -> list[WeightSlot]:
-        """qkv: one name where the checkpoint holds all three as one matrix."""
+        """qkv: one name where the checkpoint holds all three as one matrix. q_proj holds gates too."""
         slots = [
             *self.qkv.slots(*(f"{name}.{part}" for part in qkv)),
             *self.out.slots(f"{name}.o_proj"),

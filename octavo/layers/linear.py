@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from octavo.layers.factor import Factor
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.product import product_on
 from octavo.layers.residual import Residual
@@ -37,7 +37,7 @@ class Linear(nn.Module):
         return self.product.run(x_TI, self.weight, self.bias_O)
 
     def from_stream(
-        self, stream: Residual, norm: RMSNorm | None, *, is_gated: bool = False
+        self, stream: Residual, norm: Norm | None, *, is_gated: bool = False
     ) -> tuple[Residual, torch.Tensor]:
         """This layer on the norm of the stream: [T, O]. Gated: silu(first half) * second half, [T, O / 2].
 
@@ -48,7 +48,7 @@ class Linear(nn.Module):
         return self.product.from_stream(stream, norm, self.weight, self.bias_O, is_gated)
 
     def onto_stream(
-        self, stream: Residual, y_TI: torch.Tensor, post_norm: RMSNorm | Factor | None = None
+        self, stream: Residual, y_TI: torch.Tensor, post_norm: Norm | Factor | None = None
     ) -> Residual:
         """This layer on y (and the norm or a multiple of that), added to the stream."""
         if post_norm is not None:

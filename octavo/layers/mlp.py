@@ -11,18 +11,18 @@ from torch import nn
 
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
-from octavo.ops.activation import gated_gelu
+from octavo.ops.activation import gated_gelu, gated_gelu_erf
 
 
 class MLP(Protocol):
     """The second branch of a decoder layer, handed to it when it is built; an nn.Module."""
 
     def forward(
-        self, stream: Residual, norm: RMSNorm | None, post_norm: RMSNorm | Factor | None = None
+        self, stream: Residual, norm: Norm | None, post_norm: Norm | Factor | None = None
     ) -> Residual:
         """x + post_norm(mlp(norm(x))), with each norm only where it is given."""
 
@@ -34,7 +34,12 @@ class Gate(StrEnum):
     SILU = "silu"
     """Computed by the product, which may fuse it."""
     GELU_TANH = "gelu_pytorch_tanh"
-    """An op of its own behind the product."""
+    """An op of its own behind the product, as the next one."""
+    GELU = "gelu"
+    """By the error function."""
+
+
+_GATES = {Gate.GELU_TANH: gated_gelu, Gate.GELU: gated_gelu_erf}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +67,12 @@ class GatedMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.names = names or MLPNames()
-        self._gate = gated_gelu.on(placement.device) if gate is Gate.GELU_TANH else None
+        self._gate = _GATES[gate].on(placement.device) if gate in _GATES else None
         self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
         self.down = Linear(inner, [width], bias=bias, placement=placement)
 
     def forward(
-        self, stream: Residual, norm: RMSNorm | None, post_norm: RMSNorm | Factor | None = None
+        self, stream: Residual, norm: Norm | None, post_norm: Norm | Factor | None = None
     ) -> Residual:
         stream, inner_TF = self._inner(stream, norm)
         return self.down.onto_stream(stream, inner_TF, post_norm)
@@ -80,7 +85,7 @@ class GatedMLP(nn.Module):
         """The MLP on x alone: [T, E]."""
         return self.down.forward(self._inner(Residual(x_TE), None)[1])
 
-    def _inner(self, stream: Residual, norm: RMSNorm | None) -> tuple[Residual, torch.Tensor]:
+    def _inner(self, stream: Residual, norm: Norm | None) -> tuple[Residual, torch.Tensor]:
         stream, inner_TF = self.gate_up.from_stream(stream, norm, is_gated=self._gate is None)
         return stream, inner_TF if self._gate is None else self._gate(inner_TF)
 

@@ -11,7 +11,7 @@ from octavo.layers.experts import Experts, ExpertShape, ExpertTensors, OneByOne
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
 from octavo.layers.mlp import GatedMLP
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.router import Router
@@ -50,7 +50,7 @@ class MixtureOfExperts(nn.Module):
         self.shared_gate = Linear(shape.width, [1], placement=placement) if has_shared_gate else None
 
     def forward(
-        self, stream: Residual, norm: RMSNorm | None, post_norm: RMSNorm | Factor | None = None
+        self, stream: Residual, norm: Norm | None, post_norm: Norm | Factor | None = None
     ) -> Residual:
         if norm is None:
             x_TE = normed_TE = stream.total()

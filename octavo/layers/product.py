@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from octavo.layers.norm import RMSNorm
+from octavo.layers.norm import Norm, RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.ops.activation import gated_silu
@@ -45,7 +45,7 @@ class Product:
     def from_stream(
         self,
         stream: Residual,
-        norm: RMSNorm,
+        norm: Norm,
         weight: torch.Tensor,
         bias_O: torch.Tensor | None,
         is_gated: bool,
@@ -115,13 +115,13 @@ class StreamingProduct(Product):
     def from_stream(
         self,
         stream: Residual,
-        norm: RMSNorm,
+        norm: Norm,
         weight: torch.Tensor,
         bias_O: torch.Tensor | None,
         is_gated: bool,
     ) -> tuple[Residual, torch.Tensor]:
         x_TE, delta_TE = stream
-        if len(x_TE) > MAX_TOKENS or delta_TE is not None:
+        if len(x_TE) > MAX_TOKENS or delta_TE is not None or not isinstance(norm, RMSNorm):
             return super().from_stream(stream, norm, weight, bias_O, is_gated)
         return stream, self._matvec(x_TE, weight, bias_O, norm.weight_E, norm.epsilon, None, is_gated)
 

@@ -25,3 +25,5 @@ class WeightSlot:
     """The dimension that these rows are counted along."""
     offset: float = 0.0
     """What the model adds to the checkpoint's numbers. Not for targets that are adopted."""
+    older_name: str | None = None
+    """What some checkpoints call the tensor instead; `name` goes first."""

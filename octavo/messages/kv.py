@@ -8,6 +8,7 @@ owns block b.
 from __future__ import annotations
 
 from enum import StrEnum
+from math import prod
 
 import msgspec
 
@@ -39,6 +40,22 @@ class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
         return rows * self.num_kv_heads * self.head_dim * self.dtype_bytes
 
 
+class StatePart(msgspec.Struct, frozen=True, kw_only=True):
+    shape: list[int]
+    dtype_bytes: int
+    """4: float32, whatever the model computes in."""
+
+
+class StateSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What one recurrent layer keeps of a request, however long it is: tensors in the request's row."""
+
+    parts: list[StatePart]
+
+    @property
+    def bytes_per_row(self) -> int:
+        return sum(prod(part.shape) * part.dtype_bytes for part in self.parts)
+
+
 class KVGroup(msgspec.Struct, frozen=True, kw_only=True):
     """Layers that share one block table. `layers` are attention-layer indices in model order."""
 
@@ -47,7 +64,7 @@ class KVGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KVPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How the cache is laid out: what core and worker are both built from."""
+    """How the cache is laid out: what core and worker are both built from. No groups: nothing is kept."""
 
     block_size: int
     num_blocks: int
@@ -58,7 +75,7 @@ class KVPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def num_tensors(self) -> int:
         """Physical page arrays: the most layers any group has."""
-        return max(len(group.layers) for group in self.groups)
+        return max((len(group.layers) for group in self.groups), default=0)
 
     @property
     def block_bytes(self) -> int:

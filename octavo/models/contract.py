@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from octavo.attention.contract import Attend
 from octavo.layers.placement import Placement
+from octavo.layers.recurrent import RecurrentStep
 from octavo.layers.slot import WeightSlot
-from octavo.messages.kv import KVSpec
+from octavo.messages.kv import KVSpec, StateSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,12 +22,14 @@ class ModelInput:
     token_ids_T: torch.Tensor
     positions_T: torch.Tensor
     attend: Attend
+    recur: RecurrentStep | None = None
+    """For models with recurrent layers."""
     inputs_TE: torch.Tensor | None = None
     """What `embed` gives for the tokens, where some of them are no ids; the model may write to it."""
 
 
-class CausalLM(Protocol):
-    """A decoder that predicts the next token. Built empty; `weight_slots` says what to put in."""
+class Backbone(Protocol):
+    """From tokens to hidden states. Built empty; `weight_slots` says what to put in."""
 
     vocab_size: int
     num_heads: int
@@ -39,7 +42,7 @@ class CausalLM(Protocol):
         """Every tensor the model needs, by its name in the checkpoint."""
 
     def kv_layers(self) -> list[KVSpec]:
-        """What each attention layer keeps per token, in order."""
+        """What each attention layer keeps per token, in order. None: all tokens of a text see each other."""
 
     def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
         """[T, E]: rows of the checkpoint's embedding, as they are: a model that scales them does so in
@@ -47,7 +50,32 @@ class CausalLM(Protocol):
         """
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
-        """Hidden states [T, E], ready for `logits`."""
+        """Hidden states [T, E], behind the last norm."""
+
+
+class CausalLM(Backbone, Protocol):
+    """A decoder that predicts the next token."""
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
         """[S, V]"""
+
+
+@runtime_checkable
+class Recurrent(Protocol):
+    """A model with layers that keep a state of fixed size for each request."""
+
+    def recurrent_layers(self) -> list[StateSpec]:
+        """What each of them keeps, in order."""
+
+
+def recurrent_layers(model: Backbone) -> list[StateSpec]:
+    """Empty for models without recurrent layers."""
+    return model.recurrent_layers() if isinstance(model, Recurrent) else []
+
+
+@runtime_checkable
+class VerifiesItself(Protocol):
+    """A model of which not all is known before it computes."""
+
+    def verify(self) -> None:
+        """Called once its weights are there. Raises ModelFileError if it cannot be served."""

@@ -1,7 +1,4 @@
-"""GLM-4: a part of each head is rotated, in neighbouring pairs; GLM-4-0414 has norms behind the branches.
-
-D head width, R rotated width.
-"""
+"""GLM-4: a part of each head is rotated, in neighbouring pairs; GLM-4-0414 has norms behind the branches."""
 
 from __future__ import annotations
 
@@ -9,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import torch
-
 from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.mlp import MLPNames
 from octavo.layers.slot import WeightSlot
 from octavo.models.blocks.branch import BranchLayer, BranchNames
 from octavo.models.blocks.decoder import LayerPlace
+from octavo.models.blocks.row_orders import halves_of_pairs
 from octavo.models.decoder_config import DecoderConfig
 from octavo.models.llama import LlamaForCausalLM
 
@@ -55,19 +51,15 @@ class GlmForCausalLM(LlamaForCausalLM):
         return BranchLayer(attention, mlp, facts, self.names, placement=place.placement)
 
     def weight_slots(self) -> list[WeightSlot]:
-        """Rotated pairs are neighbours in the checkpoint and half of R apart here: scores are the same."""
+        """Rotated pairs are neighbours in the checkpoint."""
         return [
-            replace(slot, order_R=self._halves(len(slot.target)))
+            replace(
+                slot, order_R=halves_of_pairs(len(slot.target), self.facts.head_dim, self.facts.rope.head_dim)
+            )
             if ".q_proj." in slot.name or ".k_proj." in slot.name
             else slot
             for slot in super().weight_slots()
         ]
-
-    def _halves(self, num_rows: int) -> torch.Tensor:
-        width, rotated = self.facts.head_dim, self.facts.rope.head_dim
-        row_D = torch.arange(width)
-        order_D = torch.cat((row_D[:rotated:2], row_D[1:rotated:2], row_D[rotated:]))
-        return (torch.arange(0, num_rows, width)[:, None] + order_D).flatten()
 
 
 class Glm4ForCausalLM(GlmForCausalLM):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import WeightSlot
-from octavo.models.contract import CausalLM
+from octavo.models.contract import Backbone, VerifiesItself
 from octavo.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
 DERIVED = ("rotary_emb.inv_freq", "attention.masked_bias", "attn.bias")
 """Endings of tensors that old checkpoints store and every model computes for itself."""
+UNUSED_HEADS = ("lm_head.weight", "pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
+"""Endings of tensors that a checkpoint may hold beside what the model needs."""
 SHOWN = 8
 """Names listed in a message before it says 'and N more'."""
 REPORT_EVERY_S = 5.0
@@ -35,9 +37,9 @@ class Placed:
     """Names of tensors that hold NaN or infinite numbers."""
 
 
-def load_weights(model: CausalLM, checkpoint: Checkpoint) -> Placed:
+def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
     """Fill every slot. Raises ModelFileError if a tensor is missing or has another shape."""
-    slots = model.weight_slots()
+    slots = _as_called(model.weight_slots(), checkpoint)
     _check(slots, checkpoint)
     is_cpu = all(slot.target.device.type == "cpu" for slot in slots)
     placed = place_on_cpu(slots, checkpoint) if is_cpu else place_on_device(slots, checkpoint)
@@ -51,6 +53,8 @@ def load_weights(model: CausalLM, checkpoint: Checkpoint) -> Placed:
             len(placed.broken),
             _listed(placed.broken),
         )
+    if isinstance(model, VerifiesItself):
+        model.verify()
     return placed
 
 
@@ -90,7 +94,7 @@ def place_on_device(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
     return Placed(copied_bytes=sum(slot.target.nbytes for slot in slots), mapped_bytes=0, broken=broken)
 
 
-def move_weights(model: CausalLM, device: torch.device) -> None:
+def move_weights(model: Backbone, device: torch.device) -> None:
     """Keep the weights there from now on. The model computes only where it was built."""
     assert isinstance(model, nn.Module), "every model is one"
     for parameter in model.parameters():
@@ -130,6 +134,17 @@ class _Report:
         )
 
 
+def _as_called(slots: list[WeightSlot], checkpoint: Checkpoint) -> list[WeightSlot]:
+    """The slots by the names that this checkpoint has for them."""
+    names = set(checkpoint.tensor_names())
+    return [
+        replace(slot, name=slot.older_name)
+        if slot.older_name is not None and slot.name not in names and slot.older_name in names
+        else slot
+        for slot in slots
+    ]
+
+
 def _check(slots: list[WeightSlot], checkpoint: Checkpoint) -> None:
     names = set(checkpoint.tensor_names())
     missing = [slot.name for slot in slots if slot.name not in names]
@@ -144,8 +159,8 @@ def _check(slots: list[WeightSlot], checkpoint: Checkpoint) -> None:
                 f"Tensor {slot.name} has shape {list(stored)} in the file; "
                 f"the model's config asks for {list(wanted)}."
             )
-    wanted_names = {slot.name for slot in slots} | {"lm_head.weight"}
-    unexpected = sorted(name for name in names - wanted_names if not name.endswith(DERIVED))
+    wanted_names = {slot.name for slot in slots}
+    unexpected = sorted(name for name in names - wanted_names if not name.endswith(DERIVED + UNUSED_HEADS))
     if unexpected:
         logger.warning(
             "%d tensors of the checkpoint are not used by this model: %s.",

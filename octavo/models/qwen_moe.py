@@ -30,9 +30,9 @@ class Qwen3MoeForCausalLM(LlamaForCausalLM):
         return [facts.sliding_window] * facts.num_layers
 
     def make_mlp(self, config: Mapping[str, Any], facts: DecoderConfig, place: LayerPlace) -> MLP:
-        if not _has_experts(config, place.index):
+        if not has_experts(config, place.index):
             return super().make_mlp(config, facts, place)
-        return _mixture(config, facts, place.placement)
+        return qwen_mixture(config, facts, place.placement)
 
 
 class Qwen2MoeForCausalLM(Qwen2ForCausalLM):
@@ -53,7 +53,7 @@ class Qwen2MoeForCausalLM(Qwen2ForCausalLM):
         return windows_of(layer_types(config, facts.num_layers, default), facts)
 
     def make_mlp(self, config: Mapping[str, Any], facts: DecoderConfig, place: LayerPlace) -> MLP:
-        if not _has_experts(config, place.index):
+        if not has_experts(config, place.index):
             return super().make_mlp(config, facts, place)
         shared = GatedMLP(
             facts.hidden_size,
@@ -62,10 +62,10 @@ class Qwen2MoeForCausalLM(Qwen2ForCausalLM):
             names=self.shared_names,
             placement=place.placement,
         )
-        return _mixture(config, facts, place.placement, shared)
+        return qwen_mixture(config, facts, place.placement, shared)
 
 
-def _mixture(
+def qwen_mixture(
     config: Mapping[str, Any], facts: DecoderConfig, placement: Placement, shared: GatedMLP | None = None
 ) -> MixtureOfExperts:
     return make_mixture(
@@ -77,7 +77,7 @@ def _mixture(
     )
 
 
-def _has_experts(config: Mapping[str, Any], layer: int) -> bool:
+def has_experts(config: Mapping[str, Any], layer: int) -> bool:
     """Every decoder_sparse_step-th layer, but for those in mlp_only_layers."""
     dense = config.get("mlp_only_layers") or []
     if not isinstance(dense, list):

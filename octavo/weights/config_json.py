@@ -1,6 +1,7 @@
 """config.json and generation_config.json: read safely, numbers checked before anybody computes with them.
 
-The file's dict is kept as it is; both spellings of transformers 4 and 5 are understood. Code that a
+The file's dict is kept as it is, and counts under older names are added
+under today's; both spellings of transformers 4 and 5 are understood. Code that a
 config points to (`auto_map`) is never looked at.
 """
 
@@ -40,6 +41,20 @@ COUNT_LIMITS = {
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
+COUNTING_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
+
+OLDER_NAMES = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+    "n_inner": "intermediate_size",
+    "ffn_dim": "intermediate_size",
+    "ffn_hidden_size": "intermediate_size",
+    "num_kv_heads": "num_key_value_heads",
+}
+"""What GPT-2, OPT, Falcon and others of their time call the counts above."""
+
 _POSITIVE_ROPE = (
     "rope_theta",
     "original_max_position_embeddings",
@@ -56,8 +71,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not has_file(folder, "config.json"):
         raise ModelFileError(f"The folder {folder.name!r} has no config.json, so it is not a model folder.")
     config = parse_object(read_small(confined(folder, "config.json"), MAX_CONFIG_BYTES), "config.json")
+    add_modern_names(config)
     check_config(config)
     return config
+
+
+def add_modern_names(config: dict[str, Any]) -> None:
+    """Counts under older names are found under today's too."""
+    for older, name in OLDER_NAMES.items():
+        if config.get(name) is None and config.get(older) is not None:
+            config[name] = config[older]
 
 
 def read_generation_config(folder: Path) -> dict[str, Any]:
@@ -176,7 +199,11 @@ def context_length(config: dict[str, Any]) -> int:
             "The model's config does not say how many positions it has (max_position_embeddings)."
         )
     _check_count("max_position_embeddings", stated, MAX_CONTEXT)
-    length = int(stated)
+    length = int(stated) - first_position(text)
+    if length < 1:
+        raise ModelFileError(
+            f"The model's max_position_embeddings is {stated}, but its texts begin at {int(stated) - length}."
+        )
     if not str(text.get("model_type", "")).startswith("gemma3"):
         length = max([_scaled(parameters, stated) for parameters in rope_dicts(text)], default=length)
     if length > MAX_CONTEXT:
@@ -184,6 +211,17 @@ def context_length(config: dict[str, Any]) -> int:
             f"The model's rope scaling gives {length} positions; at most {MAX_CONTEXT} are possible."
         )
     return length
+
+
+def first_position(config: dict[str, Any]) -> int:
+    """The position of a text's first token: RoBERTa and its kin count on from the padding token's id."""
+    if config.get("model_type") not in COUNTING_FROM_PADDING:
+        return 0
+    padding = config.get("pad_token_id")
+    padding = 1 if padding is None else padding
+    if type(padding) is not int or not 0 <= padding < MAX_CONTEXT:
+        raise ModelFileError(f"The model's pad_token_id is {_short(padding)}; it must be a token id.")
+    return padding + 1
 
 
 def _scaled(parameters: dict[str, Any], stated: int) -> int:

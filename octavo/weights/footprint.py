@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.weights.config_json import text_config
 from octavo.weights.latent_shapes import row_width
+from octavo.weights.pooling_files import ENCODERS
+from octavo.weights.recurrent import recurrent_facts
 
 if TYPE_CHECKING:
     from octavo.weights.checkpoint import Checkpoint
@@ -30,9 +32,11 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """Keys and values of one token in all layers; 0 where the config does not say."""
+    """What one token keeps in all layers; 0 of encoders, and where the config does not say."""
     text = text_config(config)
-    num_bytes = (text.get("num_hidden_layers") or 0) * DTYPE_BYTES[dtype]
+    if text.get("model_type") in ENCODERS:
+        return 0
+    num_bytes = recurrent_facts(config).num_attention_layers * DTYPE_BYTES[dtype]
     row = row_width(text)
     if row is not None:
         return int(row * num_bytes)

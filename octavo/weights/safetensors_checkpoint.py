@@ -14,6 +14,7 @@ from octavo.weights.config_json import read_config, read_generation_config, text
 from octavo.weights.files import confined, has_file, read_small
 from octavo.weights.fp8_blocks import find_scaled
 from octavo.weights.mxfp4 import find_packed
+from octavo.weights.pickled import how_to_convert, pickle_files
 from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 from octavo.weights.shapes import check_shapes
 from octavo.weights.strict_json import parse_object
@@ -28,13 +29,6 @@ MAX_INDEX_BYTES = 64 * 2**20
 MAX_SHARDS = 4096
 MAX_TENSORS = 2**19
 """In all shards together."""
-
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-CONVERT = (
-    "Such files can run code when read, so Octavo reads none. Convert them once, on a machine where you "
-    "trust them: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) of transformers "
-    "writes safetensors."
-)
 
 _LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]{1,6})\.", re.ASCII)
 
@@ -151,11 +145,6 @@ def has_safetensors(folder: Path) -> bool:
     return any(entry.name.endswith((".safetensors", ".safetensors.index.json")) for entry in folder.iterdir())
 
 
-def pickle_files(folder: Path) -> list[str]:
-    """Weights in formats that can run code."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(PICKLE_SUFFIXES))
-
-
 def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
     """Map every tensor's name to the opened file that holds it."""
     if has_file(folder, SINGLE):
@@ -171,7 +160,10 @@ def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
         )
     pickles = pickle_files(folder)
     if pickles:
-        raise ModelFileError(f"The folder {folder.name!r} has its weights only in {pickles[0]!r}. {CONVERT}")
+        raise ModelFileError(
+            f"The folder {folder.name!r} has its weights only in {pickles[0]!r}. "
+            f"{how_to_convert(folder, pickles)}"
+        )
     raise ModelFileError(f"The folder {folder.name!r} has no weights: neither {SINGLE} nor {INDEX}.")
 
 
@@ -195,7 +187,7 @@ def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
     for name in shard_names:
         if not name.endswith(".safetensors"):
             raise ModelFileError(
-                f"{INDEX} names the file {name[:200]!r}, which is not safetensors. {CONVERT}"
+                f"{INDEX} names the file {name[:200]!r}, which is not safetensors. Fetch the model again."
             )
     # All names are checked before the first file is touched.
     paths = {name: confined(folder, name) for name in shard_names}

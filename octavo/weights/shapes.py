@@ -1,4 +1,4 @@
-"""Which tensors a decoder-only model must have, from its config: for checking files and for dummy weights.
+"""Which tensors a model must have, from its config: for checking files and for dummy weights.
 
 A family is a line of the table. For model types that are not in it, nothing is known and nothing checked.
 """
@@ -13,7 +13,9 @@ from typing import Any
 from octavo.base.errors import ModelFileError
 from octavo.weights import expert_shapes, latent_shapes
 from octavo.weights.config_json import text_config
+from octavo.weights.encoder_shapes import CLASSIFIES, encoder_shapes
 from octavo.weights.expert_shapes import Mixture
+from octavo.weights.pooling_files import ENCODERS, architecture_of, is_bare, num_labels
 
 Shape = tuple[int, ...]
 
@@ -81,6 +83,8 @@ def expected_shapes(config: dict[str, Any]) -> dict[str, Shape] | None:
 
     The config has passed `check_config`.
     """
+    if config.get("model_type") in ENCODERS:
+        return encoder_shapes(config, num_labels(config))
     family = FAMILIES.get(str(config.get("model_type")))
     needed = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
     if family is None or any(config.get(name) is None for name in needed):
@@ -96,7 +100,9 @@ def expected_shapes(config: dict[str, Any]) -> dict[str, Shape] | None:
         mlp = sparse if mixture is None or mixture.is_sparse(config, index) else dense
         shapes.update({f"model.layers.{index}.{name}": shape for name, shape in (layer | mlp).items()})
     shapes["model.norm.weight"] = (hidden,)
-    if not config.get("tie_word_embeddings", family.is_tied_by_default):
+    if architecture_of(config).endswith(CLASSIFIES):
+        shapes["score.weight"] = (num_labels(config), hidden)
+    elif not is_bare(config) and not config.get("tie_word_embeddings", family.is_tied_by_default):
         shapes["lm_head.weight"] = (vocab, hidden)
     return shapes
 
@@ -158,16 +164,26 @@ def check_shapes(config: dict[str, Any], names: Iterable[str], shape_of: Callabl
     """Raise ModelFileError where tensors and config disagree; `names` are Hugging Face names."""
     present = set(names)
     _check_vocabulary(config, present, shape_of)
-    for name, shape in (expected_shapes(config) or {}).items():
+    for name, shape in _as_in(present, expected_shapes(config) or {}).items():
         if name not in present:
             raise ModelFileError(
-                f"The checkpoint has no tensor {name!r}, which its config asks for ("
-                f"{config['num_hidden_layers']} layers). It is incomplete, or the config is of another model."
+                f"The checkpoint has no tensor {name!r}, which its config asks for "
+                f"({config.get('num_hidden_layers')} layers). "
+                "It is incomplete, or the config is of another model."
             )
         if shape_of(name) != shape:
             raise ModelFileError(
                 f"The tensor {name!r} has the shape {list(shape_of(name))}; its config says {list(shape)}."
             )
+
+
+def _as_in(present: set[str], expected: dict[str, Shape]) -> dict[str, Shape]:
+    """The same without the prefix of a backbone behind which there is a head, where files leave it out."""
+    first = next(iter(expected), "")
+    prefix, _, bare = first.partition(".")
+    if not bare or first in present or bare not in present:
+        return expected
+    return {name.removeprefix(f"{prefix}."): shape for name, shape in expected.items()}
 
 
 def _check_vocabulary(config: dict[str, Any], present: set[str], shape_of: Callable[[str], Shape]) -> None:

@@ -6,25 +6,29 @@ import torch
 
 from octavo.attention.contract import AttentionLayer
 from octavo.layers.placement import Placement
-from octavo.models.contract import CausalLM, ModelInput
+from octavo.models.contract import Backbone, ModelInput, recurrent_layers
 from octavo.worker.memory import estimated_step_bytes
+from octavo.worker.purpose import Purpose
+from octavo.worker.row_states import one_long_sequence
 
 
-def step_peak_bytes(model: CausalLM, placement: Placement, *, max_tokens: int, max_seqs: int) -> int:
+def step_peak_bytes(
+    model: Backbone, purpose: Purpose, placement: Placement, *, max_tokens: int, max_seqs: int
+) -> int:
     """Bytes that one step of so many tokens and sequences needs at its peak."""
     if placement.device.type != "cpu":
-        return _measure(model, placement, max_tokens, max_seqs)
+        return _measure(model, purpose, placement, max_tokens, max_seqs)
     return estimated_step_bytes(
         num_tokens=max_tokens,
         num_seqs=max_seqs,
         hidden_size=model.hidden_size,
-        vocab_size=model.vocab_size,
+        vocab_size=purpose.num_logits,
         dtype_bytes=4,
     )
 
 
 @torch.inference_mode()
-def _measure(model: CausalLM, placement: Placement, max_tokens: int, max_seqs: int) -> int:
+def _measure(model: Backbone, purpose: Purpose, placement: Placement, max_tokens: int, max_seqs: int) -> int:
     """Runs the largest step on zeros, without the buffers that attention's backends set aside once.
 
     Float32 copies of logits are added as the sampler may make them. The run also loads the libraries, whose
@@ -34,12 +38,15 @@ def _measure(model: CausalLM, placement: Placement, max_tokens: int, max_seqs: i
     zeros_T = torch.zeros(max_tokens, dtype=torch.int32, device=device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    hidden_TE = model.forward(ModelInput(token_ids_T=zeros_T, positions_T=zeros_T, attend=_no_attention))
-    logits_RV = model.logits(hidden_TE[:max_seqs])
-    copies = 2 * logits_RV.numel() * 4
+    recur = one_long_sequence(recurrent_layers(model), max_tokens, placement)
+    hidden_TE = model.forward(
+        ModelInput(token_ids_T=zeros_T, positions_T=zeros_T, attend=_no_attention, recur=recur)
+    )
+    logits_RV = purpose.logits(hidden_TE[:max_seqs])
+    copies = 2 * max_seqs * purpose.num_logits * 4
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) - before
-    del hidden_TE, logits_RV, zeros_T
+    del hidden_TE, logits_RV, zeros_T, recur
     torch.cuda.empty_cache()
     return peak + copies
 

@@ -24,6 +24,23 @@ def longrope(original: int, width: int) -> dict[str, Any]:
     }
 
 
+MAMBA2 = {
+    "num_hidden_layers": 3,
+    "mamba_n_heads": 6,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 20,
+    "mamba_chunk_size": 24,
+}
+GRANITE_HYBRID = {
+    **MAMBA2,
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"],
+    "head_dim": 8,
+    "shared_intermediate_size": 56,
+}
+HEADS: dict[str, Any] = {"head_dim": ..., "num_key_value_heads": ...}
+OLDER = {**HEADS, "intermediate_size": ...}
+"""Families whose configs do not have these: every head has its key and value."""
 MINISTRAL3_ROPE = {
     "rope_type": "yarn",
     "rope_theta": 10000.0,
@@ -91,6 +108,74 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "deepseek_v3",
         {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
     ),
+    "bamba": ("bamba", {**MAMBA2, "head_dim": ..., "attn_layer_indices": [1], "mamba_d_conv": 3}),
+    "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
+    "falcon": (
+        "falcon",
+        {**OLDER, "ffn_hidden_size": 88, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
+    ),
+    "falcon of 7B": ("falcon", {**OLDER, "ffn_hidden_size": 88, "tie_word_embeddings": False}),
+    "falcon, branches in turn": ("falcon", {**OLDER, "multi_query": False, "parallel_attn": False}),
+    "falcon h1": (
+        "falcon_h1",
+        {
+            **MAMBA2,
+            "head_dim": ...,
+            "mamba_d_ssm": 60,
+            "mamba_rms_norm": True,
+            "embedding_multiplier": 3.5,
+            "lm_head_multiplier": 0.6,
+            "key_multiplier": 0.7,
+            "attention_in_multiplier": 1.3,
+            "attention_out_multiplier": 0.9,
+            "mlp_multipliers": [0.8, 1.2],
+            "ssm_multipliers": [0.7, 0.9, 1.1, 1.2, 0.8],
+            "ssm_in_multiplier": 1.25,
+            "ssm_out_multiplier": 0.6,
+        },
+    ),
+    "falcon h1, gated alone": ("falcon_h1", {**MAMBA2, "head_dim": ..., "mamba_d_ssm": 60}),
+    "gpt2": ("gpt2", {**OLDER, "n_inner": 88}),
+    "gpt2, scores by layer": (
+        "gpt2",
+        {
+            **OLDER,
+            "scale_attn_by_inverse_layer_idx": True,
+            "tie_word_embeddings": False,
+            "activation_function": "gelu",
+        },
+    ),
+    "gptj": ("gptj", {**OLDER, "rotary_dim": 4, "n_inner": 88}),
+    "gpt_neox": (
+        "gpt_neox",
+        {
+            **HEADS,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 900.0, "partial_rotary_factor": 0.5},
+        },
+    ),
+    "gpt_neox, branches in turn": (
+        "gpt_neox",
+        {**HEADS, "use_parallel_residual": False, "attention_bias": False},
+    ),
+    "qwen3 next": (
+        "qwen3_next",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"],
+            "mlp_only_layers": [2],
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 28,
+            "shared_expert_intermediate_size": 20,
+            "linear_key_head_dim": 12,
+            "linear_value_head_dim": 10,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 6,
+            # With larger weights transformers is off from itself by 8e-3 where it takes chunks of 8.
+            "initializer_range": 0.15,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
     "gemma": ("gemma", {}),
     "gemma2": (
         "gemma2",
@@ -116,9 +201,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+    "nemotron": ("nemotron", {"attention_bias": True}),
+    "opt": ("opt", {**OLDER, "ffn_dim": 88}),
+    "opt of 350m": (
+        "opt",
+        {**OLDER, "ffn_dim": 88, "do_layer_norm_before": False, "word_embed_proj_dim": 20},
+    ),
+    "phi": ("phi", {}),
     "phi3 of 4k": ("phi3", {"sliding_window": 24}),
     "phi3, short longrope": ("phi3", longrope(original=700, width=8)),
     "phi3, long longrope, half rotated": ("phi3", longrope(original=14, width=4)),
+    "stablelm": ("stablelm", {"head_dim": ..., "use_qkv_bias": True}),
+    "stablelm, branches side by side": (
+        "stablelm",
+        {"head_dim": ..., "use_parallel_residual": True},
+    ),
+    "starcoder2": ("starcoder2", {"sliding_window": 24}),
     "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 2, "attention_bias": True}),
     "smollm3, with windows": (
         "smollm3",
@@ -155,6 +253,26 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "logits_scaling": 2.5,
             "mlp_bias": True,
             "tie_word_embeddings": True,
+        },
+    ),
+    "granite hybrid": (
+        "granitemoehybrid",
+        {
+            **GRANITE_HYBRID,
+            "num_local_experts": 0,
+            "embedding_multiplier": 3.5,
+            "attention_multiplier": 0.11,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 2.5,
+        },
+    ),
+    "granite hybrid, experts": (
+        "granitemoehybrid",
+        {
+            **GRANITE_HYBRID,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "position_embedding_type": "rope",
         },
     ),
     "glm": ("glm", {}),
@@ -240,3 +358,31 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+
+ALIKE = {
+    "bamba",
+    "cohere",
+    "falcon",
+    "falcon h1",
+    "gpt2",
+    "gpt_neox",
+    "gptj",
+    "nemotron",
+    "opt",
+    "opt of 350m",
+    "phi",
+    "qwen3 next",
+    "stablelm",
+    "starcoder2",
+}
+"""To the engine these are what others are. Only `make test-long` runs them in more than one mode."""
+VARIANTS = {
+    "falcon h1, gated alone",
+    "falcon of 7B",
+    "falcon, branches in turn",
+    "gpt2, scores by layer",
+    "gpt_neox, branches in turn",
+    "granite hybrid, experts",
+    "stablelm, branches side by side",
+}
+"""Rarer forms of families: `make test-long` alone runs them."""

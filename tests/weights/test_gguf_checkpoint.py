@@ -15,6 +15,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from octavo.base.errors import ModelFileError
+from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.gguf.architectures import ARCHITECTURES
 from octavo.weights.gguf.keys import Keys
@@ -61,7 +62,7 @@ def test_config_and_facts(path: Path) -> None:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
-    facts = checkpoint_facts(checkpoint)
+    facts = checkpoint_facts(checkpoint, ModelConfig())
     assert (facts.name, facts.architecture) == ("Tiny-Chat", "LlamaForCausalLM")
     assert (facts.model_max_len, facts.vocab_size, facts.stored_dtype) == (128, VOCAB, "float32")
     source = checkpoint.tokenizer_source()
@@ -324,7 +325,7 @@ def test_yarn_and_linear(path: Path) -> None:
     linear = LLAMA_KEYS | {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 4.0}
     checkpoint = open_checkpoint(write_gguf(path, linear))
     assert checkpoint.config["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
-    assert checkpoint_facts(checkpoint).model_max_len == 512
+    assert checkpoint_facts(checkpoint, ModelConfig()).model_max_len == 512
     yarn = LLAMA_KEYS | {
         "llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 2.0,
         "llama.rope.scaling.original_context_length": 64,
@@ -333,7 +334,7 @@ def test_yarn_and_linear(path: Path) -> None:
     assert checkpoint.config["rope_scaling"] == {
         "rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64,
     }  # fmt: skip
-    assert checkpoint_facts(checkpoint).model_max_len == 128
+    assert checkpoint_facts(checkpoint, ModelConfig()).model_max_len == 128
 
 
 @pytest.mark.parametrize(("factor", "original", "theta"), [(8.0, 8192, 500000.0), (32.0, 4096, 10000.0)])

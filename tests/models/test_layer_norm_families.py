@@ -1,0 +1,116 @@
+"""Families with layer norms: their tensors' names and order of rows, positions, configs that are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from octavo.base.errors import ModelFileError
+from octavo.weights.config_json import add_modern_names, context_length
+from octavo.weights.shapes_layer_norm import FAMILIES, layer_norm_shapes
+from tests.models.test_load_weights import CONFIG, build, load, tensors_for
+
+CLASSES = {
+    "cohere": "CohereForCausalLM",
+    "falcon": "FalconForCausalLM",
+    "gpt2": "GPT2LMHeadModel",
+    "gpt_neox": "GPTNeoXForCausalLM",
+    "gptj": "GPTJForCausalLM",
+    "nemotron": "NemotronForCausalLM",
+    "opt": "OPTForCausalLM",
+    "phi": "PhiForCausalLM",
+    "stablelm": "StableLmForCausalLM",
+    "starcoder2": "Starcoder2ForCausalLM",
+}
+WIDER = {"hidden_size": 24, "num_key_value_heads": 3, "rotary_dim": 4, "rotary_pct": 0.5}
+"""Heads of 8, so that a part of one can be rotated."""
+
+
+def build_family(model_type: str, **overrides: Any) -> Any:
+    part = {} if model_type in ("cohere", "falcon") else {"partial_rotary_factor": 0.5}
+    return build(architectures=[CLASSES[model_type]], **{**WIDER, **part, **overrides})
+
+
+@pytest.mark.parametrize("model_type", CLASSES)
+def test_every_missing_tensor_and_every_wrong_shape_is_named(model_type: str) -> None:
+    model = build_family(model_type, attention_bias=True, tie_word_embeddings=False)
+    tensors = tensors_for(model)
+    for name, tensor in list(tensors.items()):
+        del tensors[name]
+        with pytest.raises(ModelFileError, match=f"lacks 1 tensors.*{name}"):
+            load(model, tensors)
+        tensors[name] = torch.zeros(len(tensor) + 1, *tensor.shape[1:])
+        with pytest.raises(ModelFileError, match=rf"{name} has shape \[{len(tensor) + 1}[,\]]"):
+            load(model, tensors)
+        tensors[name] = tensor
+    load(model, tensors)
+
+
+def test_gpt2_matrices_are_turned_and_older_names_are_known() -> None:
+    model = build_family("gpt2")
+    tensors = tensors_for(model)
+    assert tensors["transformer.h.0.attn.c_attn.weight"].shape == (24, 72)
+    load(model, {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()})
+    placed = model.blocks[1].attention.qkv.forward(torch.eye(24))
+    expected = tensors["transformer.h.1.attn.c_attn.weight"] + tensors["transformer.h.1.attn.c_attn.bias"]
+    torch.testing.assert_close(placed, expected)
+
+
+def test_neox_heads_hold_their_queries_keys_and_values_together() -> None:
+    model = build_family("gpt_neox")
+    tensors = tensors_for(model)
+    name = "gpt_neox.layers.0.attention.query_key_value.bias"
+    tensors[name] = torch.arange(72.0)
+    load(model, tensors)
+    placed = model.blocks[0].attention.qkv.bias_O.view(3, 3, 8)  # kind, head, value
+    assert placed[:, 1].flatten().tolist() == list(range(24, 48))
+
+
+def test_positions_of_opt_begin_at_row_two() -> None:
+    model = build_family("opt")
+    load(model, tensors_for(model))
+    added = model.first_inputs(torch.zeros(2, 24), torch.tensor([0, 63], dtype=torch.int32))
+    assert torch.equal(added, model.positions.weight_VE[[2, 65]])
+    assert model.positions.weight_VE.shape == (66, 24)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "overrides", "message"),
+    [
+        ("cohere", {"use_qk_norm": True}, "use_qk_norm: a layer norm of queries and keys is not supported"),
+        ("falcon", {"alibi": True}, "alibi: attention with linear biases is not supported"),
+        ("gpt2", {"activation_function": "mish"}, "activation_function is 'mish'; supported are gelu, "),
+        ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
+        ("gpt2", {"layer_norm_epsilon": "none"}, "layer_norm_epsilon 'none'"),
+        ("gptj", {"rotary_dim": 5}, "rotary_dim is 5; it must be even, from 2 to head_dim 8"),
+        ("opt", {"layer_norm_elementwise_affine": False}, "norms have no weights"),
+        ("opt", {"word_embed_proj_dim": 0}, "word_embed_proj_dim is 0"),
+        ("phi", {"qk_layernorm": True}, "qk_layernorm: a layer norm"),
+        ("stablelm", {"partial_rotary_factor": 0.1}, "0 of the 8 values of a head"),
+    ],
+)
+def test_configs_that_cannot_be(model_type: str, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelFileError, match=message):
+        build_family(model_type, **overrides)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_known_shapes_are_the_models(model_type: str, is_tied: bool) -> None:
+    """What dummy weights are made from."""
+    overrides: dict[str, Any] = {"tie_word_embeddings": is_tied}
+    if model_type == "opt":
+        overrides |= {"word_embed_proj_dim": 10, "do_layer_norm_before": False}
+    config = {**CONFIG, **WIDER, **overrides, "model_type": model_type}
+    slots = build_family(model_type, **overrides).weight_slots()
+    assert layer_norm_shapes(config) == {slot.name: tuple(slot.target.shape) for slot in slots}
+
+
+def test_counts_under_older_names_are_found() -> None:
+    config: dict[str, Any] = {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 60, "n_inner": None}
+    add_modern_names(config)
+    assert (config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]) == (24, 2, 3)
+    assert "intermediate_size" not in config
+    assert context_length(config) == 60
