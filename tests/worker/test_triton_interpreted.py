@@ -12,7 +12,8 @@ import torch
 pytest.importorskip("triton")
 
 from octavo.attention.backends.triton import TritonAttention
-from octavo.attention.contract import Capability
+from octavo.attention.backends.triton_latent import TritonLatentAttention
+from octavo.attention.contract import AttentionBackend, Capability
 from octavo.layers import linear, product
 from octavo.layers.placement import Placement
 from octavo.ops.contract import Op
@@ -37,6 +38,22 @@ SIZES: dict[str, Any] = {
 }
 
 
+DEEPSEEK: dict[str, Any] = {
+    "kv_lora_rank": 12,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "num_key_value_heads": 4,
+    "moe_intermediate_size": 12,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_group": 3,
+    "topk_group": 2,
+    "first_k_dense_replace": 1,
+}
+
+
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     mend_interpreter()
@@ -52,7 +69,11 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Op, "on", provider)
     monkeypatch.setattr(linear, "product_on", product_on)
-    monkeypatch.setattr(worker, "choose_backend", lambda needs: TritonAttention)
+
+    def backend(needs: frozenset[Capability]) -> type[AttentionBackend]:
+        return TritonLatentAttention if Capability.LATENT in needs else TritonAttention
+
+    monkeypatch.setattr(worker, "choose_backend", backend)
     monkeypatch.setattr(TritonAttention, "capabilities", frozenset(Capability))
 
 
@@ -60,6 +81,8 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("family", "deterministic"),
     [
         ("qwen3", False),
+        ("deepseek_v3", True),
+        pytest.param("deepseek_v3", False, marks=pytest.mark.slow),
         pytest.param("mistral", False, marks=pytest.mark.slow),
         pytest.param("llama", False, marks=pytest.mark.slow),
         pytest.param("llama", True, marks=pytest.mark.slow),
@@ -70,6 +93,8 @@ def test_mixed_steps_equal_transformers(tmp_path: Path, family: str, determinist
     sizes = dict(SIZES)
     if family == "mistral":
         sizes["sliding_window"] = 11
+    if family == "deepseek_v3":
+        sizes |= DEEPSEEK
     path, reference = make_model(tmp_path, family, **sizes)
     driver = Driver(path, num_rows=6, max_model_len=80, num_blocks=30, deterministic=deterministic)
     lengths = {0: 3, 1: 21, 2: 9, 3: 1, 4: 12, 5: 7}
@@ -85,9 +110,12 @@ def test_mixed_steps_equal_transformers(tmp_path: Path, family: str, determinist
     check(driver, lengths, reference)
 
 
+@pytest.mark.parametrize(
+    ("family", "own"), [("llama", {}), pytest.param("deepseek_v2", DEEPSEEK, marks=pytest.mark.slow)]
+)
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_steps_in_larger_bounds_as_captured_graphs_run_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, own: dict[str, Any]
 ) -> None:
     """As many places for single tokens as for sequences, and more for tokens than the step has."""
 
@@ -98,7 +126,7 @@ def test_steps_in_larger_bounds_as_captured_graphs_run_them(
         return forward.run_bounded(bounds, None)[: batch.total_tokens]
 
     monkeypatch.setattr(Forward, "run", run)
-    path, reference = make_model(tmp_path, "llama", **SIZES)
+    path, reference = make_model(tmp_path, family, **SIZES, **own)
     driver = Driver(path, num_rows=8, max_model_len=80, num_blocks=30)
     lengths = {0: 1, 1: 17, 2: 2, 3: 5}
     for row, length in lengths.items():
