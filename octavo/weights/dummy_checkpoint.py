@@ -13,6 +13,7 @@ from octavo.weights.config_json import read_config, read_generation_config, text
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.safetensors_checkpoint import folder_name
 from octavo.weights.shapes import expected_shapes
+from octavo.weights.shapes_hybrid import hybrid_shapes
 from octavo.weights.shapes_layer_norm import layer_norm_shapes
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _make(name: str, target: torch.Tensor, generator: torch.Generator) -> None:
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    shapes = expected_shapes(config) or layer_norm_shapes(config)
+    shapes = expected_shapes(config) or layer_norm_shapes(config) or hybrid_shapes(config)
     if shapes is None:
         raise ModelFileError(
             f"No random weights can be made for the model type {str(config.get('model_type'))[:80]!r}: "

@@ -148,5 +148,9 @@ def test_a_llama_ignores_sliding_window_and_a_mistral_does_not() -> None:
 
 
 def test_all_of_the_table_can_be_built() -> None:
+    from tests.models.test_hybrid import FAMILIES as HYBRID
+
     for name in MODELS:
-        assert build(architectures=[name], sliding_window=8, head_dim=8, rotary_dim=4).vocab_size == 11
+        overrides = {"sliding_window": 8, "head_dim": 8, "rotary_dim": 4}
+        overrides |= HYBRID.get(name.removesuffix("ForCausalLM"), {})
+        assert build(architectures=[name], **overrides).vocab_size == 11
