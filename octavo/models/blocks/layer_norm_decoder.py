@@ -14,10 +14,11 @@ import torch
 from torch import nn
 
 from octavo.base.errors import ModelFileError
+from octavo.layers.activations import ACTIVATIONS
 from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.embedding import Embedding, TiedEmbedding
 from octavo.layers.linear import Linear
-from octavo.layers.mlp import ACTIVATIONS, GatedMLP, PlainMLP
+from octavo.layers.mlp import GatedMLP, PlainMLP
 from octavo.layers.norm import LayerNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
