@@ -1,8 +1,8 @@
 """WideProduct: products of many rows on a CPU, by oneDNN, with bias and activation in the same pass.
 
-torch's own float32 products come from MKL, which uses half of a processor's width where that is not Intel's: on
-a Zen 5 core 110 GFLOP/s where oneDNN reaches 250 (256 rows, 384 to 1536 columns). oneDNN writes code for every
-shape it meets (0.7 ms), so it pays for models that only read: their steps are rounded to few shapes.
+torch's own float32 products come from MKL, which uses half of a processor's width where that is not
+Intel's: on a Zen 5 core 110 GFLOP/s where oneDNN reaches 250 (256 rows, 384 to 1536 columns). oneDNN writes
+code for every shape it meets (0.7 ms), so it pays for models that only read: their steps have few shapes.
 
 T tokens, I input width, O output width.
 """
