@@ -83,7 +83,7 @@ def measure(num_requests: int, layers: str, steps: int, spread: int) -> dict[str
         schedule=ScheduleConfig(
             max_num_seqs=num_requests, max_num_batched_tokens=(NUM_PROMPT + spread) * num_requests
         ),
-        cache=CacheConfig(block_size=16),
+        cache=CacheConfig(block_size=16, enable_prefix_caching=True),
         max_model_len=max_len,
         plan=plan,
         executor=executor,

@@ -128,7 +128,7 @@ def make_core(config: EngineConfig, executor: NullExecutor, depth: int) -> tuple
     plan = plan_kv([FULL], block_size=16, num_blocks=num_blocks, available_bytes=0, useful_tokens=0)
     core = EngineCore(
         schedule=config.schedule,
-        cache=CacheConfig(block_size=16),
+        cache=CacheConfig(block_size=16, enable_prefix_caching=True),
         max_model_len=MAX_LEN,
         plan=plan,
         executor=executor,

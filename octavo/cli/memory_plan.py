@@ -12,6 +12,7 @@ from octavo.cli.targets import GPUS, Target
 from octavo.config.root import EngineConfig
 from octavo.weights.config_json import text_config
 from octavo.weights.footprint import DTYPE_BYTES, kv_bytes_per_token
+from octavo.weights.recurrent import recurrent_facts
 from octavo.worker.graph_sizes import graph_sizes
 from octavo.worker.memory import SLACK_BYTES, cache_share, estimated_graph_bytes, estimated_step_bytes
 
@@ -33,6 +34,8 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     graph_bytes: int
     """Estimate."""
     runtime_bytes: int
+    state_bytes: int
+    """Recurrent state of max_num_seqs requests."""
     cache_bytes: int
     """0 where nothing is left for it."""
     kv_bytes_per_token: int
@@ -53,7 +56,8 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def needed_bytes(self) -> int:
         """Everything but the cache."""
-        return self.weights_bytes + self.step_bytes + self.graph_bytes + self.runtime_bytes
+        parts = (self.weights_bytes, self.step_bytes, self.graph_bytes, self.runtime_bytes, self.state_bytes)
+        return sum(parts)
 
     def users(self, context: int) -> int:
         """Requests of `context` tokens that fit at once: by memory alone, if the model keeps anything."""
@@ -75,7 +79,8 @@ def plan_memory(
     if not is_cpu and not config.model.enforce_eager:
         graph_bytes = _graph_bytes(model_config, config)
     free = max(0, target.memory_bytes - weights_bytes - runtime_bytes)
-    taken = step_bytes + graph_bytes
+    state_bytes = recurrent_facts(model_config).state_bytes * _limits(config)[1]
+    taken = step_bytes + graph_bytes + state_bytes
     most = max(0, free - taken - (0 if is_cpu else SLACK_BYTES))
     cache = config.cache
     if cache.num_blocks is not None:
@@ -92,6 +97,7 @@ def plan_memory(
         step_bytes=step_bytes,
         graph_bytes=graph_bytes,
         runtime_bytes=runtime_bytes,
+        state_bytes=state_bytes,
         cache_bytes=min(wish, most) if per_token else 0,
         kv_bytes_per_token=per_token,
         block_size=cache.block_size,

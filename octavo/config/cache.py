@@ -21,4 +21,7 @@ class CacheConfig:
         "Share of the device's free memory the engine may fill (on a CPU, half of it goes to the cache).",
         aliases=("gpu_memory_utilization",),
     )
-    enable_prefix_caching: bool = option(True, "Reuse KV blocks of equal prompt prefixes.")
+    enable_prefix_caching: bool | None = option(
+        None,
+        "Reuse KV blocks of equal prompt prefixes: yes, unless the model keeps recurrent state.",
+    )

@@ -107,7 +107,7 @@ def _add_flag(section: argparse._ArgumentGroup, spec: OptionSpec) -> None:
 
 
 def _show(spec: OptionSpec) -> str:
-    if spec.default is None and spec.type in ("int | None", "float | None"):
+    if spec.default is None and spec.type in ("int | None", "float | None", "bool | None"):
         return "auto"
     if spec.default in (None, "", []):
         return "none"

@@ -40,6 +40,12 @@ class ModelConfig:
         "Numbers to compute in.",
         choices=("auto", "float32", "bfloat16", "float16", "float", "half"),
     )
+    model_impl: str = option(
+        "auto",
+        "Whose code computes the model: Octavo's own where there is some, else transformers' modules on "
+        "Octavo's attention.",
+        choices=("auto", "octavo", "transformers", "vllm"),
+    )
     device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(
         False, "On a GPU: a request's numbers do not depend, in any bit, on what else runs. Costs speed."

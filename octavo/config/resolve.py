@@ -18,9 +18,13 @@ from octavo.config.pooling import PoolingFacts
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
+MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
 ENCODER_SEQS, ENCODER_TOKENS = 256, 2048
 """On a CPU."""
+MAX_STATE_BYTES = 8 * 2**30
+"""Recurrent state of all requests together, unless max_num_seqs asks for more."""
+_STATE_LIMIT = f"{MAX_STATE_BYTES // 2**30} GiB of it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class CheckpointFacts:
     """Rows of the embedding table."""
     stored_dtype: str
     """Main type of the stored weights: float32, bfloat16, float16 or a GGUF type such as Q4_1."""
+    state_bytes: int = 0
+    """What recurrent layers keep of a request, however long it is."""
     pooling: PoolingFacts | None = None
     """How it answers with numbers, if it does."""
     can_write: bool = True
@@ -94,7 +100,8 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     from them. Raises ConfigError."""
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
-    for step in (_names, _runner, _device, _dtype, _lengths, _pooling, _schedule, _cache, _batches):
+    steps = (_names, _runner, _model_impl, _device, _dtype, _lengths, _pooling, _schedule, _cache, _batches)
+    for step in steps:
         config = step(config, known)
     return Resolved(config, known.reasons)
 
@@ -167,6 +174,13 @@ def _pooling(config: EngineConfig, known: _Known) -> EngineConfig:
     elif facts.pooling == "mean":
         reason = "a mean needs the hidden states of all tokens, and the cache keeps none"
         config = _set(config, "cache", known, enable_prefix_caching=(False, reason))
+    return config
+
+
+def _model_impl(config: EngineConfig, known: _Known) -> EngineConfig:
+    wish = config.model.model_impl
+    if wish in MODEL_IMPLS:
+        return _set(config, "model", known, model_impl=(MODEL_IMPLS[wish], f"what {wish} means here"))
     return config
 
 
@@ -252,7 +266,12 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
         )
         config = _set(config, "schedule", known, async_scheduling=(is_gpu, why))
     if config.schedule.max_num_seqs is None:
-        config = _set(config, "schedule", known, max_num_seqs=_usual_seqs(known, is_gpu=is_gpu))
+        seqs, why = _usual_seqs(known, is_gpu=is_gpu)
+        state = known.checkpoint.state_bytes
+        if seqs * state > MAX_STATE_BYTES:
+            seqs = max(1, MAX_STATE_BYTES // state)
+            why = f"each request has {state / 2**20:.1f} MiB of recurrent state; {_STATE_LIMIT} may be taken"
+        config = _set(config, "schedule", known, max_num_seqs=(seqs, why))
     return _step_tokens(config, known)
 
 
@@ -305,10 +324,28 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
         raise ConfigError("memory_utilization must be over 0 and at most 1.", param="memory_utilization")
     if cache.num_blocks is not None and cache.num_blocks < 2:
         raise ConfigError(f"num_blocks is {cache.num_blocks}; at least 2.", param="num_blocks")
+    config = _prefixes(config, known)
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "both are resolved before the cache"
     useful = max_seqs * ceil_div(max_len, size)
     known.reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
+    return config
+
+
+def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:
+    is_recurrent = known.checkpoint.state_bytes > 0
+    wish = config.cache.enable_prefix_caching
+    if wish is None and is_recurrent:
+        why = "the model keeps recurrent state, which the blocks of a prefix do not hold"
+        return _set(config, "cache", known, enable_prefix_caching=(False, why))
+    if wish is None:
+        return _set(config, "cache", known, enable_prefix_caching=(True, "what was computed is not again"))
+    if wish and is_recurrent:
+        raise ConfigError(
+            "enable_prefix_caching is on, but this model keeps recurrent state, which the blocks of a prefix "
+            "do not hold. Leave it out.",
+            param="enable_prefix_caching",
+        )
     return config
 
 

@@ -68,6 +68,7 @@ class EngineCore:
                 f"take the longest request, {self.max_request_tokens} tokens. Raise it or allow chunks.",
                 param="max_num_batched_tokens",
             )
+        assert cache.enable_prefix_caching is not None, "the cache is resolved before the core is built"
         self._kv = KVCacheManager(plan, enable_prefix_caching=cache.enable_prefix_caching)
         assert schedule.max_num_seqs is not None, "the schedule is resolved before the core is built"
         self._rows = Rows(schedule.max_num_seqs)

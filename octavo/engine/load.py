@@ -62,6 +62,7 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
     with _timed(seconds, "tokenizer"):
         tokenizer = _tokenizer(wishes, checkpoint)
     facts = checkpoint_facts(checkpoint, wishes.model)
+    _check_vocabulary(tokenizer, facts)
     resolved = resolve(wishes, facts, local_device())
     loaded = Loaded(
         config=resolved.config,
@@ -86,6 +87,20 @@ def _tokenizer(wishes: EngineConfig, checkpoint: Checkpoint) -> Tokenizer:
         return load_tokenizer(checkpoint.tokenizer_source(), chat_template=template)
     source = open_tokenizer_source(wishes.model.tokenizer)
     return load_tokenizer(source, chat_template=template)
+
+
+def _check_vocabulary(tokenizer: Tokenizer, facts: CheckpointFacts) -> None:
+    """Raise ModelFileError if text could become ids that the embedding has no rows for.
+
+    Added tokens may lie beyond it: Gemma 3's small models have one for pictures, which they do not take.
+    Prompts that hold them are refused one by one.
+    """
+    if tokenizer.vocab_size > facts.vocab_size < tokenizer.num_plain_tokens:
+        raise ModelFileError(
+            f"The tokenizer has {tokenizer.num_plain_tokens} tokens, but the embedding of {facts.name!r} has "
+            f"{facts.vocab_size} rows: they do not belong together. Name the model's own tokenizer with "
+            "tokenizer, or set skip_tokenizer_init and send token ids."
+        )
 
 
 def load_words(config: EngineConfig, path: Path) -> Words:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -26,6 +27,8 @@ class HeadShape:
     num_heads: int
     num_kv_heads: int
     head_dim: int
+    is_gated: bool = False
+    """What comes out is multiplied with sigmoid(gate), where the gate is a projection like the queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,22 @@ class HeadNorms:
     """Added to the checkpoint's weights."""
     is_whole: bool = False
     """All heads together (OLMo 2), not each by itself (Qwen3)."""
+
+
+class Attention(Protocol):
+    """The first branch of a decoder layer; an nn.Module."""
+
+    def forward(
+        self,
+        stream: Residual,
+        norm: RMSNorm | None,
+        attend: Attend,
+        post_norm: RMSNorm | Factor | None = None,
+    ) -> Residual:
+        """x + post_norm(attention(norm(x))), with each norm only where it is given."""
+
+    def slots(self, name: str) -> list[WeightSlot]:
+        """`name` is what the checkpoint calls it."""
 
 
 class SelfAttention(nn.Module):
@@ -58,8 +77,11 @@ class SelfAttention(nn.Module):
         """terms None: scores are scaled by one over the root of the heads' width, and nothing more."""
         super().__init__()
         q, kv = heads.num_heads * heads.head_dim, heads.num_kv_heads * heads.head_dim
-        self.qkv = Linear(width, [q, kv, kv], bias=has_qkv_bias, placement=placement)
+        self.gate_columns = q if heads.is_gated else 0
+        """Before the queries."""
+        self.qkv = Linear(width, [self.gate_columns + q, kv, kv], bias=has_qkv_bias, placement=placement)
         self.out = Linear(q, [width], bias=has_out_bias, placement=placement)
+        self.sinks_H = terms.sinks_H if terms is not None else None
         self.q_norm = self.k_norm = None
         is_whole = norms is not None and norms.is_whole
         if norms is not None:
@@ -94,22 +116,32 @@ class SelfAttention(nn.Module):
         stream, qkv_TO = self.qkv.from_stream(stream, norm)
         return self.out.onto_stream(stream, self._attended(qkv_TO, attend), post_norm)
 
-    def onto(self, stream: Residual, x_TE: torch.Tensor, attend: Attend) -> Residual:
+    def onto(
+        self, stream: Residual, x_TE: torch.Tensor, attend: Attend, post_norm: Factor | None = None
+    ) -> Residual:
         """stream + out(attention(qkv(x))): for layers whose branches do not start at the stream."""
-        return self.out.onto_stream(stream, self._attended(self.qkv.forward(x_TE), attend))
+        return self.out.onto_stream(stream, self._attended(self.qkv.forward(x_TE), attend), post_norm)
 
-    def _attended(self, qkv_TO: torch.Tensor, attend: Attend) -> torch.Tensor:
+    def _attended(self, projected_TO: torch.Tensor, attend: Attend) -> torch.Tensor:
+        if not self.gate_columns:
+            return self._attended_ungated(projected_TO, attend)
+        gate_TI, qkv_TO = projected_TO.tensor_split((self.gate_columns,), 1)
+        return self._attended_ungated(qkv_TO.contiguous(), attend) * gate_TI.sigmoid()
+
+    def _attended_ungated(self, qkv_TO: torch.Tensor, attend: Attend) -> torch.Tensor:
         for part_norm, start, end in self.whole_norms:
             part_TI = qkv_TO[:, start:end]
             part_TI.copy_(part_norm.forward(part_TI))
         return attend(self.layer, qkv_TO)
 
     def slots(self, name: str, qkv: Sequence[str] = ("q_proj", "k_proj", "v_proj")) -> list[WeightSlot]:
-        """qkv: one name where the checkpoint holds all three as one matrix."""
+        """qkv: one name where the checkpoint holds all three as one matrix. q_proj holds gates too."""
         slots = [
             *self.qkv.slots(*(f"{name}.{part}" for part in qkv)),
             *self.out.slots(f"{name}.o_proj"),
         ]
+        if self.sinks_H is not None:
+            slots.append(WeightSlot(name=f"{name}.sinks", target=self.sinks_H))
         if self.q_norm is not None and self.k_norm is not None:
             slots += [*self.q_norm.slots(f"{name}.q_norm"), *self.k_norm.slots(f"{name}.k_norm")]
         return slots

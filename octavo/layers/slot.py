@@ -21,6 +21,8 @@ class WeightSlot:
     adopt: Callable[[torch.Tensor], None] | None = None
     order_R: torch.Tensor | None = None
     """Rows in the model's order: its row i is the checkpoint's row order_R[i]. Not for adopted targets."""
+    order_dim: int = 0
+    """The dimension that these rows are counted along."""
     offset: float = 0.0
     """What the model adds to the checkpoint's numbers. Not for targets that are adopted."""
     older_name: str | None = None

@@ -8,6 +8,7 @@ owns block b.
 from __future__ import annotations
 
 from enum import StrEnum
+from math import prod
 
 import msgspec
 
@@ -15,6 +16,8 @@ import msgspec
 class KVKind(StrEnum):
     FULL = "full"
     SLIDING_WINDOW = "sliding_window"
+    LATENT = "latent"
+    """One row per token is key and, in its first columns, value."""
 
 
 class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,12 +29,31 @@ class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
     dtype_bytes: int
     window: int | None = None
     """Tokens a query sees, itself included (sliding_window only)."""
+    value_dim: int | None = None
+    """Columns of a key that are its value (latent only)."""
     has_plain_softmax: bool = True
     """Scores go through softmax as they are: no soft cap, no sinks."""
 
     @property
     def bytes_per_token(self) -> int:
-        return 2 * self.num_kv_heads * self.head_dim * self.dtype_bytes
+        rows = 1 if self.kind is KVKind.LATENT else 2
+        return rows * self.num_kv_heads * self.head_dim * self.dtype_bytes
+
+
+class StatePart(msgspec.Struct, frozen=True, kw_only=True):
+    shape: list[int]
+    dtype_bytes: int
+    """4: float32, whatever the model computes in."""
+
+
+class StateSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What one recurrent layer keeps of a request, however long it is: tensors in the request's row."""
+
+    parts: list[StatePart]
+
+    @property
+    def bytes_per_row(self) -> int:
+        return sum(prod(part.shape) * part.dtype_bytes for part in self.parts)
 
 
 class KVGroup(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,4 +15,4 @@ def build_model(checkpoint: Checkpoint, wishes: ModelConfig, placement: Placemen
     """`wishes` are resolved. Raises ModelFileError for what is not known or cannot be."""
     if wishes.runner == "pooling":
         return build_pooled(checkpoint, pooling_of(checkpoint, wishes), placement)
-    return find_model_class(checkpoint.config)(checkpoint.config, placement)
+    return find_model_class(checkpoint.config, wishes.model_impl)(checkpoint.config, placement)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from octavo.attention.contract import Attend
 from octavo.layers.placement import Placement
+from octavo.layers.recurrent import RecurrentStep
 from octavo.layers.slot import WeightSlot
-from octavo.messages.kv import KVSpec
+from octavo.messages.kv import KVSpec, StateSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class ModelInput:
     token_ids_T: torch.Tensor
     positions_T: torch.Tensor
     attend: Attend
+    recur: RecurrentStep | None = None
+    """For models with recurrent layers."""
     inputs_TE: torch.Tensor | None = None
     """What `embed` gives for the tokens, where some of them are no ids; the model may write to it."""
 
@@ -55,3 +58,24 @@ class CausalLM(Backbone, Protocol):
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
         """[S, V]"""
+
+
+@runtime_checkable
+class Recurrent(Protocol):
+    """A model with layers that keep a state of fixed size for each request."""
+
+    def recurrent_layers(self) -> list[StateSpec]:
+        """What each of them keeps, in order."""
+
+
+def recurrent_layers(model: Backbone) -> list[StateSpec]:
+    """Empty for models without recurrent layers."""
+    return model.recurrent_layers() if isinstance(model, Recurrent) else []
+
+
+@runtime_checkable
+class VerifiesItself(Protocol):
+    """A model of which not all is known before it computes."""
+
+    def verify(self) -> None:
+        """Called once its weights are there. Raises ModelFileError if it cannot be served."""

@@ -31,6 +31,7 @@ class GemmaForCausalLM(LlamaForCausalLM):
     """Embedding and head are one matrix unless the config says no."""
 
     norm_offset = 1.0
+    gate = Gate.GELU_TANH
     activations: ClassVar[tuple[str, ...]] = (*GELU_TANH, "gelu")
     """The oldest configs say gelu and mean its tanh form."""
     names: ClassVar[BranchNames] = BranchNames(
@@ -73,10 +74,10 @@ class GemmaForCausalLM(LlamaForCausalLM):
         )
         return BranchLayer(
             attention,
+            self.make_mlp(config, facts, place),
             facts,
             self.names,
             norm_offset=self.norm_offset,
-            gate=Gate.GELU_TANH,
             placement=place.placement,
         )
 

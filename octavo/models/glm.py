@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from octavo.layers.attention import HeadShape, SelfAttention
+from octavo.layers.mlp import MLPNames
 from octavo.layers.slot import WeightSlot
 from octavo.models.blocks.branch import BranchLayer, BranchNames
 from octavo.models.blocks.decoder import LayerPlace
@@ -19,10 +20,10 @@ DEFAULT_PART = 0.5
 
 
 class GlmForCausalLM(LlamaForCausalLM):
+    mlp_names: ClassVar[MLPNames] = MLPNames(gate_up=("gate_up_proj",))
     names: ClassVar[BranchNames] = BranchNames(
         before_attention="input_layernorm",
         before_mlp="post_attention_layernorm",
-        gate_up=("gate_up_proj",),
     )
 
     @classmethod
@@ -33,7 +34,7 @@ class GlmForCausalLM(LlamaForCausalLM):
 
     def make_layer(
         self,
-        config: Mapping[str, Any],  # noqa: ARG002
+        config: Mapping[str, Any],
         facts: DecoderConfig,
         place: LayerPlace,
     ) -> BranchLayer:
@@ -46,7 +47,8 @@ class GlmForCausalLM(LlamaForCausalLM):
             rotation_PD=place.rotation_PD,
             placement=place.placement,
         )
-        return BranchLayer(attention, facts, self.names, placement=place.placement)
+        mlp = self.make_mlp(config, facts, place)
+        return BranchLayer(attention, mlp, facts, self.names, placement=place.placement)
 
     def weight_slots(self) -> list[WeightSlot]:
         """Rotated pairs are neighbours in the checkpoint."""
@@ -66,5 +68,4 @@ class Glm4ForCausalLM(GlmForCausalLM):
         after_attention="post_self_attn_layernorm",
         before_mlp="post_attention_layernorm",
         after_mlp="post_mlp_layernorm",
-        gate_up=("gate_up_proj",),
     )

@@ -13,6 +13,7 @@ from torch import nn
 
 from octavo.layers.embedding import Embedding, TiedEmbedding
 from octavo.layers.linear import Linear
+from octavo.layers.mlp import MLP, Gate, GatedMLP, MLPNames
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
@@ -30,10 +31,12 @@ class LlamaForCausalLM(nn.Module):
 
     has_head_norms: ClassVar[bool] = False
     """Whether queries and keys are normalised per head."""
-    has_qkv_bias: ClassVar[bool] = False
+    has_qkv_bias: bool = False
     """Whether queries, keys and values have biases whatever the config's attention_bias says."""
     norm_offset: ClassVar[float] = 0.0
     """What is added to the weights of norms."""
+    mlp_names: ClassVar[MLPNames] = MLPNames()
+    gate: ClassVar[Gate] = Gate.SILU
 
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
@@ -79,18 +82,35 @@ class LlamaForCausalLM(nn.Module):
 
     def make_layer(
         self,
-        config: Mapping[str, Any],  # noqa: ARG002
+        config: Mapping[str, Any],
         facts: DecoderConfig,
         place: LayerPlace,
     ) -> DecoderLayer | BranchLayer:
         """Families whose layers are of another make say so here."""
         return DecoderLayer(
             place.index,
+            self.make_mlp(config, facts, place),
             facts,
             window=place.window,
             has_head_norms=self.has_head_norms,
             has_qkv_bias=self.has_qkv_bias or facts.attention_bias,
             rotation_PD=place.rotation_PD,
+            placement=place.placement,
+        )
+
+    def make_mlp(
+        self,
+        config: Mapping[str, Any],  # noqa: ARG002
+        facts: DecoderConfig,
+        place: LayerPlace,
+    ) -> MLP:
+        """Families whose layers have another MLP say so here."""
+        return GatedMLP(
+            facts.hidden_size,
+            facts.intermediate_size,
+            bias=facts.mlp_bias,
+            gate=self.gate,
+            names=self.mlp_names,
             placement=place.placement,
         )
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import WeightSlot
-from octavo.models.contract import Backbone
+from octavo.models.contract import Backbone, VerifiesItself
 from octavo.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,7 @@ def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
     is_cpu = all(slot.target.device.type == "cpu" for slot in slots)
     placed = place_on_cpu(slots, checkpoint) if is_cpu else place_on_device(slots, checkpoint)
     for slot in slots:
-        if slot.order_R is not None:
-            slot.target.copy_(slot.target[slot.order_R.to(slot.target.device)])
+        reorder(slot)
         if slot.offset:
             slot.target.add_(slot.offset)
     if placed.broken:
@@ -54,7 +53,16 @@ def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
             len(placed.broken),
             _listed(placed.broken),
         )
+    if isinstance(model, VerifiesItself):
+        model.verify()
     return placed
+
+
+def reorder(slot: WeightSlot) -> None:
+    """From the checkpoint's order of rows to the model's."""
+    if slot.order_R is not None:
+        order_R = slot.order_R.to(slot.target.device)
+        slot.target.copy_(slot.target.index_select(slot.order_dim, order_R))
 
 
 def place_on_cpu(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+from octavo.layers.mlp import MLPNames
 from octavo.layers.slot import WeightSlot
 from octavo.models.blocks.decoder import DecoderLayer, LayerPlace
 from octavo.models.decoder_config import DecoderConfig
@@ -15,30 +16,33 @@ ORIGINAL_MAX_POSITIONS = 4096
 
 
 class FusedLayer(DecoderLayer):
-    """Its checkpoint holds queries, keys and values as one matrix, gate and up as another."""
+    """Its checkpoint holds queries, keys and values as one matrix."""
 
     def slots(self, name: str) -> list[WeightSlot]:
         return [
             *self.attention_norm.slots(f"{name}.input_layernorm"),
             *self.attention.slots(f"{name}.self_attn", ("qkv_proj",)),
             *self.mlp_norm.slots(f"{name}.post_attention_layernorm"),
-            *self.mlp.slots(f"{name}.mlp", ("gate_up_proj",)),
+            *self.mlp.slots(name),
         ]
 
 
 class Phi3ForCausalLM(MistralForCausalLM):
+    mlp_names: ClassVar[MLPNames] = MLPNames(gate_up=("gate_up_proj",))
+
     @classmethod
     def read_config(cls, config: Mapping[str, Any]) -> DecoderConfig:
         return DecoderConfig.from_config(_modern(config), may_be_partial=True)
 
     def make_layer(
         self,
-        config: Mapping[str, Any],  # noqa: ARG002
+        config: Mapping[str, Any],
         facts: DecoderConfig,
         place: LayerPlace,
     ) -> DecoderLayer:
         return FusedLayer(
             place.index,
+            self.make_mlp(config, facts, place),
             facts,
             window=place.window,
             has_head_norms=False,

@@ -16,13 +16,10 @@ from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import context_length, text_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
+from octavo.weights.pickled import PICKLE_SUFFIXES, how_to_convert
 from octavo.weights.pooling_files import can_write, made_for_pooling, pooling_of
-from octavo.weights.safetensors_checkpoint import (
-    CONVERT,
-    PICKLE_SUFFIXES,
-    SafetensorsCheckpoint,
-    has_safetensors,
-)
+from octavo.weights.recurrent import recurrent_facts
+from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +87,9 @@ def open_checkpoint(path: Path, load_format: str = "auto") -> Checkpoint:
 def _open(path: Path, load_format: str) -> Checkpoint:
     if not path.is_dir():
         if path.suffix in PICKLE_SUFFIXES:
-            raise ModelFileError(f"{path.name!r} is a pickle file or the like. {CONVERT}")
+            raise ModelFileError(
+                f"{path.name!r} is a pickle file or the like. {how_to_convert(path.parent, [path.name])}"
+            )
         if load_format == "safetensors" or path.suffix == ".safetensors":
             raise ModelFileError(
                 f"{path.name!r} is one file; give the folder that holds it and its config.json."
@@ -135,6 +134,7 @@ def checkpoint_facts(checkpoint: Checkpoint, model: ModelConfig) -> CheckpointFa
         model_max_len=context_length(config),
         vocab_size=vocab_size,
         stored_dtype=checkpoint.stored_dtype,
+        state_bytes=recurrent_facts(config).state_bytes,
         pooling=pooling_of(checkpoint, model) if is_pooled else None,
         can_write=can_write(checkpoint),
     )

@@ -26,6 +26,13 @@ COUNT_LIMITS = {
     "num_attention_heads": 2**14,
     "num_key_value_heads": 2**14,
     "head_dim": 2**14,
+    "kv_lora_rank": 2**16,
+    "q_lora_rank": 2**16,
+    "qk_nope_head_dim": 2**14,
+    "qk_rope_head_dim": 2**14,
+    "v_head_dim": 2**14,
+    "moe_intermediate_size": 2**22,
+    "n_routed_experts": 2**14,
     "vocab_size": 2**24,
     "max_position_embeddings": MAX_CONTEXT,
     "sliding_window": MAX_CONTEXT,
@@ -93,8 +100,10 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 def check_config(config: dict[str, Any]) -> None:
     """Raise ModelFileError, with both numbers, where the config contradicts itself or all reason."""
     text = text_config(config)
+    # transformers writes a sliding_window of 0 beside use_sliding_window false.
+    unused = "sliding_window" if text.get("use_sliding_window") is False else None
     for name, limit in COUNT_LIMITS.items():
-        if text.get(name) is not None:
+        if text.get(name) is not None and name != unused:
             _check_count(name, text[name], limit)
     _check_heads(text)
     _check_positive("rms_norm_eps", text.get("rms_norm_eps"), may_be_zero=True)
@@ -114,7 +123,8 @@ def _check_heads(text: dict[str, Any]) -> None:
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     if heads is None or hidden is None:
         return
-    if text.get("head_dim") is None and hidden % heads:
+    has_width = text.get("head_dim") is not None or text.get("qk_nope_head_dim") is not None
+    if not has_width and hidden % heads:
         raise ModelFileError(
             f"The model's hidden_size {hidden} is not a multiple of its {heads} attention heads."
         )

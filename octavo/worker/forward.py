@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from octavo.attention.step_view import HostView
+from octavo.layers.recurrent import RecurrentStep
 from octavo.models.contract import Backbone, ModelInput
 from octavo.worker.extras.contract import GivenInputs
+from octavo.worker.row_states import RowStates
 from octavo.worker.step_attention import AttentionSteps
 from octavo.worker.step_batch import StepBatch
 from octavo.worker.step_buffers import StepBounds, StepBuffers
@@ -17,11 +19,14 @@ from octavo.worker.step_buffers import StepBounds, StepBuffers
 class Forward:
     """Runs the model on whatever the buffers hold."""
 
-    def __init__(self, model: Backbone, attention: AttentionSteps, buffers: StepBuffers) -> None:
+    def __init__(
+        self, model: Backbone, attention: AttentionSteps, states: RowStates, buffers: StepBuffers
+    ) -> None:
         self.long_prompt = attention.long_prompt
         """From how many tokens on whole prompts come last in a step."""
         self._model = model
         self._attention = attention
+        self._states = states
         self._buffers = buffers
 
     def run(self, batch: StepBatch, given: Sequence[GivenInputs] = ()) -> torch.Tensor:
@@ -43,6 +48,7 @@ class Forward:
                 token_ids_T=token_ids_T,
                 positions_T=buffers.positions_T[:num_tokens],
                 attend=attend,
+                recur=RecurrentStep(rows=buffers.step_rows(bounds), states=self._states.by_layer),
                 inputs_TE=self._inputs(token_ids_T, given) if given else None,
             )
         )

@@ -6,9 +6,10 @@ import torch
 
 from octavo.attention.contract import AttentionLayer
 from octavo.layers.placement import Placement
-from octavo.models.contract import Backbone, ModelInput
+from octavo.models.contract import Backbone, ModelInput, recurrent_layers
 from octavo.worker.memory import estimated_step_bytes
 from octavo.worker.purpose import Purpose
+from octavo.worker.row_states import one_long_sequence
 
 
 def step_peak_bytes(
@@ -28,7 +29,7 @@ def step_peak_bytes(
 
 @torch.inference_mode()
 def _measure(model: Backbone, purpose: Purpose, placement: Placement, max_tokens: int, max_seqs: int) -> int:
-    """Runs the largest step on zeros, without attention's own buffers, which backends set aside once.
+    """Runs the largest step on zeros, without the buffers that attention's backends set aside once.
 
     Float32 copies of logits are added as the sampler may make them. The run also loads the libraries, whose
     memory is gone from what is free then.
@@ -37,17 +38,21 @@ def _measure(model: Backbone, purpose: Purpose, placement: Placement, max_tokens
     zeros_T = torch.zeros(max_tokens, dtype=torch.int32, device=device)
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    hidden_TE = model.forward(ModelInput(token_ids_T=zeros_T, positions_T=zeros_T, attend=_no_attention))
+    recur = one_long_sequence(recurrent_layers(model), max_tokens, placement)
+    hidden_TE = model.forward(
+        ModelInput(token_ids_T=zeros_T, positions_T=zeros_T, attend=_no_attention, recur=recur)
+    )
     logits_RV = purpose.logits(hidden_TE[:max_seqs])
     copies = 2 * max_seqs * purpose.num_logits * 4
     torch.cuda.synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) - before
-    del hidden_TE, logits_RV, zeros_T
+    del hidden_TE, logits_RV, zeros_T, recur
     torch.cuda.empty_cache()
     return peak + copies
 
 
 def _no_attention(layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
-    return torch.zeros(
-        len(qkv_TO), layer.num_heads * layer.head_dim, dtype=qkv_TO.dtype, device=qkv_TO.device
-    )
+    work_TO = qkv_TO.new_empty(len(qkv_TO), layer.work_width)
+    out_TO = qkv_TO.new_zeros(len(qkv_TO), layer.out_width)
+    del work_TO  # not earlier: attention holds both at once
+    return out_TO

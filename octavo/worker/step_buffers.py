@@ -13,6 +13,7 @@ import torch
 from octavo.attention.step_view import HostView, StepView
 from octavo.base.integers import ceil_div
 from octavo.ops.step import gather_step
+from octavo.ops.step_rows import StepRows
 from octavo.worker.rows import TokenRows
 from octavo.worker.step_batch import StepBatch
 
@@ -104,6 +105,19 @@ class StepBuffers:
             self.token_ids_T[:num_tokens],
             self.positions_T[:num_tokens],
             self.slots_GT[:, :num_tokens],
+        )
+
+    def step_rows(self, bounds: StepBounds) -> StepRows:
+        """The same for recurrent layers."""
+        num_seqs = bounds.num_seqs
+        return StepRows(
+            rows_S=self.rows_S[:num_seqs],
+            starts_S1=self.starts_S1[: num_seqs + 1],
+            lengths_S=self.lengths_S[:num_seqs],
+            counts=self.counts,
+            num_seqs=num_seqs,
+            num_singles=bounds.num_singles,
+            has_chunks=bounds.has_chunks,
         )
 
     def views(self, bounds: StepBounds, host: HostView | None) -> list[StepView]:

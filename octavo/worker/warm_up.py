@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 FEW_TOKENS = (1, 2, 4, 8)
 """Matrix-vector kernels differ by the number of tokens; the last is a matrix product already."""
+MIXED_TOKENS = (64, 512)
+"""Products of experts differ up to 16, 128 and 1024 tokens and beyond."""
 FEW_CHUNKED = 64
 """A prompt of so many tokens."""
 
@@ -70,6 +72,7 @@ def _bounds(max_seqs: int, max_tokens: int) -> list[StepBounds]:
         *(_bounds_of(size, size) for size in singles),
         *(_bounds_of(size, size, shares_prefix=True) for size in {*shared[:1], *shared[-1:]}),
         *(_bounds_of(size, min(size, max_seqs), has_chunks=True) for size in {*mixed[:1], *mixed[-1:]}),
+        *(_bounds_of(size, 1, has_chunks=True) for size in MIXED_TOKENS if size <= max_tokens),
         _bounds_of(max_tokens, 1, has_chunks=True),
     ]
 

@@ -19,12 +19,12 @@ from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.grammar.vocabulary import Words, no_words
 from octavo.layers.placement import Placement
-from octavo.messages.kv import KVPlan, KVSpec
+from octavo.messages.kv import KVPlan, KVSpec, StateSpec
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
 from octavo.models.build import build_model
-from octavo.models.contract import Backbone
+from octavo.models.contract import Backbone, recurrent_layers
 from octavo.models.load import Placed, load_weights, move_weights
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
 from octavo.worker.forward import Forward
@@ -40,6 +40,7 @@ from octavo.worker.memory import (
 )
 from octavo.worker.profile import step_peak_bytes
 from octavo.worker.purpose import Purpose, purpose_of
+from octavo.worker.row_states import RowStates, check_states_fit, row_state_bytes
 from octavo.worker.rows import TokenRows, row_memory_bytes
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.step_attention import AttentionSteps, PackedSteps, PagedSteps
@@ -97,6 +98,7 @@ class Worker:
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
         self._model: Backbone | None = None
         self._kv_layers: list[KVSpec] = []
+        self._recurrent_layers: list[StateSpec] = []
         self._plan: KVPlan | None = None
         self._runner: ModelRunner | None = None
         self._compilers: KernelCompilers | None = None
@@ -114,18 +116,21 @@ class Worker:
         )
         self._model = model
         self._kv_layers = model.kv_layers()
+        self._recurrent_layers = recurrent_layers(model)
         loaded = time.monotonic()
         step_bytes = step_peak_bytes(
             model, self._purpose(model), place, max_tokens=self._max_tokens, max_seqs=self._max_seqs
         )
         row_bytes = self._row_bytes(model)
+        check_states_fit(self._recurrent_layers, self._max_seqs, place.device)
+        state_bytes = row_state_bytes(self._recurrent_layers, self._max_seqs)
         return WorkerFacts(
             kv_layers=model.kv_layers(),
             vocab_size=model.vocab_size,
             hidden_size=model.hidden_size,
             available_bytes=kv_cache_bytes(
                 self._cache,
-                step_bytes=step_bytes + row_bytes,
+                step_bytes=step_bytes + row_bytes + state_bytes,
                 graph_bytes=self._graph_bytes(model),
                 device=place.device,
             ),
@@ -134,6 +139,7 @@ class Worker:
                 "weights_mapped": placed.mapped_bytes,
                 "largest step": step_bytes,
                 "rows": row_bytes,
+                **({"recurrent state": state_bytes} if state_bytes else {}),
             },
             seconds={"weights": loaded - began, "measure a step": time.monotonic() - loaded},
         )
@@ -151,8 +157,9 @@ class Worker:
             num_groups=len(plan.groups),
             device=place.device,
         )
+        states = RowStates(self._recurrent_layers, num_rows=self._max_seqs, placement=place)
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
-        forward = Forward(model, self._attention(model, plan, buffers), buffers)
+        forward = Forward(model, self._attention(model, plan, buffers), states, buffers)
         purpose = self._purpose(model)
         sampler, extras = purpose.make(rows, self._max_seqs)
         began = time.monotonic()
@@ -263,7 +270,7 @@ class Worker:
         """From the same files. Weights may have changed meanwhile, shapes may not."""
         self._checkpoint = open_checkpoint(self._checkpoint.path, self._config.load_format)
         model, _ = self._load_model()
-        if model.kv_layers() != self._kv_layers:
+        if (model.kv_layers(), recurrent_layers(model)) != (self._kv_layers, self._recurrent_layers):
             raise ModelFileError(
                 "The checkpoint has become another model since the start. Put the old one back or start anew."
             )
@@ -290,7 +297,7 @@ class Worker:
         sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []
         return estimated_graph_bytes(
             num_graphs=len(sizes),
-            num_layers=len(model.kv_layers()),
+            num_layers=len(model.kv_layers()) + len(self._recurrent_layers),
             largest_tokens=max(sizes, default=0),
             hidden_size=model.hidden_size,
             dtype_bytes=self._placement.dtype.itemsize,

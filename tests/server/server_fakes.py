@@ -318,5 +318,10 @@ def position_of(token_id: int, top: int) -> dict[int, Logprob]:
 
 def fake_config(**options: Any) -> EngineConfig:
     return EngineConfig.from_options(
-        {"served_model_name": ["fake", "alias"], "max_model_len": MAX_TOKENS, **options}
+        {
+            "served_model_name": ["fake", "alias"],
+            "max_model_len": MAX_TOKENS,
+            "enable_prefix_caching": True,
+            **options,
+        }
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +113,48 @@ def test_shard_names_stay_in_the_folder(tiny_folder: Path, tiny_weights: Weights
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl"])
 def test_pickle_is_refused(tiny_folder: Path, tiny_weights: Weights, name: str) -> None:
     (tiny_folder / "model.safetensors").rename(tiny_folder / name)
-    refused(tiny_folder, name, "save_pretrained")
-    refused(tiny_folder / name, name, "save_pretrained")
+    refused(tiny_folder, name, "safetensors: cd ")
+    refused(tiny_folder / name, name, "safetensors: cd ")
     write_index(tiny_folder, dict.fromkeys(tiny_weights, name))
     refused(tiny_folder, name, "safetensors")
+
+
+@pytest.mark.parametrize(
+    "names", [["pytorch_model.bin"], ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]]
+)
+def test_the_command_for_pickles_converts_them(
+    tiny_folder: Path, tiny_weights: Weights, names: list[str]
+) -> None:
+    """It is taken from the message and run as it stands."""
+    folder = tiny_folder.rename(tiny_folder.parent / "it's a model")
+    (folder / "model.safetensors").unlink()
+    keys = sorted(tiny_weights)
+    for index, name in enumerate(names):
+        torch.save({key: tiny_weights[key] for key in keys[index :: len(names)]}, folder / name)
+    torch.save({"lr": 1.0}, folder / "training_args.bin")
+    with pytest.raises(ModelFileError) as caught:
+        open_checkpoint(folder)
+    command = caught.value.message.partition("safetensors: ")[2].replace("python -c", f"{sys.executable} -c")
+    subprocess.run(command, shell=True, check=True, timeout=120)
+    checkpoint = open_checkpoint(folder)
+    assert sorted(checkpoint.tensor_names()) == keys
+    for key in keys:
+        assert torch.equal(checkpoint.load(key), tiny_weights[key])
+
+
+def test_the_command_for_pickles_runs_no_code(tiny_folder: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tiny_folder / "this code ran"),))
+
+    (tiny_folder / "model.safetensors").unlink()
+    torch.save({"weight": Evil()}, tiny_folder / "pytorch_model.bin")
+    with pytest.raises(ModelFileError) as caught:
+        open_checkpoint(tiny_folder)
+    command = caught.value.message.partition("safetensors: ")[2].replace("python -c", f"{sys.executable} -c")
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "weights_only" in done.stderr
+    assert not (tiny_folder / "this code ran").exists()
 
 
 def test_index_lies(tiny_folder: Path, tiny_weights: Weights) -> None:
@@ -334,7 +374,13 @@ def test_dummy_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="other"):
         first.load("other")
     write_config(tmp_path, model_type="mamba")
-    refused(tmp_path, "mamba", load_format="dummy")
+    with pytest.raises(
+        ModelFileError, match="'mamba', which is not that of its architecture LlamaForCausalLM"
+    ):
+        open_checkpoint(tmp_path, "dummy").tensor_names()
+    write_config(tmp_path, model_type="unheard_of", architectures=["UnheardOf"])
+    with pytest.raises(ModelFileError, match="unheard_of"):
+        open_checkpoint(tmp_path, "dummy").tensor_names()
 
 
 def test_dummy_weights_of_a_gguf(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from octavo.attention.contract import Attend
-from octavo.layers.attention import SelfAttention
+from octavo.layers.attention import Attention
 from octavo.layers.factor import Factor
-from octavo.layers.mlp import Gate, GatedMLP
+from octavo.layers.mlp import MLP
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
@@ -22,25 +22,24 @@ from octavo.models.decoder_config import DecoderConfig
 
 @dataclass(frozen=True, kw_only=True)
 class BranchNames:
-    """What the checkpoint calls the norms of a layer (None: there is none) and the MLP's matrices."""
+    """What the checkpoint calls the norms of a layer; None: there is none."""
 
     before_attention: str | None = None
     after_attention: str | None = None
     before_mlp: str | None = None
     after_mlp: str | None = None
-    gate_up: tuple[str, ...] = ("gate_proj", "up_proj")
 
 
 class BranchLayer(nn.Module):
     def __init__(
         self,
-        attention: SelfAttention,
+        attention: Attention,
+        mlp: MLP,
         config: DecoderConfig,
         names: BranchNames,
         *,
         factor: float | None = None,
         norm_offset: float = 0.0,
-        gate: Gate = Gate.SILU,
         placement: Placement,
     ) -> None:
         """factor: what each branch is multiplied with, for layers without norms behind them."""
@@ -59,9 +58,7 @@ class BranchLayer(nn.Module):
         self.attention = attention
         self.after_attention = norm(names.after_attention)
         self.before_mlp = norm(names.before_mlp)
-        self.mlp = GatedMLP(
-            config.hidden_size, config.intermediate_size, bias=config.mlp_bias, gate=gate, placement=placement
-        )
+        self.mlp = mlp
         self.after_mlp = norm(names.after_mlp)
 
     def forward(self, stream: Residual, attend: Attend) -> Residual:
@@ -77,7 +74,7 @@ class BranchLayer(nn.Module):
             (self.names.before_mlp, self.before_mlp),
             (self.names.after_mlp, self.after_mlp),
         )
-        slots = self.attention.slots(f"{name}.self_attn") + self.mlp.slots(f"{name}.mlp", self.names.gate_up)
+        slots = self.attention.slots(f"{name}.self_attn") + self.mlp.slots(name)
         for norm_name, norm in norms:
             if norm is not None:
                 slots += norm.slots(f"{name}.{norm_name}")

@@ -1,4 +1,4 @@
-"""The decoder layer most families share: attention and gated MLP, each behind a norm and a residual.
+"""The decoder layer most families share: attention and MLP, each behind a norm and a residual.
 
 T tokens, E width.
 """
@@ -12,7 +12,7 @@ from torch import nn
 
 from octavo.attention.contract import Attend
 from octavo.layers.attention import HeadNorms, HeadShape, SelfAttention
-from octavo.layers.mlp import GatedMLP
+from octavo.layers.mlp import MLP
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
@@ -35,6 +35,7 @@ class DecoderLayer(nn.Module):
     def __init__(
         self,
         index: int,
+        mlp: MLP,
         config: DecoderConfig,
         *,
         window: int | None,
@@ -58,7 +59,7 @@ class DecoderLayer(nn.Module):
             placement=placement,
         )
         self.mlp_norm = RMSNorm(width, epsilon=epsilon, placement=placement)
-        self.mlp = GatedMLP(width, config.intermediate_size, bias=config.mlp_bias, placement=placement)
+        self.mlp = mlp
 
     def forward(self, stream: Residual, attend: Attend) -> Residual:
         stream = self.attention.forward(stream, self.attention_norm, attend)
@@ -69,5 +70,5 @@ class DecoderLayer(nn.Module):
             *self.attention_norm.slots(f"{name}.input_layernorm"),
             *self.attention.slots(f"{name}.self_attn"),
             *self.mlp_norm.slots(f"{name}.post_attention_layernorm"),
-            *self.mlp.slots(f"{name}.mlp"),
+            *self.mlp.slots(name),
         ]

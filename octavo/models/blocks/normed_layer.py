@@ -11,8 +11,9 @@ from torch import nn
 
 from octavo.attention.contract import Attend
 from octavo.layers.attention import SelfAttention
-from octavo.layers.mlp import GatedMLP, PlainMLP
+from octavo.layers.mlp import GatedMLP
 from octavo.layers.norm import Norm
+from octavo.layers.plain_mlp import PlainMLP
 from octavo.layers.residual import Residual
 
 

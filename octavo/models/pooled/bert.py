@@ -16,9 +16,9 @@ from torch.nn import functional
 from octavo.attention.contract import Attend
 from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.embedding import Embedding
-from octavo.layers.mlp import PlainMLP
 from octavo.layers.norm import LayerNorm
 from octavo.layers.placement import Placement
+from octavo.layers.plain_mlp import PlainMLP
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVSpec

@@ -51,10 +51,3 @@ def pooled_architectures() -> list[str]:
     """All names by which a model to be pooled may call itself."""
     decoders = [name.removesuffix(WRITES) for name in MODELS if name.endswith(WRITES)]
     return sorted(f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES))
-
-
-def is_supported(architecture: str, runner: str) -> bool:
-    """Whether this architecture runs here, by its own name. `runner` is resolved."""
-    if runner == "pooling":
-        return encoder_of(architecture) is not None or decoder_of(architecture) is not None
-    return architecture in MODELS
