@@ -16,7 +16,7 @@ TOLERANCE = 3e-4
 EVERYTHING = {
     "num_gpu_blocks_override": 32,
     "max_num_seqs": 24,
-    "max_num_batched_tokens": 64,
+    "max_num_batched_tokens": 48,
     "block_size": 8,
 }
 """Chunks, hits in the cache and preemption in one run."""
