@@ -327,7 +327,8 @@ def models_page() -> str:
         "",
         "## Refused, with the reason",
         "",
-        "Models of transformers that paged attention cannot run, one for each reason that is tested.",
+        "What cannot run in this second way, one for each reason that is tested. Some of these architectures "
+        "are Octavo's own and run in the first.",
         "",
         "| what | a model type that has it | the message says |",
         "| --- | --- | --- |",
