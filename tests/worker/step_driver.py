@@ -132,6 +132,9 @@ class Driver:
         self.kv = runner._forward._attention._kv
         for pages in self.kv.pages:
             pages.rows_RC.fill_(float("nan"))  # whatever is read before it is written must show
+        for states in runner._forward._states.by_layer:
+            for state in states:
+                state.fill_(float("nan"))
         self.recorder = Recorder(self.worker)
         runner.extras.append(self.recorder)
         self.free = list(range(1, num_blocks))
