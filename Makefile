@@ -47,6 +47,7 @@ $(CLIENTS)/.installed:
 	touch $@
 
 test-clients: $(VENV)/.installed-dev $(CLIENTS)/.installed  ## LangChain, LiteLLM, Agents SDK ... on a live server
+	$(BIN)/octavo pull qwen2.5-coder-0.5b-instruct
 	OCTAVO_CLIENTS_PYTHON=$(abspath $(CLIENTS))/bin/python $(BIN)/python -m pytest tests/clients $(ARGS)
 
 check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors

@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: routes, options, errors. With --check it only compares.
+"""Writes docs/reference/ from the code: routes, options, errors, models. With --check it only compares.
 
 Nothing in those pages is written by hand, and a test fails when they are stale.
 """
@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.util
 import inspect
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import octavo
 from octavo.base.errors import ErrorCode, Retry
 from octavo.config.root import GROUPS, EngineConfig, OptionSpec, iter_options
+from octavo.models.table import MODELS
 from octavo.server.admin.app import create_admin_app
 from octavo.server.app import create_app
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.openai.schema.fields import IGNORED, UNSUPPORTED
 from octavo.tokens.no_tokenizer import NoTokenizer
+from octavo.weights.gguf.architectures import ARCHITECTURES
 
 FOLDER = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/make_reference.py (`make reference`). Do not edit. -->\n\n"
@@ -47,6 +51,7 @@ def pages() -> dict[str, str]:
         "routes.md": HEAD + routes_page(),
         "options.md": HEAD + options_page(),
         "errors.md": HEAD + errors_page(),
+        "models.md": HEAD + models_page(),
     }
 
 
@@ -281,6 +286,85 @@ def error_meanings() -> dict[str, str]:
     missing = [member.name for member in ErrorCode if member.name not in meanings]
     assert not missing, f"Say under these errors in octavo/base/errors.py what they mean: {missing}"
     return meanings
+
+
+# --- models ---------------------------------------------------------------------------------------------
+
+ROOT = Path(octavo.__file__).parents[1]
+
+
+def models_page() -> str:
+    families, fallback = _cases("families.py", "FAMILIES"), _cases("fallback.py", "FALLBACK")
+    own = _by_architecture(families)
+    missing = [name for name in MODELS if name not in own]
+    assert not missing, f"Add a case to tests/conformance/families.py for {missing}"
+    theirs = {name: cases for name, cases in _by_architecture(fallback).items() if name not in MODELS}
+    lines = [
+        "# Models",
+        "",
+        "`octavo explain MODEL` says of any model who computes it here, and why. Every line below is shown "
+        "by the cases that it names: a tiny random checkpoint in float32 whose tokens and log-probabilities "
+        "are equal to transformers', with chunked prompts, hits in the prefix cache and preemption.",
+        "",
+        "## Octavo's own",
+        "",
+        "Cases of `tests/conformance/families.py`.",
+        "",
+        "| architecture | file | GGUF | cases |",
+        "| --- | --- | --- | --- |",
+        *(_own_row(name, own[name]) for name in sorted(MODELS)),
+        "",
+        "## Through transformers",
+        "",
+        "What is not in the table above runs as transformers' own modules on Octavo's paged attention, "
+        "products and norms, if it can: any causal language model of the installed transformers whose tokens "
+        "meet in attention only. These are tested, by cases of `tests/conformance/fallback.py`; others are "
+        "tried when they are loaded. `--model-impl transformers` sends the architectures above this way too.",
+        "",
+        "| architecture | cases |",
+        "| --- | --- |",
+        *(f"| `{name}` | {_listed(theirs[name])} |" for name in sorted(theirs)),
+        "",
+        "## Refused, with the reason",
+        "",
+        "Models of transformers that paged attention cannot run, one for each reason that is tested.",
+        "",
+        "| what | a model type that has it | the message says |",
+        "| --- | --- | --- |",
+    ]
+    for what, (model_type, _, words) in _cases("fallback.py", "REFUSED").items():
+        lines.append(f"| {what} | `{model_type}` | {words} |")
+    return "\n".join([*lines, ""])
+
+
+def _cases(file: str, table: str) -> dict[str, Any]:
+    """A table of tests/conformance/."""
+    path = ROOT / "tests" / "conformance" / file
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    cases: dict[str, Any] = getattr(module, table)
+    return cases
+
+
+def _by_architecture(cases: dict[str, Any]) -> dict[str, list[str]]:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    found: dict[str, list[str]] = {}
+    for case, (model_type, *_) in cases.items():
+        found.setdefault(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type], []).append(case)
+    return found
+
+
+def _own_row(name: str, cases: list[str]) -> str:
+    file = MODELS.module(name).replace(".", "/") + ".py"
+    gguf = [f"`{key}`" for key, entry in ARCHITECTURES.items() if entry.class_name == name]
+    return f"| `{name}` | [{file}](../../{file}) | {', '.join(gguf)} | {_listed(cases)} |"
+
+
+def _listed(cases: list[str]) -> str:
+    return "; ".join(cases)
 
 
 assert set(GROUPS) == {field.name for field in dataclasses.fields(EngineConfig)}, "every group has a page"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,9 @@ def save_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
-def save_model(folder: Path, family: str = "llama", *, without: Sequence[str] = (), **overrides: Any) -> Path:
-    """A random model of odd sizes with the tokenizer above. Returns the folder.
-
-    without: entries of the config below that this family does not have.
-    """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def tiny_config(family: str, **overrides: Any) -> Any:
+    """A config of odd sizes. An override `...` leaves a value out, for families whose configs lack it."""
+    from transformers import AutoConfig
 
     values = {
         "vocab_size": VOCAB_SIZE,
@@ -60,11 +55,18 @@ def save_model(folder: Path, family: str = "llama", *, without: Sequence[str] = 
         "initializer_range": 0.3,
         **overrides,
     }
-    values = {name: value for name, value in values.items() if name not in without}
-    config = AutoConfig.for_model(family, **values)
+    return AutoConfig.for_model(family, **{name: value for name, value in values.items() if value is not ...})
+
+
+def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
+    """A random model of `tiny_config` with the tokenizer above. Returns the folder."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = tiny_config(family, **overrides)
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)
-    for name, weight in model.named_parameters():
+    for name, weight in [*model.named_parameters(), *model.named_buffers()]:
         if "norm" in name or name.endswith("bias"):  # made as all ones or zeros, which would hide much
             weight.data += 0.2 * torch.randn(weight.shape)
     model.save_pretrained(folder)

@@ -3,7 +3,8 @@
     python -m benchmarks.gpu.compare RESULTS.json ... --save benchmarks/results/h100.json
 
 Numbers are compared within one session (one machine, one boot). Where the files hold several sessions with
-both engines, the latest one counts; a pair from two sessions is shown and marked, and counts as a note.
+both engines, the latest one counts; a pair from two sessions is shown and marked, and counts as a note. What
+is asked for in seconds (the starts) takes each engine's latest number, wherever it is from.
 """
 
 from __future__ import annotations
@@ -94,9 +95,10 @@ def claim(compared: Sequence[Compared], sessions: Sessions, of_commit: str) -> d
     """For programs, and for the repository: what was measured, on what."""
     latest = max(sessions.values(), key=_started)
     versions = dict(latest.get("versions", {}))
-    for engine in (OURS, PEER):
-        for record in latest["engines"].get(engine, {}).values():
-            versions[engine] = record.get("version")
+    for session in sorted(sessions.values(), key=_started):
+        for engine in (OURS, PEER):
+            for record in session["engines"].get(engine, {}).values():
+                versions[engine] = record.get("version")
     apart = [f"{one.row.workload} {one.row.shape.name}" for one in compared if not one.is_one_session]
     return {
         "commit": of_commit,
@@ -111,7 +113,7 @@ def claim(compared: Sequence[Compared], sessions: Sessions, of_commit: str) -> d
 def _compare_row(row: Row, in_time: list[dict[str, Any]]) -> Compared | None:
     pairs = [(_number(session, OURS, row), _number(session, PEER, row)) for session in in_time]
     together = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
-    if together:
+    if together and not row.are_seconds:
         octavo, peer = together[-1]
     else:
         all_ours = [mine for mine, _ in pairs if mine is not None]
@@ -119,6 +121,7 @@ def _compare_row(row: Row, in_time: list[dict[str, Any]]) -> Compared | None:
         if not all_ours or not all_theirs:
             return None
         octavo, peer = all_ours[-1], all_theirs[-1]
+        together = [pair for pair in together if pair == (octavo, peer)]
     unit = peer if row.are_seconds else 1.0
     return Compared(
         row=row,

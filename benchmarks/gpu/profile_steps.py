@@ -45,7 +45,7 @@ def profile_decode(engine: OctavoEngine, shape: Shape, batch: int, input_len: in
     engine.reset_cache()
     engine.submit(same_length_requests(batch, input_len, settle + steps, shape.vocab_size))
     try:
-        context = input_len + _decode_until_full(engine, batch, settle)
+        context = input_len + decode_until_full(engine, batch, settle)
         host = _host_times(engine)
         gpu = _trace(engine) if torch.cuda.is_available() else None
     finally:
@@ -115,7 +115,7 @@ class HostTimes:
         return timed
 
 
-def _decode_until_full(engine: OctavoEngine, batch: int, most: int) -> int:
+def decode_until_full(engine: OctavoEngine, batch: int, most: int) -> int:
     """Step until every request has a token and the pace is steady. Tokens that the first one has."""
     started: set[int] = set()
     settled = mine = 0

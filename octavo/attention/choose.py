@@ -11,7 +11,11 @@ from octavo.attention.table import BACKENDS
 from octavo.base.errors import ConfigError
 from octavo.messages.kv import KVKind, KVSpec
 
-_KINDS = {KVKind.FULL: Capability.FULL, KVKind.SLIDING_WINDOW: Capability.SLIDING_WINDOW}
+_KINDS = {
+    KVKind.FULL: Capability.FULL,
+    KVKind.SLIDING_WINDOW: Capability.SLIDING_WINDOW,
+    KVKind.LATENT: Capability.LATENT,
+}
 
 
 def attention_needs(

@@ -22,6 +22,8 @@ class Capability(StrEnum):
 
     FULL = "full"
     SLIDING_WINDOW = "sliding_window"
+    LATENT = "latent"
+    """Keys that hold their values."""
     SCORE_TERMS = "score_terms"
     """Soft caps and sinks."""
     GROUPED_HEADS = "grouped_heads"
@@ -50,14 +52,24 @@ class AttentionLayer:
     """Weights of RMS norms per head, before the rotation."""
     norm_epsilon: float
 
+    @property
+    def out_width(self) -> int:
+        """Numbers per token that attention gives."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def work_width(self) -> int:
+        """Numbers per token that it takes beside its projections and its result."""
+        return 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class PageLayout:
     """How the pages of one KV group lie in their array of rows [num_blocks * rows_per_page, K * D].
 
-    A page's keys come first, its values begin half a page later. Within each half the tokens of a block
-    lie one after the other with all their heads, or, head by head, with all their tokens (`is_head_major`,
-    the backend's choice).
+    A page's keys come first, its values begin half a page later, or are columns of the keys (value_dim). The
+    tokens of a block lie one after the other with all their heads, or, head by head, with all their tokens
+    (`is_head_major`, the backend's choice).
     """
 
     block_size: int
@@ -67,6 +79,8 @@ class PageLayout:
     window: int | None
     dtype: torch.dtype
     device: torch.device
+    value_dim: int | None = None
+    """The first columns of a key, which are its value; None: values have rows of their own."""
     is_head_major: bool = False
     has_plain_softmax: bool = True
     """No layer of the group has a soft cap or sinks."""
@@ -77,10 +91,11 @@ class PageLayout:
         shape = (rows_RC.numel() // page, heads, size, width)
         inner = (size * width, width, 1) if self.is_head_major else (width, heads * width, 1)
         flat = rows_RC.view(-1)
+        keys_BKND = flat.as_strided(shape, (page, *inner))
+        if self.value_dim is not None:
+            return Pages(rows_RC, keys_BKND, keys_BKND[..., : self.value_dim])
         return Pages(
-            rows_RC,
-            flat.as_strided(shape, (page, *inner)),
-            flat.as_strided(shape, (page, *inner), flat.storage_offset() + page // 2),
+            rows_RC, keys_BKND, flat.as_strided(shape, (page, *inner), flat.storage_offset() + page // 2)
         )
 
 
@@ -98,7 +113,10 @@ class StepPlan(Protocol):
     """One step, planned. Good for every layer of its group."""
 
     def run(self, layer: AttentionLayer, qkv_TO: torch.Tensor, pages: Pages) -> torch.Tensor:
-        """Norm and rotate the heads, write this step's keys and values into `pages`, attend: [T, H * D]."""
+        """Norm and rotate the heads, write this step's keys and values into `pages`, attend.
+
+        [T, layer.out_width]
+        """
 
 
 class AttentionBackend(Protocol):
@@ -133,4 +151,4 @@ class Attend(Protocol):
     """What a layer sees of all this."""
 
     def __call__(self, layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
-        """Attention of this layer for this step's tokens: [T, H * D]."""
+        """Attention of this layer for this step's tokens: [T, layer.out_width]."""

@@ -9,6 +9,8 @@ BACKENDS: LazyTable[type[AttentionBackend]] = LazyTable(
     "attention backend",
     {
         "cpu": "octavo.attention.backends.cpu:CpuAttention",
+        "cpu-latent": "octavo.attention.backends.cpu_latent:CpuLatentAttention",
         "triton": "octavo.attention.backends.triton:TritonAttention",
+        "triton-latent": "octavo.attention.backends.triton_latent:TritonLatentAttention",
     },
 )

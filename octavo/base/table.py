@@ -25,6 +25,10 @@ class LazyTable(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 
+    def module(self, name: str) -> str:
+        """Where the entry is, without importing it."""
+        return self._entries[name].partition(":")[0]
+
     def load(self, name: str) -> T:
         """Import and return the entry. Raises ConfigError naming what exists."""
         path = self._entries.get(name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from octavo.base.errors import ModelFileError
 from octavo.cli.answer_formats import AnswerFormats, answer_formats
 from octavo.cli.command import Command
 from octavo.cli.memory_plan import plan_memory
@@ -18,11 +19,13 @@ from octavo.cli.pull import stored_bytes
 from octavo.cli.targets import local_target
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, given_options
-from octavo.config.resolve import Resolved, local_device, resolve
+from octavo.config.resolve import CheckpointFacts, Resolved, local_device, resolve
 from octavo.config.root import EngineConfig, iter_options
+from octavo.weights.config_json import text_config
 from octavo.weights.footprint import num_parameters
 
 if TYPE_CHECKING:
+    from octavo.config.model import ModelConfig
     from octavo.weights.checkpoint import Checkpoint
 
 
@@ -44,6 +47,10 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     architecture: str
     is_supported: bool
+    computed_by: str | None
+    """octavo or transformers."""
+    why: str
+    """Of computed_by, or why the model does not run."""
     num_parameters: int
     stored_dtype: str
     file_bytes: int
@@ -64,7 +71,7 @@ def _add_arguments(parser: FlagParser) -> None:
 def _run(parsed: argparse.Namespace) -> int:
     given = given_options(parsed)
     wishes = EngineConfig.from_options(given)
-    from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
+    from octavo.weights.checkpoint import open_checkpoint
     from octavo.weights.sources.find import find_model
 
     model = wishes.model
@@ -72,7 +79,7 @@ def _run(parsed: argparse.Namespace) -> int:
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format)
     try:
-        facts = checkpoint_facts(checkpoint)
+        facts = _facts(checkpoint, model)
         resolved = resolve(wishes, facts, local_device())
         report = describe_model(checkpoint, facts.architecture, resolved.config)
         formats = answer_formats(checkpoint, resolved.config)
@@ -85,6 +92,18 @@ def _run(parsed: argparse.Namespace) -> int:
     else:
         _print(report, formats, rows, resolved.config)
     return 0
+
+
+def _facts(checkpoint: Checkpoint, wishes: ModelConfig) -> CheckpointFacts:
+    """Where a model does not run here, that is the reason to give, whatever else its config lacks."""
+    from octavo.models.account import account_of
+    from octavo.weights.checkpoint import checkpoint_facts
+
+    try:
+        return checkpoint_facts(checkpoint, wishes)
+    except ModelFileError as error:
+        account = account_of(checkpoint.config, wishes)
+        raise ModelFileError(account.reason) if account.path is None else error from error
 
 
 def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:
@@ -110,14 +129,16 @@ def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:
 
 def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConfig) -> ModelReport:
     """Sizes by arithmetic on shapes and config."""
-    from octavo.models.table import MODELS
+    from octavo.models.account import account_of
 
+    account = account_of(checkpoint.config, config.model)
     parameters = num_parameters(checkpoint)
-    memory = plan_memory(checkpoint.config, parameters, config, local_target(config.model.device))
+    sizes = {**text_config(checkpoint.config), **account.sizes}
+    memory = plan_memory(sizes, parameters, config, local_target(config.model.device))
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
     tokens, cache_bytes = memory.cache_tokens, memory.cache_bytes
-    if config.cache.num_blocks is None:
+    if config.cache.num_blocks is None and cache_bytes:
         # The cache never takes more than all requests at full length could fill.
         tokens = min(tokens, max_seqs * max_len)
         cache_bytes = tokens * memory.kv_bytes_per_token
@@ -126,7 +147,9 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         path=str(checkpoint.path),
         format=checkpoint.format,
         architecture=architecture,
-        is_supported=architecture in MODELS,
+        is_supported=account.path is not None,
+        computed_by=account.path,
+        why=account.reason,
         num_parameters=parameters,
         stored_dtype=checkpoint.stored_dtype,
         file_bytes=stored_bytes(checkpoint.path),
@@ -134,7 +157,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         kv_bytes_per_token=memory.kv_bytes_per_token,
         cache_bytes=cache_bytes,
         cache_tokens=tokens,
-        requests_at_once=tokens / max_len,
+        requests_at_once=tokens / max_len if memory.kv_bytes_per_token else memory.users(max_len),
     )
 
 
@@ -144,17 +167,16 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
         ("model", f"{report.name} ({report.format})"),
         ("files", f"{report.path}, {show_bytes(report.file_bytes)}, mostly {report.stored_dtype}"),
         ("architecture", f"{report.architecture}, {supported}"),
+        ("computed by", f"{report.computed_by or 'nobody'}: {report.why}"),
         ("parameters", show_count(report.num_parameters)),
         ("weights", f"{show_bytes(report.weights_bytes)} as {config.model.dtype}"),
-        ("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"),
-        (
-            "fits here",
-            f"{show_bytes(report.cache_bytes)} of cache: about {report.cache_tokens:,} tokens, "
-            f"{report.requests_at_once:.1f} requests of {config.model.max_model_len:,}",
-        ),
-        ("tool calls", f"{formats.tool_calls}: {formats.tool_calls_reason}"),
-        ("reasoning", f"{formats.reasoning}: {formats.reasoning_reason}"),
+        *_cache_lines(report, config),
     ]
+    if config.model.runner == "generate":
+        lines += [
+            ("tool calls", f"{formats.tool_calls}: {formats.tool_calls_reason}"),
+            ("reasoning", f"{formats.reasoning}: {formats.reasoning_reason}"),
+        ]
     print("\n".join(f"{name.ljust(14)}{value}" for name, value in lines) + "\n")
     cells = [("option", "value", "source", "reason")]
     cells += [(row.option, _show(row.value), row.source, row.reason) for row in rows]
@@ -162,6 +184,16 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
     for option, value, source, reason in cells:
         line = f"{option.ljust(widths[0])}  {value.ljust(widths[1])}  {source.ljust(widths[2])}  {reason}"
         print(line.rstrip())
+
+
+def _cache_lines(report: ModelReport, config: EngineConfig) -> list[tuple[str, str]]:
+    if not report.kv_bytes_per_token:
+        return [("KV cache", "none: texts are computed whole, and nothing of them is kept")]
+    fits = (
+        f"{show_bytes(report.cache_bytes)} of cache: about {report.cache_tokens:,} tokens, "
+        f"{report.requests_at_once:.1f} requests of {config.model.max_model_len:,}"
+    )
+    return [("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"), ("fits here", fits)]
 
 
 def _show(value: Any) -> str:

@@ -40,6 +40,7 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
     """0 where nothing is left for it."""
     kv_bytes_per_token: int
     block_size: int
+    max_num_seqs: int
 
     @property
     def cache_tokens(self) -> int:
@@ -59,7 +60,9 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
         return sum(parts)
 
     def users(self, context: int) -> int:
-        """Requests of `context` tokens that fit at once, by memory alone."""
+        """Requests of `context` tokens that fit at once: by memory alone, if the model keeps anything."""
+        if not self.kv_bytes_per_token:
+            return self.max_num_seqs if self.needed_bytes <= self.memory_bytes else 0
         return self.largest_request // (ceil_div(context, self.block_size) * self.block_size)
 
 
@@ -95,9 +98,10 @@ def plan_memory(
         graph_bytes=graph_bytes,
         runtime_bytes=runtime_bytes,
         state_bytes=state_bytes,
-        cache_bytes=min(wish, most),
+        cache_bytes=min(wish, most) if per_token else 0,
         kv_bytes_per_token=per_token,
         block_size=cache.block_size,
+        max_num_seqs=_limits(config)[1],
     )
 
 
@@ -117,7 +121,7 @@ def _step_bytes(model_config: dict[str, Any], config: EngineConfig) -> int:
         num_tokens=tokens,
         num_seqs=seqs,
         hidden_size=hidden,
-        vocab_size=vocab,
+        vocab_size=0 if config.model.runner == "pooling" else vocab,
         dtype_bytes=DTYPE_BYTES[config.model.dtype],
     )
 

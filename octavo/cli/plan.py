@@ -16,6 +16,7 @@ from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, config_from, parse_int
 from octavo.config.resolve import local_device, resolve
 from octavo.config.root import EngineConfig
+from octavo.weights.config_json import text_config
 
 if TYPE_CHECKING:
     from octavo.weights.checkpoint import Checkpoint
@@ -74,7 +75,7 @@ def _run(parsed: argparse.Namespace) -> int:
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format)
     try:
-        facts = checkpoint_facts(checkpoint)
+        facts = checkpoint_facts(checkpoint, wishes.model)
         config = resolve(wishes, facts, target.facts).config
         report = make_report(checkpoint, facts.architecture, config, target, parsed.context or [])
     finally:
@@ -101,7 +102,7 @@ def make_report(
     checkpoint: Checkpoint, architecture: str, config: EngineConfig, target: Target, contexts: list[int]
 ) -> PlanReport:
     """All of it by arithmetic. `contexts` empty means a few, up to max_model_len."""
-    from octavo.models.table import MODELS
+    from octavo.models.account import account_of
     from octavo.weights.footprint import num_parameters
 
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
@@ -112,14 +113,16 @@ def make_report(
             raise ConfigError(
                 f"context is {context}; 1 to max_model_len {max_len} is possible.", param="context"
             )
+    account = account_of(checkpoint.config, config.model)
+    sizes = {**text_config(checkpoint.config), **account.sizes}
     parameters = num_parameters(checkpoint)
-    memory = plan_memory(checkpoint.config, parameters, config, target)
+    memory = plan_memory(sizes, parameters, config, target)
     fits = memory.users(contexts[-1]) > 0
-    advice = [] if fits else what_would_fit(checkpoint.config, parameters, config, target, contexts[-1])
+    advice = [] if fits else what_would_fit(sizes, parameters, config, target, contexts[-1])
     return PlanReport(
         model=checkpoint.name,
         architecture=architecture,
-        is_supported=architecture in MODELS,
+        is_supported=account.path is not None,
         num_parameters=parameters,
         memory=memory,
         cache_tokens=memory.cache_tokens,
@@ -143,12 +146,13 @@ def _lines(report: PlanReport, config: EngineConfig) -> list[str]:
     supported = "" if report.is_supported else ", NOT supported"
     free = memory.memory_bytes - memory.needed_bytes - memory.cache_bytes
     schedule = config.schedule
+    what = "answers" if config.model.runner == "pooling" else "logits"
     rows = [
         ("weights", memory.weights_bytes, f"{show_count(report.num_parameters)} as {memory.dtype}"),
         (
             "step",
             memory.step_bytes,
-            f"{schedule.max_num_batched_tokens:,} tokens, logits of {report.max_num_seqs:,} (estimate)",
+            f"{schedule.max_num_batched_tokens:,} tokens, {what} of {report.max_num_seqs:,} (estimate)",
         ),
         ("graphs", memory.graph_bytes, "captured steps (estimate)"),
         ("state", memory.state_bytes, f"recurrent, of {report.max_num_seqs:,} requests"),

@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from octavo.base import env
 from octavo.cli.units import show_bytes
+from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.messages.start import CoreReady
@@ -27,6 +28,9 @@ class ReadyEngine(Protocol):
     @property
     def ready(self) -> CoreReady: ...
 
+    @property
+    def facts(self) -> CheckpointFacts: ...
+
 
 def print_ready(engine: ReadyEngine) -> None:
     """Print the whole report. Called once, when the server answers."""
@@ -36,7 +40,11 @@ def print_ready(engine: ReadyEngine) -> None:
         "",
         *memory_table(engine.ready),
         "",
-        *what_to_try(engine.config.server, engine.config.model.served_model_name[0]),
+        *what_to_try(
+            engine.config.server,
+            engine.config.model.served_model_name[0],
+            "write" if engine.facts.pooling is None else engine.facts.pooling.task,
+        ),
         "",
     ]
     print("\n".join(lines), flush=True)
@@ -72,6 +80,8 @@ def memory_table(ready: CoreReady) -> list[str]:
     lines = ["Memory:"]
     for name, value in sorted(rows.items(), key=lambda row: -row[1]):
         lines.append(f"  {name.replace('_', ' ').ljust(width)}  {show_bytes(value):>10}")
+    if not plan.groups:
+        return lines
     tokens = plan.num_blocks // len(plan.groups) * plan.block_size
     longest = ready.max_request_tokens
     lines.append(
@@ -90,29 +100,56 @@ def base_url(server: ServerConfig) -> str:
     return f"{scheme}://{host}:{server.port}{server.root_path.rstrip('/')}"
 
 
-def what_to_try(server: ServerConfig, model: str) -> list[str]:
-    """Three ways to get a first answer. Never shows a key."""
+class _Example(NamedTuple):
+    """A first request to a model of one kind."""
+
+    route: str
+    fields: str
+    """Of its body, beside the model."""
+    call: str | None
+    """By the OpenAI client, if that has one."""
+
+
+_EXAMPLES = {
+    "write": _Example(
+        "/v1/chat/completions",
+        '"messages": [{"role": "user", "content": "Hello!"}]',
+        'chat.completions.create(model="{model}", messages=[{{"role": "user", "content": "Hello!"}}])',
+    ),
+    "embed": _Example(
+        "/v1/embeddings", '"input": "Hello!"', 'embeddings.create(model="{model}", input="Hello!")'
+    ),
+    "classify": _Example("/classify", '"input": "Hello!"', None),
+}
+"""By what the model does."""
+
+
+def what_to_try(server: ServerConfig, model: str, task: str = "write") -> list[str]:
+    """Ways to get a first answer. Never shows a key. task: a key of the examples."""
     has_key = bool(server.api_key) or env.api_key() is not None
     header = ' -H "Authorization: Bearer $OCTAVO_API_KEY"' if has_key else ""
-    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    example = _EXAMPLES[task]
+    body = f'{{"model": "{model}", {example.fields}}}'
     if server.uds:
         return [
             f"Listening on {server.uds}. Try:",
-            f"  curl --unix-socket {server.uds} http://localhost/v1/chat/completions{header} \\",
+            f"  curl --unix-socket {server.uds} http://localhost{example.route}{header} \\",
             f"    -H 'Content-Type: application/json' -d '{body}'",
         ]
     url = base_url(server)
     key = 'os.environ["OCTAVO_API_KEY"]' if has_key else '"none"'
     lines = [
         f"Listening on {url}. Try:",
-        f"  octavo chat --url {url}",
-        f"  curl {url}/v1/chat/completions{header} \\",
+        *([f"  octavo chat --url {url}"] if task == "write" else []),
+        f"  curl {url}{example.route}{header} \\",
         f"    -H 'Content-Type: application/json' -d '{body}'",
-        "  python: " + ("import os; " if has_key else "") + "from openai import OpenAI",
-        f'          client = OpenAI(base_url="{url}/v1", api_key={key})',
-        f'          client.chat.completions.create(model="{model}",',
-        '              messages=[{"role": "user", "content": "Hello!"}])',
     ]
+    if example.call is not None:
+        lines += [
+            "  python: " + ("import os; " if has_key else "") + "from openai import OpenAI",
+            f'          client = OpenAI(base_url="{url}/v1", api_key={key})',
+            f"          client.{example.call.format(model=model)}",
+        ]
     if server.enable_docs:
         lines.append(f"  {url}/docs describes every route")
     return lines

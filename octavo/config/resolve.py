@@ -14,9 +14,11 @@ from typing import Any
 from octavo.base.errors import ConfigError
 from octavo.base.gpus import visible_gpus
 from octavo.base.integers import ceil_div
+from octavo.config.pooling import PoolingFacts
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
+MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
 MAX_STATE_BYTES = 8 * 2**30
 """Recurrent state of all requests together, unless max_num_seqs asks for more."""
@@ -38,6 +40,10 @@ class CheckpointFacts:
     """Main type of the stored weights: float32, bfloat16, float16 or a GGUF type such as Q4_1."""
     state_bytes: int = 0
     """What recurrent layers keep of a request, however long it is."""
+    pooling: PoolingFacts | None = None
+    """How it answers with numbers, if it does."""
+    can_write: bool = True
+    """It predicts tokens, if it is let."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,8 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     from them. Raises ConfigError."""
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
-    for step in (_names, _device, _dtype, _lengths, _schedule, _cache, _batches):
+    steps = (_names, _runner, _model_impl, _device, _dtype, _lengths, _pooling, _schedule, _cache, _batches)
+    for step in steps:
         config = step(config, known)
     return Resolved(config, known.reasons)
 
@@ -127,6 +134,47 @@ def _names(config: EngineConfig, known: _Known) -> EngineConfig:
     else:
         name, why = wish, "as the model was asked for"
     return _set(config, "model", known, served_model_name=([name], why))
+
+
+def _runner(config: EngineConfig, known: _Known) -> EngineConfig:
+    checkpoint = known.checkpoint
+    if config.model.runner == "generate" and not checkpoint.can_write:
+        raise ConfigError(
+            f"runner is generate, but a {checkpoint.architecture} cannot write. Leave runner out.",
+            param="runner",
+        )
+    if config.model.runner != "auto":
+        return config
+    if checkpoint.pooling is None:
+        return _set(config, "model", known, runner=("generate", "the model predicts tokens"))
+    made = {"embed": "embed texts", "classify": "score labels"}[checkpoint.pooling.task]
+    return _set(config, "model", known, runner=("pooling", f"the model was made to {made}"))
+
+
+def _pooling(config: EngineConfig, known: _Known) -> EngineConfig:
+    """What follows for a model that answers with numbers."""
+    facts = known.checkpoint.pooling
+    if config.model.runner != "pooling" or facts is None:
+        return config
+    known.reasons.append(Reason("task", facts.task, "what the model's files say"))
+    if facts.can_embed:
+        config = _set(config, "model", known, pooling_type=(str(facts.pooling), facts.why_pooling))
+    if facts.is_encoder:
+        whole = "every token of an encoder sees all others, so a text is computed in one step"
+        config = _set(config, "schedule", known, enable_chunked_prefill=(False, whole))
+        nothing = "an encoder keeps nothing of a text"
+        config = _set(config, "cache", known, enable_prefix_caching=(False, nothing))
+    elif facts.pooling == "mean":
+        reason = "a mean needs the hidden states of all tokens, and the cache keeps none"
+        config = _set(config, "cache", known, enable_prefix_caching=(False, reason))
+    return config
+
+
+def _model_impl(config: EngineConfig, known: _Known) -> EngineConfig:
+    wish = config.model.model_impl
+    if wish in MODEL_IMPLS:
+        return _set(config, "model", known, model_impl=(MODEL_IMPLS[wish], f"what {wish} means here"))
+    return config
 
 
 def _chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:
@@ -188,10 +236,14 @@ def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:
 
 
 def _lengths(config: EngineConfig, known: _Known) -> EngineConfig:
-    limit = known.checkpoint.model_max_len
+    limit, why = known.checkpoint.model_max_len, "what the model was made for"
+    facts = known.checkpoint.pooling
     wish = config.model.max_model_len
     if wish is None:
-        return _set(config, "model", known, max_model_len=(limit, "what the model was made for"))
+        trained = None if facts is None else facts.max_tokens
+        if config.model.runner == "pooling" and trained is not None and trained < limit:
+            limit, why = trained, "max_seq_length of sentence_bert_config.json"
+        return _set(config, "model", known, max_model_len=(limit, why))
     if not 1 < wish <= limit:
         raise ConfigError(f"max_model_len is {wish}; this model allows 2 to {limit}.", param="max_model_len")
     return config

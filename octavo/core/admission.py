@@ -14,7 +14,7 @@ def check_request(message: EngineRequest, max_request_tokens: int) -> None:
     num_prompt = len(message.prompt_token_ids)
     if num_prompt == 0:
         raise RequestError("The prompt is empty; send at least one token.", param="prompt")
-    if message.max_tokens < 1:
+    if message.max_tokens < 1 and message.pooling is None:
         raise RequestError(f"max_tokens is {message.max_tokens}; at least 1.", param="max_tokens")
     if num_prompt + message.max_tokens > max_request_tokens:
         raise RequestError(

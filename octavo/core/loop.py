@@ -207,7 +207,8 @@ class EngineCore:
         """Append what was sampled, apply the stop rules, end what is over."""
         now = self._clock()
         deltas = self._fail_rows(record, output.failed) if output.failed else []
-        num_tokens = len(output.rows)
+        numbers = output.numbers
+        num_tokens = len(output.rows) - len(numbers)
         forced = output.forced
         if output.prompt_logprobs:
             gather_prompt_logprobs(record, output)
@@ -216,13 +217,15 @@ class EngineCore:
         for row, token in zip(output.rows, output.token_ids, strict=True):
             request = sampling[row]
             if request is None or request.state is State.FINISHED:
-                num_tokens -= 1
+                num_tokens -= row not in numbers
                 continue
             delta = self._accept(request, token, now)
             if forced and row in forced:
                 num_tokens += self._accept_forced(request, delta, forced[row])
             if logprobs and row in logprobs:
                 delta.logprobs = [logprobs[row]]
+            if numbers and row in numbers:
+                delta.token_ids, delta.numbers = [], numbers[row]
             deltas.append(delta)
         self._generation_tokens += num_tokens
         return deltas

@@ -66,7 +66,7 @@ class Request:
         self.num_known = self.num_prompt
         self.num_computed = 0
         self.max_tokens = message.max_tokens
-        self.max_total = self.num_prompt + message.max_tokens
+        self.max_total = self.num_prompt + max(message.max_tokens, 1)
         self.min_tokens = params.min_tokens
         self.eos_tokens = frozenset(() if params.ignore_eos else message.eos_token_ids)
         self.end_tokens = self.eos_tokens.union(params.stop_token_ids or ())
@@ -87,8 +87,10 @@ class Request:
         """The most tokens that may come from the prefix cache.
 
         One has to be left to compute. Prompt log-probabilities need the logits of every position that
-        has not reported yet.
+        has not reported yet, and some answers the hidden state of every token.
         """
+        if not self.message.reads_prefix_cache:
+            return 0
         most = len(self.token_ids) - 1
         gathered = self.prompt_logprobs
         if gathered is None or len(gathered) >= self.num_prompt - 1:

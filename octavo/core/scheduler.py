@@ -180,6 +180,7 @@ class Scheduler:
                 random_key=message.random_key,
                 eos_token_ids=message.eos_token_ids,
                 prompt_vectors=message.prompt_vectors,
+                pooling=message.pooling,
             )
         )
 

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
@@ -16,18 +17,22 @@ from octavo.engine.beam_search import BeamSearch
 from octavo.engine.core_choice import make_core
 from octavo.engine.core_client import CoreClient
 from octavo.engine.load import Loaded, load_front
+from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.engine.open_stream import OpenStream, raised_again
 from octavo.engine.orders import Orders
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import RequestOutput
+from octavo.engine.pooling.outputs import PoolingRequestOutput
+from octavo.engine.pooling.prepare import Input, pooling_preparer
+from octavo.engine.pooling.refuse import cannot_pool, cannot_write
 from octavo.engine.prepare import EnginePrompt, RequestPreparer, fresh_keys, vector_limits
 from octavo.engine.prompt_vectors import MAX_HELD_BYTES
-from octavo.engine.request_state import PreparedRequest, RequestState
 from octavo.engine.rest import Rest
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words, vocabulary_of
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
+from octavo.messages.pooling import PoolingParams
 from octavo.messages.request import AbortRequest, PrefixPin
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady, StartCore
@@ -41,6 +46,8 @@ from octavo.messages.wire import (
     StopProfile,
 )
 from octavo.observe.log import set_log_level
+
+Out = TypeVar("Out", RequestOutput, PoolingRequestOutput)
 
 STALL_S = 60.0
 """With work in flight and no sign of life for this long, the engine counts as stuck."""
@@ -78,6 +85,7 @@ class AsyncLLM:
             grammars=self.grammars,
             vectors=vector_limits(config.model, ready),
         )
+        self._pooling = pooling_preparer(loaded.facts, loaded.tokenizer, ready)
         self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
@@ -136,7 +144,7 @@ class AsyncLLM:
 
         The request starts with the first step of the iterator. Closing the iterator early aborts it.
         """
-        self.check_welcome()
+        self._check_writes()
         prepared = self._preparer.prepare(
             prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt, pins=pins
         )
@@ -155,12 +163,57 @@ class AsyncLLM:
         cache_salt: str | None = None,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Like `generate`, for the likeliest answers, best first: one output, at the end."""
-        self.check_welcome()
+        self._check_writes()
         search = open_search(self._preparer, prompt, params, cache_salt)
         self._check_queue(params.beam_width)
         name = request_id or secrets.token_hex(16)
         steps = BeamSteps(self._preparer, request_id=name, priority=priority, cache_salt=cache_salt)
         return self._search(name, search, stream_search(search, steps, self._stream, self.tokenizer, name))
+
+    def encode(
+        self,
+        prompt: Input,
+        pooling_params: PoolingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> AsyncGenerator[PoolingRequestOutput, None]:
+        """Like `generate`, for a model that answers with numbers: one output, at the end."""
+        return self.encode_many(
+            [prompt],
+            pooling_params,
+            request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            prompt_name=prompt_name,
+        )[0]
+
+    def encode_many(
+        self,
+        prompts: Sequence[Input],
+        pooling_params: PoolingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> list[AsyncGenerator[PoolingRequestOutput, None]]:
+        """Check several at once, and tokenize them together. May be slow on long text."""
+        if self._pooling is None:
+            raise cannot_pool("encode")
+        self.check_welcome()
+        prepared = self._pooling.prepare(
+            prompts,
+            pooling_params or PoolingParams(),
+            request_id=request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            prompt_name=prompt_name,
+        )
+        self._check_queue(len(prepared))
+        return [self._stream(one) for one in prepared]
 
     async def _search(
         self, name: str, search: BeamSearch, outputs: AsyncGenerator[RequestOutput, None]
@@ -181,6 +234,11 @@ class AsyncLLM:
             raise raised_again(self._failure)
         self.rest.check_awake()
 
+    def _check_writes(self) -> None:
+        self.check_welcome()
+        if self._pooling is not None:
+            raise cannot_write(self._pooling.facts)
+
     def _check_queue(self, num_new: int) -> None:
         schedule = self.config.schedule
         bound = schedule.max_num_queued_reqs
@@ -200,7 +258,7 @@ class AsyncLLM:
                 code=ErrorCode.OVERLOADED,
             )
 
-    async def _stream(self, prepared: PreparedRequest) -> AsyncGenerator[RequestOutput, None]:
+    async def _stream(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
         self.check_welcome()
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
@@ -220,7 +278,7 @@ class AsyncLLM:
         finally:
             self._forget(state)
 
-    def _forget(self, state: RequestState) -> None:
+    def _forget(self, state: OpenRequest[Any]) -> None:
         self._streams.pop(id(state), None)
         unfinished = self._processor.close(state)
         if unfinished and self._failure is None:

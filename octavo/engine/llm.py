@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -14,11 +14,17 @@ from octavo.engine.beam_runs import BeamSteps, candidates, open_search, whole_ou
 from octavo.engine.core_start import start_core
 from octavo.engine.heap import quiet_heap
 from octavo.engine.load import load_front
+from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.engine.output_processor import OutputProcessor
 from octavo.engine.outputs import BeamSearchOutput, RequestOutput
+from octavo.engine.pooling.offline import PoolingCalls
+from octavo.engine.pooling.outputs import PoolingRequestOutput
+from octavo.engine.pooling.prepare import pooling_preparer
+from octavo.engine.pooling.refuse import cannot_write
+from octavo.engine.pooling.state import PreparedPooling
 from octavo.engine.prepare import EnginePrompt, RequestPreparer, repeatable_keys, vector_limits
 from octavo.engine.prompt_vectors import refuse_prompt_vectors, vectors_from
-from octavo.engine.request_state import PreparedRequest, RequestState
+from octavo.engine.request_state import PreparedRequest
 from octavo.engine.rest import LEVELS
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words, vocabulary_of
@@ -27,6 +33,8 @@ from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.result import CoreStats
 from octavo.messages.start import StartCore
 from octavo.tokens.tokenizer import Tokenizer
+
+Out = TypeVar("Out")
 
 
 class TextPrompt(TypedDict):
@@ -46,8 +54,8 @@ Prompt = str | list[int] | TextPrompt | TokensPrompt | EmbedsPrompt | Mapping[st
 Message = Mapping[str, Any]
 
 
-class LLM:
-    """A model ready to generate.
+class LLM(PoolingCalls):
+    """A model ready to generate, or to answer with numbers.
 
     `options` are the engine's options by name: dtype, max_model_len, max_num_seqs,
     max_num_batched_tokens, num_gpu_blocks_override, enable_prefix_caching, seed, ... An unknown or
@@ -85,6 +93,7 @@ class LLM:
             grammars=GrammarDesk(lambda: vocabulary_of(words, self.ready.vocab_size)),
             vectors=vector_limits(loaded.config.model, self.ready),
         )
+        self._pooling = pooling_preparer(loaded.facts, loaded.tokenizer, self.ready)
         self._num_requests = 0
         self._sleep_level = 0
 
@@ -139,6 +148,7 @@ class LLM:
         enable_prompt_embeds, {"prompt_embeds": ...}. All requests are checked before the first one runs:
         RequestError means that nothing was computed.
         """
+        self._check_writes()
         many = _as_list(prompts)
         params = self._params_for(len(many), sampling_params)
         if priority is not None and len(priority) != len(many):
@@ -153,6 +163,7 @@ class LLM:
         self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams, *, cache_salt: str | None = None
     ) -> list[BeamSearchOutput]:
         """The likeliest answers to each prompt, best first: as transformers' beam search finds them."""
+        self._check_writes()
         steps = BeamSteps(self._preparer, cache_salt=cache_salt)
         searches = [
             open_search(self._preparer, _text_or_ids(prompt), params, cache_salt)
@@ -178,6 +189,7 @@ class LLM:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation, or several, through the model's chat template."""
+        self._check_writes()
         conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
         prompts: list[Prompt] = [
             {
@@ -197,6 +209,17 @@ class LLM:
     def shutdown(self) -> None:
         """Free the model and the cache. The object cannot be used afterwards."""
         self._core.shutdown()
+
+    def _check_writes(self) -> None:
+        if self._pooling is not None:
+            raise cannot_write(self._pooling.facts)
+
+    def _run_pooling(self, prepared: list[PreparedPooling], use_tqdm: bool) -> list[PoolingRequestOutput]:
+        # Texts of similar length together: an encoder computes them without padding.
+        order = sorted(range(len(prepared)), key=lambda index: len(prepared[index].prompt_token_ids))
+        outputs = self._run([prepared[index] for index in order], use_tqdm)
+        by_index = dict(zip(order, outputs, strict=True))
+        return [by_index[index] for index in range(len(prepared))]
 
     def _params_for(
         self, count: int, given: SamplingParams | Sequence[SamplingParams] | None
@@ -222,7 +245,7 @@ class LLM:
             engine_prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt
         )
 
-    def _run(self, prepared: list[PreparedRequest], use_tqdm: bool) -> list[RequestOutput]:
+    def _run(self, prepared: Sequence[Prepared[Out]], use_tqdm: bool) -> list[Out]:
         if self._sleep_level:
             raise EngineError("The model sleeps; call wake_up() first.", code=ErrorCode.ASLEEP)
         states = [self._processor.open(request) for request in prepared]
@@ -263,7 +286,7 @@ class _Finished:
 
     __slots__ = ("output", "state")
 
-    def __init__(self, state: RequestState, output: RequestOutput) -> None:
+    def __init__(self, state: OpenRequest[Any], output: Any) -> None:
         self.state = state
         self.output = output
 

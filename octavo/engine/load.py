@@ -61,7 +61,8 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
         checkpoint = open_checkpoint(path, model.load_format)
     with _timed(seconds, "tokenizer"):
         tokenizer = _tokenizer(wishes, checkpoint)
-    facts = checkpoint_facts(checkpoint)
+    facts = checkpoint_facts(checkpoint, wishes.model)
+    _check_vocabulary(tokenizer, facts)
     resolved = resolve(wishes, facts, local_device())
     loaded = Loaded(
         config=resolved.config,
@@ -80,12 +81,26 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
 
 def _tokenizer(wishes: EngineConfig, checkpoint: Checkpoint) -> Tokenizer:
     if wishes.model.skip_tokenizer_init:
-        return NoTokenizer(checkpoint_facts(checkpoint).vocab_size)
+        return NoTokenizer(checkpoint_facts(checkpoint, wishes.model).vocab_size)
     template = _chat_template(wishes.model.chat_template)
     if wishes.model.tokenizer is None:
         return load_tokenizer(checkpoint.tokenizer_source(), chat_template=template)
     source = open_tokenizer_source(wishes.model.tokenizer)
     return load_tokenizer(source, chat_template=template)
+
+
+def _check_vocabulary(tokenizer: Tokenizer, facts: CheckpointFacts) -> None:
+    """Raise ModelFileError if text could become ids that the embedding has no rows for.
+
+    Added tokens may lie beyond it: Gemma 3's small models have one for pictures, which they do not take.
+    Prompts that hold them are refused one by one.
+    """
+    if tokenizer.vocab_size > facts.vocab_size < tokenizer.num_plain_tokens:
+        raise ModelFileError(
+            f"The tokenizer has {tokenizer.num_plain_tokens} tokens, but the embedding of {facts.name!r} has "
+            f"{facts.vocab_size} rows: they do not belong together. Name the model's own tokenizer with "
+            "tokenizer, or set skip_tokenizer_init and send token ids."
+        )
 
 
 def load_words(config: EngineConfig, path: Path) -> Words:

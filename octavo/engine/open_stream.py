@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from octavo.base.errors import EngineError, OctavoError
-from octavo.engine.request_state import RequestState
+from octavo.engine.open_request import OpenRequest
 
 
 class OpenStream:
@@ -13,7 +14,7 @@ class OpenStream:
 
     __slots__ = ("_error", "_waiter", "state")
 
-    def __init__(self, state: RequestState) -> None:
+    def __init__(self, state: OpenRequest[Any]) -> None:
         self.state = state
         self._error: OctavoError | None = None
         self._waiter: asyncio.Future[None] | None = None

@@ -33,6 +33,9 @@ class PreparedRequest:
         """What its prompts of vectors take, a copy for each sample."""
         return sum(len(each.prompt_vectors.data) for each in self.samples if each.prompt_vectors is not None)
 
+    def open(self, tokenizer: Tokenizer) -> RequestState:
+        return RequestState(self, tokenizer)
+
 
 class RequestState:
     """Collects deltas of all samples and makes RequestOutputs of the kind the caller wants."""
@@ -74,6 +77,9 @@ class RequestState:
     def has_output(self) -> bool:
         """take_output() has something, or the request failed. Asked per token: cheap."""
         return self._kind is not RequestOutputKind.FINAL_ONLY or not self._num_open or self.error is not None
+
+    def has_ended(self, index: int) -> bool:
+        return self.samples[index].finish_reason is not None
 
     def add(self, index: int, delta: RequestDelta, now: float) -> bool:
         """Take a delta of sample `index`. Returns True if the core must be told to abort that sample."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -41,6 +42,22 @@ class HeadNorms:
     """All heads together (OLMo 2), not each by itself (Qwen3)."""
 
 
+class Attention(Protocol):
+    """The first branch of a decoder layer; an nn.Module."""
+
+    def forward(
+        self,
+        stream: Residual,
+        norm: RMSNorm | None,
+        attend: Attend,
+        post_norm: RMSNorm | Factor | None = None,
+    ) -> Residual:
+        """x + post_norm(attention(norm(x))), with each norm only where it is given."""
+
+    def slots(self, name: str) -> list[WeightSlot]:
+        """`name` is what the checkpoint calls it."""
+
+
 class SelfAttention(nn.Module):
     """`index` is this layer's number among the model's attention layers."""
 
@@ -64,6 +81,7 @@ class SelfAttention(nn.Module):
         """Before the queries."""
         self.qkv = Linear(width, [self.gate_columns + q, kv, kv], bias=has_qkv_bias, placement=placement)
         self.out = Linear(q, [width], bias=has_out_bias, placement=placement)
+        self.sinks_H = terms.sinks_H if terms is not None else None
         self.q_norm = self.k_norm = None
         is_whole = norms is not None and norms.is_whole
         if norms is not None:
@@ -122,6 +140,8 @@ class SelfAttention(nn.Module):
             *self.qkv.slots(*(f"{name}.{part}" for part in qkv)),
             *self.out.slots(f"{name}.o_proj"),
         ]
+        if self.sinks_H is not None:
+            slots.append(WeightSlot(name=f"{name}.sinks", target=self.sinks_H))
         if self.q_norm is not None and self.k_norm is not None:
             slots += [*self.q_norm.slots(f"{name}.q_norm"), *self.k_norm.slots(f"{name}.k_norm")]
         return slots

@@ -13,7 +13,7 @@ from torch import nn
 
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
-from octavo.ops.experts import SILU, SwiGLU, experts
+from octavo.ops.experts import SILU, SwiGLU, experts, experts_invariant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,8 @@ class Experts(nn.Module):
         if shape.has_bias:
             self.gate_up_bias_XG = nn.Parameter(placement.empty(count, 2 * inner), requires_grad=False)
             self.down_bias_XE = nn.Parameter(placement.empty(count, width), requires_grad=False)
-        self._experts = experts.on(placement.device)
+        op = experts_invariant if placement.deterministic else experts
+        self._experts = op.on(placement.device)
 
     def forward(
         self,

@@ -15,7 +15,7 @@ from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
-from octavo.ops.activation import gated_gelu
+from octavo.ops.activation import gated_gelu, gated_gelu_erf
 
 
 class MLP(Protocol):
@@ -34,7 +34,12 @@ class Gate(StrEnum):
     SILU = "silu"
     """Computed by the product, which may fuse it."""
     GELU_TANH = "gelu_pytorch_tanh"
-    """An op of its own behind the product."""
+    """An op of its own behind the product, as the next one."""
+    GELU = "gelu"
+    """By the error function."""
+
+
+_GATES = {Gate.GELU_TANH: gated_gelu, Gate.GELU: gated_gelu_erf}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ class GatedMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.names = names or MLPNames()
-        self._gate = gated_gelu.on(placement.device) if gate is Gate.GELU_TANH else None
+        self._gate = _GATES[gate].on(placement.device) if gate in _GATES else None
         self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
         self.down = Linear(inner, [width], bias=bias, placement=placement)
 
@@ -73,11 +78,11 @@ class GatedMLP(nn.Module):
         return self.down.onto_stream(stream, inner_TF, post_norm)
 
     def onto(self, stream: Residual, x_TE: torch.Tensor) -> Residual:
-        """stream + down(gate(x) * up(x)): for layers whose branches do not start at the stream."""
+        """The MLP on x, which is no part of the stream, added to it."""
         return self.down.onto_stream(stream, self._inner(Residual(x_TE), None)[1])
 
     def branch(self, x_TE: torch.Tensor) -> torch.Tensor:
-        """down(gate(x)) alone, without norm and stream: [T, E]."""
+        """The MLP on x alone: [T, E]."""
         return self.down.forward(self._inner(Residual(x_TE), None)[1])
 
     def _inner(self, stream: Residual, norm: Norm | None) -> tuple[Residual, torch.Tensor]:

@@ -56,15 +56,20 @@ class MixtureOfExperts(nn.Module):
             x_TE = normed_TE = stream.total()
         else:
             x_TE, normed_TE = norm.add(*stream)
-        experts_TK, weights_TK = self.router.forward(normed_TE)
-        y_TE = self.experts.forward(normed_TE, experts_TK, weights_TK, self._shared(normed_TE))
-        return Residual(x_TE, y_TE if post_norm is None else post_norm.forward(y_TE))
+        chosen = self.router.forward(normed_TE)
+        if post_norm is None:  # the experts' sum ends on the stream: nothing is left for the next norm to add
+            return Residual(self.experts.forward(normed_TE, *chosen, self._with_shared(x_TE, normed_TE)))
+        shared_TE = None if self.shared is None else self._with_shared(torch.zeros_like(x_TE), normed_TE)
+        return Residual(x_TE, post_norm.forward(self.experts.forward(normed_TE, *chosen, shared_TE)))
 
-    def _shared(self, x_TE: torch.Tensor) -> torch.Tensor | None:
+    def _with_shared(self, x_TE: torch.Tensor, normed_TE: torch.Tensor) -> torch.Tensor:
+        """x plus what all tokens share."""
         if self.shared is None:
-            return None
-        y_TE = self.shared.branch(x_TE)
-        return y_TE if self.shared_gate is None else y_TE * self.shared_gate.forward(x_TE).sigmoid()
+            return x_TE
+        if self.shared_gate is None:
+            return self.shared.onto(Residual(x_TE), normed_TE).total()
+        gate_T1 = self.shared_gate.forward(normed_TE).sigmoid()
+        return torch.addcmul(x_TE, self.shared.branch(normed_TE), gate_T1)
 
     def slots(self, layer: str) -> list[WeightSlot]:
         name = f"{layer}.{self.names.own}"

@@ -162,7 +162,7 @@ def _dynamic(facts: RopeFacts) -> Frequencies:
 
 def _yarn(facts: RopeFacts) -> Frequencies:
     """Dimensions that turn often over the original length are kept, slow ones stretched."""
-    factor = _yarn_factor(facts)
+    factor = _stretch(facts)
 
     def dimension(turns: float) -> float:
         """Where a dimension makes this many turns over the original length."""
@@ -216,7 +216,7 @@ def _longrope(facts: RopeFacts) -> Frequencies:
     return lambda _: stretched[None]
 
 
-def _yarn_factor(facts: RopeFacts) -> float:
+def _stretch(facts: RopeFacts) -> float:
     return facts.number("factor", facts.max_positions / facts.original_max_positions)
 
 
@@ -226,19 +226,30 @@ def _attention_factor(facts: RopeFacts) -> float:
         return 1.0
     if facts.values.get("attention_factor") is not None:
         return facts.number("attention_factor")
-    factor = _yarn_factor(facts)
+    factor = _stretch(facts)
     if facts.kind == "longrope":
         original = facts.original_max_positions
         if original < 2:
             raise ModelFileError(f"original_max_position_embeddings is {original}; it must be at least 2.")
         return 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
 
-    def spread(weight: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
-
     if facts.values.get("mscale") and facts.values.get("mscale_all_dim"):
-        return spread(facts.number("mscale")) / spread(facts.number("mscale_all_dim"))
-    return spread(1.0)
+        return _spread(factor, facts.number("mscale")) / _spread(factor, facts.number("mscale_all_dim"))
+    return _spread(factor, 1.0)
+
+
+def score_factor(facts: RopeFacts) -> float:
+    """What DeepSeek multiplies all scores with where its rope is stretched: mscale_all_dim's spread, twice.
+
+    Queries and keys each have it, in the columns that are rotated and in those that are not.
+    """
+    if facts.kind == "default" or not facts.values.get("mscale_all_dim"):
+        return 1.0
+    return _spread(_stretch(facts), facts.number("mscale_all_dim")) ** 2
+
+
+def _spread(factor: float, weight: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
 _KINDS: dict[str, Callable[[RopeFacts], Frequencies]] = {

@@ -16,6 +16,8 @@ import msgspec
 class KVKind(StrEnum):
     FULL = "full"
     SLIDING_WINDOW = "sliding_window"
+    LATENT = "latent"
+    """One row per token is key and, in its first columns, value."""
 
 
 class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,12 +29,15 @@ class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
     dtype_bytes: int
     window: int | None = None
     """Tokens a query sees, itself included (sliding_window only)."""
+    value_dim: int | None = None
+    """Columns of a key that are its value (latent only)."""
     has_plain_softmax: bool = True
     """Scores go through softmax as they are: no soft cap, no sinks."""
 
     @property
     def bytes_per_token(self) -> int:
-        return 2 * self.num_kv_heads * self.head_dim * self.dtype_bytes
+        rows = 1 if self.kind is KVKind.LATENT else 2
+        return rows * self.num_kv_heads * self.head_dim * self.dtype_bytes
 
 
 class StatePart(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +64,7 @@ class KVGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KVPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """How the cache is laid out: what core and worker are both built from."""
+    """How the cache is laid out: what core and worker are both built from. No groups: nothing is kept."""
 
     block_size: int
     num_blocks: int
@@ -70,7 +75,7 @@ class KVPlan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def num_tensors(self) -> int:
         """Physical page arrays: the most layers any group has."""
-        return max(len(group.layers) for group in self.groups)
+        return max((len(group.layers) for group in self.groups), default=0)
 
     @property
     def block_bytes(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.messages.params import SamplingParams
+from octavo.messages.pooling import PoolingParams
 from octavo.messages.prompt_vectors import PromptVectors
 
 
@@ -41,6 +42,10 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     pins: list[PrefixPin] = []
     prompt_vectors: PromptVectors | None = None
     """The prompt, where it is not tokens: prompt_token_ids are placeholders then, as many as vectors."""
+    pooling: PoolingParams | None = None
+    """What to answer with instead of tokens; max_tokens is 0 then: the request ends with its prompt."""
+    reads_prefix_cache: bool = True
+    """False: every token of the prompt is computed, because all their hidden states are needed."""
 
 
 class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):

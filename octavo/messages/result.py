@@ -26,6 +26,14 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
     rank: int
 
 
+class Numbers(msgspec.Struct, frozen=True, array_like=True):
+    """What a model answers with that does not write: float32, little-endian, row by row."""
+
+    data: bytes
+    shape: list[int]
+    """[numbers], or [tokens, numbers] where each token has an answer of its own."""
+
+
 class StepOutput(msgspec.Struct, frozen=True, kw_only=True):
     """What one step produced. token_ids and logprobs are parallel to `rows`."""
 
@@ -44,6 +52,8 @@ class StepOutput(msgspec.Struct, frozen=True, kw_only=True):
 
     Only while no later step is in flight.
     """
+    numbers: dict[int, Numbers] = {}
+    """By row, where the answer is no token: what stands in token_ids means nothing then."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +78,8 @@ class RequestDelta(msgspec.Struct, kw_only=True, omit_defaults=True):
     """All prompt positions after the first, sent once, with the first token."""
     num_cached_tokens: int = 0
     num_preemptions: int = 0
+    numbers: Numbers | None = None
+    """The whole answer of a model that does not write."""
     timing: Timing | None = None
     """Sent with the first token and at the end."""
     error: str | None = None

@@ -6,7 +6,8 @@ count of computed tokens. Each step the worker (1) clears `ended_rows`, (2) fill
 computed count, and advances the count. When the step reaches a row's last known token, the worker
 samples one token, appends it to the row itself, and reports it: the next step may already run on it.
 Where no step overlaps, it may append tokens behind it that can only follow, and reports those too.
-A row that fails takes a placeholder token instead, so that all counts follow from this protocol alone.
+A row that fails, or that answers with numbers instead of tokens, takes a placeholder token instead, so that
+all counts follow from this protocol alone.
 Ending a row that holds nothing is harmless: after a lost step the core says it again.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.messages.params import SamplingParams
+from octavo.messages.pooling import PoolingParams
 from octavo.messages.prompt_vectors import PromptVectors
 
 
@@ -37,6 +39,8 @@ class NewRow(msgspec.Struct, frozen=True, kw_only=True):
     """For min_tokens: these and stop_token_ids are masked until then."""
     prompt_vectors: PromptVectors | None = None
     """What the model reads instead of the prompt's tokens, which are placeholders then."""
+    pooling: PoolingParams | None = None
+    """What the row answers with, instead of tokens."""
 
 
 class SchedulerOutput(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,8 +28,8 @@ class ModelInput:
     """What `embed` gives for the tokens, where some of them are no ids; the model may write to it."""
 
 
-class CausalLM(Protocol):
-    """A decoder that predicts the next token. Built empty; `weight_slots` says what to put in."""
+class Backbone(Protocol):
+    """From tokens to hidden states. Built empty; `weight_slots` says what to put in."""
 
     vocab_size: int
     num_heads: int
@@ -42,7 +42,7 @@ class CausalLM(Protocol):
         """Every tensor the model needs, by its name in the checkpoint."""
 
     def kv_layers(self) -> list[KVSpec]:
-        """What each attention layer keeps per token, in order."""
+        """What each attention layer keeps per token, in order. None: all tokens of a text see each other."""
 
     def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
         """[T, E]: rows of the checkpoint's embedding, as they are: a model that scales them does so in
@@ -50,7 +50,11 @@ class CausalLM(Protocol):
         """
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
-        """Hidden states [T, E], ready for `logits`."""
+        """Hidden states [T, E], behind the last norm."""
+
+
+class CausalLM(Backbone, Protocol):
+    """A decoder that predicts the next token."""
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
         """[S, V]"""
@@ -64,6 +68,14 @@ class Recurrent(Protocol):
         """What each of them keeps, in order."""
 
 
-def recurrent_layers(model: CausalLM) -> list[StateSpec]:
+def recurrent_layers(model: Backbone) -> list[StateSpec]:
     """Empty for models without recurrent layers."""
     return model.recurrent_layers() if isinstance(model, Recurrent) else []
+
+
+@runtime_checkable
+class VerifiesItself(Protocol):
+    """A model of which not all is known before it computes."""
+
+    def verify(self) -> None:
+        """Called once its weights are there. Raises ModelFileError if it cannot be served."""

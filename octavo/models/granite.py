@@ -1,4 +1,4 @@
-"""Granite 3: Llama's shape with a factor each for embeddings, scores, branches and logits."""
+"""Granite 3: Llama's shape with factors for embeddings, scores, branches and logits; with experts, too."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ from typing import Any
 import torch
 
 from octavo.layers.attention import HeadShape, SelfAttention
+from octavo.layers.experts import StackedHalves
+from octavo.layers.mlp import MLP
+from octavo.layers.moe import MixtureNames
 from octavo.layers.placement import Placement
 from octavo.models.blocks.branch import BranchLayer, BranchNames
 from octavo.models.blocks.decoder import LayerPlace
+from octavo.models.blocks.mixture import make_mixture
 from octavo.models.decoder_config import DecoderConfig, read_number
 from octavo.models.llama import LlamaForCausalLM
+from octavo.models.moe_config import MoEConfig
 from octavo.ops.paged_plain import AttentionTerms
 
 NAMES = BranchNames(before_attention="input_layernorm", before_mlp="post_attention_layernorm")
+EXPERT_NAMES = MixtureNames(
+    own="block_sparse_moe",
+    router="router.layer",
+    experts=StackedHalves(gate_up="input_linear.weight", down="output_linear.weight"),
+)
 
 
 class GraniteForCausalLM(LlamaForCausalLM):
@@ -44,3 +54,11 @@ class GraniteForCausalLM(LlamaForCausalLM):
 
     def logits(self, hidden_SE: torch.Tensor) -> torch.Tensor:
         return super().logits(hidden_SE) / self.logits_divisor
+
+
+class GraniteMoeForCausalLM(GraniteForCausalLM):
+    def make_mlp(self, config: Mapping[str, Any], facts: DecoderConfig, place: LayerPlace) -> MLP:
+        moe = MoEConfig.from_config(config, inner="intermediate_size")
+        return make_mixture(
+            moe, facts.hidden_size, is_normed=True, names=EXPERT_NAMES, placement=place.placement
+        )

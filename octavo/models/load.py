@@ -11,13 +11,15 @@ from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import WeightSlot
-from octavo.models.contract import CausalLM
+from octavo.models.contract import Backbone, VerifiesItself
 from octavo.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
 DERIVED = ("rotary_emb.inv_freq", "attention.masked_bias", "attn.bias")
 """Endings of tensors that old checkpoints store and every model computes for itself."""
+UNUSED_HEADS = ("lm_head.weight", "pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
+"""Endings of tensors that a checkpoint may hold beside what the model needs."""
 SHOWN = 8
 """Names listed in a message before it says 'and N more'."""
 REPORT_EVERY_S = 5.0
@@ -35,7 +37,7 @@ class Placed:
     """Names of tensors that hold NaN or infinite numbers."""
 
 
-def load_weights(model: CausalLM, checkpoint: Checkpoint) -> Placed:
+def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
     """Fill every slot. Raises ModelFileError if a tensor is missing or has another shape."""
     slots = _as_called(model.weight_slots(), checkpoint)
     _check(slots, checkpoint)
@@ -51,6 +53,8 @@ def load_weights(model: CausalLM, checkpoint: Checkpoint) -> Placed:
             len(placed.broken),
             _listed(placed.broken),
         )
+    if isinstance(model, VerifiesItself):
+        model.verify()
     return placed
 
 
@@ -90,7 +94,7 @@ def place_on_device(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
     return Placed(copied_bytes=sum(slot.target.nbytes for slot in slots), mapped_bytes=0, broken=broken)
 
 
-def move_weights(model: CausalLM, device: torch.device) -> None:
+def move_weights(model: Backbone, device: torch.device) -> None:
     """Keep the weights there from now on. The model computes only where it was built."""
     assert isinstance(model, nn.Module), "every model is one"
     for parameter in model.parameters():
@@ -155,8 +159,8 @@ def _check(slots: list[WeightSlot], checkpoint: Checkpoint) -> None:
                 f"Tensor {slot.name} has shape {list(stored)} in the file; "
                 f"the model's config asks for {list(wanted)}."
             )
-    wanted_names = {slot.name for slot in slots} | {"lm_head.weight"}
-    unexpected = sorted(name for name in names - wanted_names if not name.endswith(DERIVED))
+    wanted_names = {slot.name for slot in slots}
+    unexpected = sorted(name for name in names - wanted_names if not name.endswith(DERIVED + UNUSED_HEADS))
     if unexpected:
         logger.warning(
             "%d tensors of the checkpoint are not used by this model: %s.",

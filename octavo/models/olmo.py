@@ -6,7 +6,7 @@ Most layers of OLMo 3 see only a window; these never stretch their rope.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,7 +21,6 @@ from octavo.models.layer_types import FULL, SLIDING, every_nth_full, layer_types
 from octavo.models.llama import LlamaForCausalLM
 from octavo.ops.paged_plain import AttentionTerms
 
-NAMES = BranchNames(after_attention="post_attention_layernorm", after_mlp="post_feedforward_layernorm")
 INTERVAL = 4
 """Where a config of OLMo 3 says nothing: every fourth layer sees all."""
 DEFAULT_THETA = 500000.0
@@ -29,6 +28,10 @@ DEFAULT_WINDOW = 4096
 
 
 class Olmo2ForCausalLM(LlamaForCausalLM):
+    names: ClassVar[BranchNames] = BranchNames(
+        after_attention="post_attention_layernorm", after_mlp="post_feedforward_layernorm"
+    )
+
     def make_layer(
         self,
         config: Mapping[str, Any],
@@ -47,7 +50,7 @@ class Olmo2ForCausalLM(LlamaForCausalLM):
             placement=place.placement,
         )
         mlp = self.make_mlp(config, facts, place)
-        return BranchLayer(attention, mlp, facts, NAMES, placement=place.placement)
+        return BranchLayer(attention, mlp, facts, self.names, placement=place.placement)
 
 
 class Olmo3ForCausalLM(Olmo2ForCausalLM):

@@ -18,7 +18,7 @@ from octavo.layers.slot import WeightSlot
 from octavo.models.blocks.hybrid_decoder import HybridDecoder, HybridLayer, Layer
 from octavo.models.decoder_config import MAX_WIDTH, DecoderConfig, read_count
 from octavo.models.mamba2_config import MAX_TAPS
-from octavo.models.qwen_moe import Qwen2MoeForCausalLM, has_experts, make_mixture
+from octavo.models.qwen_moe import Qwen2MoeForCausalLM, has_experts, qwen_mixture
 
 FULL, LINEAR = "full_attention", "linear_attention"
 
@@ -89,7 +89,7 @@ class Qwen3NextForCausalLM(HybridDecoder):
             names=Qwen2MoeForCausalLM.shared_names,
             placement=placement,
         )
-        return make_mixture({"norm_topk_prob": True, **config}, facts, placement, shared)
+        return qwen_mixture({"norm_topk_prob": True, **config}, facts, placement, shared)
 
     def weight_slots(self) -> list[WeightSlot]:
         """The rows of q_proj come head by head, queries before the gate; here all gates come first."""

@@ -9,14 +9,13 @@ from octavo.base.errors import ModelFileError
 from octavo.layers.mlp import MLP, GatedMLP, MLPNames
 from octavo.layers.moe import MixtureOfExperts
 from octavo.layers.placement import Placement
-from octavo.layers.router import Router
 from octavo.models.blocks.decoder import LayerPlace
+from octavo.models.blocks.mixture import make_mixture
 from octavo.models.decoder_config import MAX_WIDTH, DecoderConfig, read_count
 from octavo.models.layer_types import FULL, SLIDING, layer_types, windows_of
 from octavo.models.llama import LlamaForCausalLM
 from octavo.models.moe_config import MoEConfig
 from octavo.models.qwen import Qwen2ForCausalLM
-from octavo.ops.routing import Routing
 
 
 class Qwen3MoeForCausalLM(LlamaForCausalLM):
@@ -33,7 +32,7 @@ class Qwen3MoeForCausalLM(LlamaForCausalLM):
     def make_mlp(self, config: Mapping[str, Any], facts: DecoderConfig, place: LayerPlace) -> MLP:
         if not has_experts(config, place.index):
             return super().make_mlp(config, facts, place)
-        return make_mixture(config, facts, place.placement)
+        return qwen_mixture(config, facts, place.placement)
 
 
 class Qwen2MoeForCausalLM(Qwen2ForCausalLM):
@@ -63,20 +62,17 @@ class Qwen2MoeForCausalLM(Qwen2ForCausalLM):
             names=self.shared_names,
             placement=place.placement,
         )
-        return make_mixture(config, facts, place.placement, shared)
+        return qwen_mixture(config, facts, place.placement, shared)
 
 
-def make_mixture(
+def qwen_mixture(
     config: Mapping[str, Any], facts: DecoderConfig, placement: Placement, shared: GatedMLP | None = None
 ) -> MixtureOfExperts:
-    """shared: gated by a number of its own for each token."""
-    moe = MoEConfig.from_config(config)
-    routing = Routing(num_chosen=moe.num_chosen, is_normed=bool(config.get("norm_topk_prob")))
-    return MixtureOfExperts(
-        Router(facts.hidden_size, moe.num_experts, routing, placement=placement),
-        moe.shape(facts.hidden_size),
-        shared=shared,
-        has_shared_gate=shared is not None,
+    return make_mixture(
+        MoEConfig.from_config(config),
+        facts.hidden_size,
+        is_normed=bool(config.get("norm_topk_prob")),
+        gated_shared=shared,
         placement=placement,
     )
 

@@ -35,6 +35,18 @@ def gated_gelu_cpu(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.gelu(gate, approximate="tanh").mul_(up)
 
 
+def _plain_gelu_erf(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
+    """gelu(first half) * second half, with gelu as it is defined."""
+    gate, up = gate_and_up_T2F.chunk(2, -1)
+    return torch.nn.functional.gelu(gate) * up
+
+
+def gated_gelu_erf_cpu(gate_and_up_T2F: torch.Tensor) -> torch.Tensor:
+    """Multiplies in place, as gated_silu_cpu does."""
+    gate, up = gate_and_up_T2F.chunk(2, -1)
+    return torch.nn.functional.gelu(gate).mul_(up)
+
+
 def _examples() -> Iterator[tuple[Any, ...]]:
     generator = torch.Generator().manual_seed(0)
     for tokens, width in ((1, 4), (9, 100), (40, 3072)):
@@ -60,4 +72,11 @@ gated_gelu = Op(
     ),
     examples=_examples,
     tolerance=1e-5,
+)
+gated_gelu_erf = Op(
+    name="gated_gelu_erf",
+    plain=_plain_gelu_erf,
+    providers=LazyTable("gated_gelu_erf provider", {"cpu": "octavo.ops.activation:gated_gelu_erf_cpu"}),
+    examples=_examples,
+    tolerance=1e-6,
 )

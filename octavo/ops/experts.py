@@ -137,7 +137,21 @@ def _examples() -> Iterator[tuple[Any, ...]]:
 experts = Op(
     name="experts",
     plain=_plain,
-    providers=LazyTable("experts provider", {"cpu": "octavo.ops.experts:experts_by_group"}),
+    providers=LazyTable(
+        "experts provider",
+        {"cpu": "octavo.ops.experts:experts_by_group", "cuda": "octavo.ops.triton.experts:experts"},
+    ),
     examples=_examples,
     tolerance=1e-4,
 )
+experts_invariant = Op(
+    name="experts_invariant",
+    plain=_plain,
+    providers=LazyTable(
+        "experts_invariant provider",
+        {"cpu": "octavo.ops.experts:experts_by_group", "cuda": "octavo.ops.triton.experts:experts_invariant"},
+    ),
+    examples=_examples,
+    tolerance=1e-4,
+)
+"""A token's numbers are the same bits in any batch on a GPU, as those of matmul_invariant."""

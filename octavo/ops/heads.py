@@ -38,12 +38,17 @@ def _plain(  # noqa: PLR0913
         if norm_D is not None:
             heads.copy_(rms_norm.plain(heads, norm_D, epsilon))
         if rotation_PR is not None:
-            turned = heads[..., : rotation_PR.shape[1]]
-            cos_T1, sin_T1 = rotation_PR[positions_T.long(), None].chunk(2, -1)
-            first, second = turned.float().chunk(2, -1)
-            turned.copy_(torch.cat((first * cos_T1 - second * sin_T1, second * cos_T1 + first * sin_T1), -1))
+            turn_heads(heads, rotation_PR, positions_T)
     _write(keys_BKND, slots_T, k_TKD)
     _write(values_BKND, slots_T, v_TKD)
+
+
+def turn_heads(heads: torch.Tensor, rotation_PR: torch.Tensor, positions_T: torch.Tensor) -> None:
+    """Rotate the first R columns of heads [T, any number, at least R] in place."""
+    turned = heads[..., : rotation_PR.shape[1]]
+    cos_T1, sin_T1 = rotation_PR[positions_T.long(), None].chunk(2, -1)
+    first, second = turned.float().chunk(2, -1)
+    turned.copy_(torch.cat((first * cos_T1 - second * sin_T1, second * cos_T1 + first * sin_T1), -1))
 
 
 def _heads(
@@ -83,15 +88,37 @@ class _Rows(NamedTuple):
     """None: some are not written."""
 
 
-class CpuHeads:
-    """Rotates without a concatenated copy, writes whole rows (benchmarks/ops_cpu.py).
+class CpuTurn:
+    """Rotates heads in place, without a concatenated copy (benchmarks/ops_cpu.py).
 
-    All layers of a step turn by the same angles and write to the same slots, so the last ones looked up
-    are kept: comparing a step's numbers takes 1 us, looking angles and rows up 20.
+    All layers of a step turn by the same angles, so the last ones looked up are kept: comparing a step's
+    numbers takes 1 us, looking angles up 20.
     """
 
     def __init__(self) -> None:
         self._angles: _Angles | None = None
+
+    def __call__(self, heads: torch.Tensor, rotation_PR: torch.Tensor, positions_T: torch.Tensor) -> None:
+        """The first R columns of heads [T, any number, at least R]."""
+        # Read once and replaced as a whole: another engine's thread may do the same.
+        last = self._angles
+        if last is None or last.rotation_PR is not rotation_PR or not _is_same(last.positions_T, positions_T):
+            cos_T1, sin_T1 = rotation_PR.index_select(0, positions_T)[:, None].chunk(2, -1)
+            last = _Angles(
+                rotation_PR,
+                positions_T.clone(),
+                torch.cat((cos_T1, cos_T1), -1),
+                torch.cat((-sin_T1, sin_T1), -1),
+            )
+            self._angles = last
+        _turn(heads, last)
+
+
+class CpuHeads:
+    """Writes whole rows; where they go is kept as the angles are."""
+
+    def __init__(self) -> None:
+        self._turn = CpuTurn()
         self._rows: _Rows | None = None
 
     def __call__(  # noqa: PLR0913
@@ -117,7 +144,7 @@ class CpuHeads:
             k_TKD = heads_T[:, num_heads:first_value]
             k_TKD.copy_(rms_norm_cpu(k_TKD, k_norm_D, epsilon))
         if rotation_PR is not None:
-            _turn(heads_T[:, :first_value], self._look_up_angles(rotation_PR, positions_T))
+            self._turn(heads_T[:, :first_value], rotation_PR, positions_T)
         rows_T = self._look_up_rows(slots_T, keys_BKND, values_BKND)
         if rows_T is None:
             _write(keys_BKND, slots_T, heads_T[:, num_heads:first_value])
@@ -127,20 +154,6 @@ class CpuHeads:
             width = num_kv_heads * head_dim
             _rows_of(keys_BKND, width).index_copy_(0, rows_T, qkv_TO[:, end - width : end])
             _rows_of(values_BKND, width).index_copy_(0, rows_T, qkv_TO[:, end:])
-
-    def _look_up_angles(self, rotation_PR: torch.Tensor, positions_T: torch.Tensor) -> _Angles:
-        # Read once and replaced as a whole: another engine's thread may do the same.
-        last = self._angles
-        if last is None or last.rotation_PR is not rotation_PR or not _is_same(last.positions_T, positions_T):
-            cos_T1, sin_T1 = rotation_PR.index_select(0, positions_T)[:, None].chunk(2, -1)
-            last = _Angles(
-                rotation_PR,
-                positions_T.clone(),
-                torch.cat((cos_T1, cos_T1), -1),
-                torch.cat((-sin_T1, sin_T1), -1),
-            )
-            self._angles = last
-        return last
 
     def _look_up_rows(
         self, slots_T: torch.Tensor, keys_BKND: torch.Tensor, values_BKND: torch.Tensor

@@ -32,12 +32,14 @@ def paged_attention(
     lengths: list[int],
     terms: AttentionTerms,
 ) -> torch.Tensor:
-    """Attention of the last query_starts[i + 1] - query_starts[i] tokens of each sequence, [T, H, D].
+    """Attention of the last query_starts[i + 1] - query_starts[i] tokens of each sequence.
+
+    [T, H, D], or as wide as values are where these have another width.
 
     tables_SM: block ids of each sequence in order; lengths: its tokens, this step's included, whose keys
     and values are in the pages. Pages may have any strides. Computed in float32.
     """
-    out_THD = torch.empty_like(q_THD, memory_format=torch.contiguous_format)
+    out_THD = q_THD.new_empty(*q_THD.shape[:2], values_BKND.shape[3])
     for i, length in enumerate(lengths):
         start, end = query_starts[i], query_starts[i + 1]
         out_THD[start:end] = _one_sequence(

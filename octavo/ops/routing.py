@@ -113,7 +113,7 @@ def _examples() -> Iterator[tuple[Any, ...]]:
 route = Op(
     name="route",
     plain=_plain,
-    providers=LazyTable("route provider", {}),
+    providers=LazyTable("route provider", {"cuda": "octavo.ops.triton.routing:route"}),
     examples=_examples,
     tolerance=1e-5,
 )

@@ -21,6 +21,7 @@ from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
 from octavo.server.health import add_health_routes
 from octavo.server.info_api import add_info_routes
+from octavo.server.kinds import OnlyNumbers
 from octavo.server.lifecycle import Admission, Lifecycle
 from octavo.server.limits import BodyLimit
 from octavo.server.ollama.errors import OLLAMA_SHAPES
@@ -31,6 +32,7 @@ from octavo.server.openai.files.upload import FORM_BYTES
 from octavo.server.openai.responses.routes import add_response_routes
 from octavo.server.openai.routes import add_openai_routes
 from octavo.server.openapi import ApiPage
+from octavo.server.pooling.routes import add_pooling_routes
 from octavo.server.request_id import RequestContext
 from octavo.server.sagemaker import add_sagemaker_routes
 from octavo.server.serving import Serving
@@ -44,6 +46,7 @@ ADD_ROUTES = (
     add_openai_routes,
     add_response_routes,
     add_file_and_batch_routes,
+    add_pooling_routes,
     add_anthropic_routes,
     add_sagemaker_routes,
     add_ollama_routes,
@@ -96,6 +99,7 @@ def create_app(
             Middleware(Errors, ERROR_SHAPES),
             Middleware(Auth, keys),
             Middleware(Admission, serving.lifecycle),
+            *([] if engine.facts.pooling is None else [Middleware(OnlyNumbers, engine.facts.pooling)]),
             Middleware(BodyLimit, server.max_body_bytes, {FILES_PATH: server.max_file_bytes + FORM_BYTES}),
         ],
         exception_handlers={HTTPException: on_http_exception},

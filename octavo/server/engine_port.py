@@ -8,10 +8,13 @@ from typing import Any, Protocol
 from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import RequestOutput
+from octavo.engine.pooling.outputs import PoolingRequestOutput
+from octavo.engine.pooling.prepare import Input
 from octavo.engine.prepare import EnginePrompt
 from octavo.grammar.desk import GrammarDesk
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
+from octavo.messages.pooling import PoolingParams
 from octavo.messages.request import PrefixPin
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
@@ -120,6 +123,18 @@ class EnginePort(Protocol):
         cache_salt: str | None = None,
     ) -> AsyncIterator[RequestOutput]:
         """Like `generate`, with one output, at the end: the likeliest answers."""
+
+    def encode_many(
+        self,
+        prompts: Sequence[Input],
+        pooling_params: PoolingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
+        """Of a model that answers with numbers: one stream with one output for each prompt."""
 
     async def check_health(self) -> None: ...
 

@@ -84,6 +84,12 @@ class Tokenizer:
         self._response_template = parts.response_template
 
     @property
+    def num_plain_tokens(self) -> int:
+        """One more than the highest id of a token that was not added to the vocabulary later."""
+        ids = self.backend.get_vocab(with_added_tokens=True).values()
+        return 1 + max((token_id for token_id in ids if token_id not in self._added), default=-1)
+
+    @property
     def chat_template(self) -> str | None:
         """The usual chat template, None when the model has none."""
         return self._templates.get("default")

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.base.errors import ModelFileError
+from octavo.config.model import ModelConfig
 from octavo.config.resolve import CheckpointFacts
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import context_length, text_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
+from octavo.weights.pickled import PICKLE_SUFFIXES, how_to_convert
+from octavo.weights.pooling_files import can_write, made_for_pooling, pooling_of
 from octavo.weights.recurrent import recurrent_facts
-from octavo.weights.safetensors_checkpoint import (
-    CONVERT,
-    PICKLE_SUFFIXES,
-    SafetensorsCheckpoint,
-    has_safetensors,
-)
+from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +87,9 @@ def open_checkpoint(path: Path, load_format: str = "auto") -> Checkpoint:
 def _open(path: Path, load_format: str) -> Checkpoint:
     if not path.is_dir():
         if path.suffix in PICKLE_SUFFIXES:
-            raise ModelFileError(f"{path.name!r} is a pickle file or the like. {CONVERT}")
+            raise ModelFileError(
+                f"{path.name!r} is a pickle file or the like. {how_to_convert(path.parent, [path.name])}"
+            )
         if load_format == "safetensors" or path.suffix == ".safetensors":
             raise ModelFileError(
                 f"{path.name!r} is one file; give the folder that holds it and its config.json."
@@ -115,7 +115,7 @@ def _only_gguf(folder: Path, *, must_exist: bool) -> Path | None:
     return found[0] if found else None
 
 
-def checkpoint_facts(checkpoint: Checkpoint) -> CheckpointFacts:
+def checkpoint_facts(checkpoint: Checkpoint, model: ModelConfig) -> CheckpointFacts:
     """What resolving the engine's options needs to know."""
     config, text = checkpoint.config, text_config(checkpoint.config)
     classes = config.get("architectures")
@@ -126,6 +126,8 @@ def checkpoint_facts(checkpoint: Checkpoint) -> CheckpointFacts:
         raise ModelFileError("The model's config names no architecture (architectures, model_type).")
     if vocab_size is None:
         raise ModelFileError("The model's config has no vocab_size.")
+    is_for_pooling = made_for_pooling(checkpoint)
+    is_pooled = model.runner == "pooling" or (model.runner == "auto" and is_for_pooling)
     return CheckpointFacts(
         name=checkpoint.name,
         architecture=architecture,
@@ -133,4 +135,6 @@ def checkpoint_facts(checkpoint: Checkpoint) -> CheckpointFacts:
         vocab_size=vocab_size,
         stored_dtype=checkpoint.stored_dtype,
         state_bytes=recurrent_facts(config).state_bytes,
+        pooling=pooling_of(checkpoint, model) if is_pooled else None,
+        can_write=can_write(checkpoint),
     )

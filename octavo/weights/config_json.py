@@ -26,6 +26,13 @@ COUNT_LIMITS = {
     "num_attention_heads": 2**14,
     "num_key_value_heads": 2**14,
     "head_dim": 2**14,
+    "kv_lora_rank": 2**16,
+    "q_lora_rank": 2**16,
+    "qk_nope_head_dim": 2**14,
+    "qk_rope_head_dim": 2**14,
+    "v_head_dim": 2**14,
+    "moe_intermediate_size": 2**22,
+    "n_routed_experts": 2**14,
     "vocab_size": 2**24,
     "max_position_embeddings": MAX_CONTEXT,
     "sliding_window": MAX_CONTEXT,
@@ -33,6 +40,8 @@ COUNT_LIMITS = {
 """Counts that are at least 1, and the most we believe."""
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
+
+COUNTING_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 
 OLDER_NAMES = {
     "n_embd": "hidden_size",
@@ -114,7 +123,8 @@ def _check_heads(text: dict[str, Any]) -> None:
     heads, hidden = text.get("num_attention_heads"), text.get("hidden_size")
     if heads is None or hidden is None:
         return
-    if text.get("head_dim") is None and hidden % heads:
+    has_width = text.get("head_dim") is not None or text.get("qk_nope_head_dim") is not None
+    if not has_width and hidden % heads:
         raise ModelFileError(
             f"The model's hidden_size {hidden} is not a multiple of its {heads} attention heads."
         )
@@ -189,7 +199,11 @@ def context_length(config: dict[str, Any]) -> int:
             "The model's config does not say how many positions it has (max_position_embeddings)."
         )
     _check_count("max_position_embeddings", stated, MAX_CONTEXT)
-    length = int(stated)
+    length = int(stated) - first_position(text)
+    if length < 1:
+        raise ModelFileError(
+            f"The model's max_position_embeddings is {stated}, but its texts begin at {int(stated) - length}."
+        )
     if not str(text.get("model_type", "")).startswith("gemma3"):
         length = max([_scaled(parameters, stated) for parameters in rope_dicts(text)], default=length)
     if length > MAX_CONTEXT:
@@ -197,6 +211,17 @@ def context_length(config: dict[str, Any]) -> int:
             f"The model's rope scaling gives {length} positions; at most {MAX_CONTEXT} are possible."
         )
     return length
+
+
+def first_position(config: dict[str, Any]) -> int:
+    """The position of a text's first token: RoBERTa and its kin count on from the padding token's id."""
+    if config.get("model_type") not in COUNTING_FROM_PADDING:
+        return 0
+    padding = config.get("pad_token_id")
+    padding = 1 if padding is None else padding
+    if type(padding) is not int or not 0 <= padding < MAX_CONTEXT:
+        raise ModelFileError(f"The model's pad_token_id is {_short(padding)}; it must be a token id.")
+    return padding + 1
 
 
 def _scaled(parameters: dict[str, Any], stated: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,7 @@ from octavo.weights.config_json import read_config, read_generation_config, text
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.safetensors_checkpoint import folder_name
 from octavo.weights.shapes import expected_shapes
-from octavo.weights.shapes_hybrid import hybrid_shapes
-from octavo.weights.shapes_layer_norm import layer_norm_shapes
+from octavo.weights.skeleton import build_skeleton, has_skeleton, stored_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -34,21 +34,27 @@ class DummyCheckpoint:
         self.path = path
         self.config: dict[str, Any]
         self.generation_config: dict[str, Any]
+        self._known_shapes: dict[str, tuple[int, ...]] | None
         if path.is_dir():
             self.name = folder_name(path)
             self.config = read_config(path)
             self.generation_config = read_generation_config(path)
             self._tokenizer = TokenizerSource(folder=path)
-            self._shapes = _shapes(self.config)
+            self._known_shapes = None
         else:
             real = GGUFCheckpoint(path)
             self.name, self.config, self.generation_config = real.name, real.config, real.generation_config
             self._tokenizer = real.tokenizer_source()
-            self._shapes = {name: real.shape(name) for name in real.tensor_names()}
+            self._known_shapes = {name: real.shape(name) for name in real.tensor_names()}
         text = text_config(self.config)
         self.stored_dtype = str(text.get("dtype") or text.get("torch_dtype") or "float32").removeprefix(
             "torch."
         )
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Not before somebody asks: it may take transformers to tell."""
+        return _shapes(self.config) if self._known_shapes is None else self._known_shapes
 
     def tensor_names(self) -> list[str]:
         return list(self._shapes)
@@ -96,10 +102,14 @@ def _make(name: str, target: torch.Tensor, generator: torch.Generator) -> None:
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    shapes = expected_shapes(config) or layer_norm_shapes(config) or hybrid_shapes(config)
-    if shapes is None:
+    shapes = expected_shapes(config)
+    if shapes is not None:
+        return shapes
+    if not has_skeleton(config):
         raise ModelFileError(
             f"No random weights can be made for the model type {str(config.get('model_type'))[:80]!r}: "
-            "its tensors are not known here. Load the real weights."
+            "its tensors are known neither here nor to the installed transformers. Load the real weights."
         )
-    return shapes
+    skeleton = build_skeleton(config, dtype="float32")
+    stored = stored_tensors(skeleton, skeleton.state_dict())
+    return {name: tuple(tensor.shape) for name, tensor in stored.items()}

@@ -69,15 +69,17 @@ def map_file(path: Path) -> mmap.mmap:
         os.close(descriptor)
 
 
-def confined(folder: Path, name: str) -> Path:
-    """Return the file `name` directly inside `folder`, or raise ModelFileError.
+def confined(folder: Path, *names: str) -> Path:
+    """Return the file `name` directly inside `folder`, or one in folders inside it, or raise ModelFileError.
 
     A symlink may point inside the folder, or into the blobs of the Hugging Face cache entry that the
     folder is a snapshot of; anything else could make us read files that are not the model's.
     """
-    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-        raise ModelFileError(f"File name {name!r} is not a plain name inside the model folder.")
-    path = folder / name
+    for name in names:
+        if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise ModelFileError(f"File name {name!r} is not a plain name inside the model folder.")
+    path = folder.joinpath(*names)
+    name = "/".join(names)
     try:
         root = folder.resolve(strict=True)
         target = path.resolve(strict=True)

@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from octavo.weights.config_json import text_config
+from octavo.weights.latent_shapes import row_width
+from octavo.weights.pooling_files import ENCODERS
 from octavo.weights.recurrent import recurrent_facts
 
 if TYPE_CHECKING:
@@ -30,9 +32,15 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """Keys and values of one token in all layers that attend; 0 where the config does not say."""
+    """What one token keeps in all layers; 0 of encoders, and where the config does not say."""
     text = text_config(config)
+    if text.get("model_type") in ENCODERS:
+        return 0
+    num_bytes = recurrent_facts(config).num_attention_layers * DTYPE_BYTES[dtype]
+    row = row_width(text)
+    if row is not None:
+        return int(row * num_bytes)
     heads = text.get("num_attention_heads") or 0
     kv_heads = text.get("num_key_value_heads") or heads
     head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)
-    return int(2 * recurrent_facts(config).num_attention_layers * kv_heads * head_dim * DTYPE_BYTES[dtype])
+    return int(2 * kv_heads * head_dim * num_bytes)

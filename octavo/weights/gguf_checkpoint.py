@@ -18,6 +18,7 @@ from octavo.weights.gguf.config import TORCH_NAMES, build_config, build_generati
 from octavo.weights.gguf.dequant import BlockType, dequantize, iter_dequantized
 from octavo.weights.gguf.names import ROPE_FACTORS, to_hugging_face
 from octavo.weights.gguf.reader import GGUFFile, GGUFTensor
+from octavo.weights.gguf.views import Part, View, Views, add_expert_tensor
 from octavo.weights.shapes import check_shapes
 from octavo.weights.views import mapped_tensor
 
@@ -43,8 +44,8 @@ class GGUFCheckpoint:
         self._file: GGUFFile | None = file
         arch_name, self._architecture = find_architecture(file.metadata)
         self.config: dict[str, Any] = build_config(file)
-        self._gguf_names = _translate_names(file, arch_name, self._architecture)
-        check_shapes(self.config, self._gguf_names, self.shape)
+        self._views = _make_views(file, arch_name, self._architecture, self.config)
+        check_shapes(self.config, self._views, self.shape)
         self._check_biases()
         self.generation_config: dict[str, Any] = build_generation_config(
             file.metadata, self.config["vocab_size"]
@@ -53,10 +54,10 @@ class GGUFCheckpoint:
         self.stored_dtype = TORCH_NAMES.get(main, main)
 
     def tensor_names(self) -> list[str]:
-        return list(self._gguf_names)
+        return list(self._views)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._stored(name).shape
+        return self._view(name).shape
 
     def load(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return a CPU tensor in `dtype` (None: as stored, float32 for quantised tensors).
@@ -66,13 +67,25 @@ class GGUFCheckpoint:
         """
         import torch
 
-        file, tensor = self._opened(), self._stored(name)
+        view = self._view(name)
+        loaded = [self._load_part(part, dtype) for part in view.parts]
+        if len(loaded) == 1 and view.parts[0].take is None:
+            return loaded[0]
+        whole = torch.empty(view.shape, dtype=loaded[0].dtype)
+        for part, tensor in zip(view.parts, loaded, strict=True):
+            part.of(whole).copy_(tensor)
+        return whole
+
+    def _load_part(self, part: Part, dtype: torch.dtype | None) -> torch.Tensor:
+        import torch
+
+        file, tensor = self._opened(), part.tensor
         plain = TORCH_NAMES.get(tensor.kind.name)
         wanted = dtype or getattr(torch, plain or "float32")
         heads, offset = self._heads_to_unpermute(tensor), self._norm_offset(tensor)
         if plain is not None and wanted is getattr(torch, plain) and not heads and not offset:
-            return mapped_tensor(file.data, tensor.start, tensor.shape, plain)
-        return _dequantized(self._packed(tensor), tensor, wanted, offset)
+            return mapped_tensor(file.data, part.start, part.shape, plain)
+        return _dequantized(self._packed(part), part, wanted, offset)
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
@@ -80,26 +93,34 @@ class GGUFCheckpoint:
         """Dequantise to float32 in threads, straight into staging buffers; the device converts further."""
         from octavo.weights.transfer import transfer
 
-        pieces = [piece for name, target in targets for piece in self._pieces(name, target)]
+        pieces = [
+            piece
+            for name, target in targets
+            for part in self._view(name).parts
+            for piece in self._pieces(part, part.of(target))
+        ]
         transfer(pieces, on_progress)
 
-    def _pieces(self, name: str, target: torch.Tensor) -> Iterator[Piece]:
+    def _pieces(self, part: Part, target: torch.Tensor) -> Iterator[Piece]:
         import torch
 
         from octavo.weights.transfer import Piece, cut
 
-        tensor = self._stored(name)
-        packed, offset = self._packed(tensor), self._norm_offset(tensor)
-        flat = packed.reshape(-1, tensor.kind.block_bytes)
-        for part, first in cut(target, torch.float32.itemsize):
-            # Parts are whole rows, and rows are whole blocks.
-            start, stop = first // tensor.kind.block_size, (first + part.numel()) // tensor.kind.block_size
-            fill = partial(_dequantize_into, flat[start:stop], tensor.kind, offset)
-            yield Piece(target=part, dtype=torch.float32, fill=fill)
+        kind, offset = part.tensor.kind, self._norm_offset(part.tensor)
+        flat = self._packed(part).reshape(-1, kind.block_bytes)
+        for room, first in cut(target, torch.float32.itemsize):
+            # What is cut are whole rows, and rows are whole blocks.
+            start, stop = first // kind.block_size, (first + room.numel()) // kind.block_size
+            fill = partial(_dequantize_into, flat[start:stop], kind, offset)
+            yield Piece(target=room, dtype=torch.float32, fill=fill)
 
-    def _packed(self, tensor: GGUFTensor) -> Bytes:
-        """The bytes of a tensor, its rows in Hugging Face's order."""
+    def _packed(self, part: Part) -> Bytes:
+        """The bytes of a part, its rows in Hugging Face's order."""
+        tensor = part.tensor
         packed, heads = self._opened().packed(tensor.name), self._heads_to_unpermute(tensor)
+        if part.expert is not None:
+            of_expert: Bytes = packed.reshape(tensor.shape[0], -1)[part.expert]
+            return of_expert
         # Whole rows move, so the packed rows can: they are a fraction of the size.
         return _unpermute(packed.reshape(tensor.shape[0], -1), heads) if heads else packed
 
@@ -119,10 +140,11 @@ class GGUFCheckpoint:
         """Let go of the file. Tensors that were loaded stay valid."""
         self._file = None
 
-    def _stored(self, name: str) -> GGUFTensor:
-        if name not in self._gguf_names:
+    def _view(self, name: str) -> View:
+        if name not in self._views:
             raise ModelFileError(f"The checkpoint has no tensor {name!r}.")
-        return self._opened().tensors[self._gguf_names[name]]
+        self._opened()
+        return self._views[name]
 
     def _opened(self) -> GGUFFile:
         if self._file is None:
@@ -131,11 +153,11 @@ class GGUFCheckpoint:
 
     def _check_biases(self) -> None:
         """Biases are optional in a file; those that exist are as long as their weight has rows."""
-        for name in self._gguf_names:
+        for name in self._views:
             weight = name.removesuffix(".bias") + ".weight"
             if (
                 name.endswith(".bias")
-                and weight in self._gguf_names
+                and weight in self._views
                 and self.shape(name) != self.shape(weight)[:1]
             ):
                 raise ModelFileError(
@@ -152,11 +174,16 @@ class GGUFCheckpoint:
         return heads
 
 
-def _translate_names(file: GGUFFile, arch_name: str, architecture: Architecture) -> dict[str, str]:
-    """Hugging Face name -> GGUF name of every weight."""
-    names: dict[str, str] = {}
-    for gguf_name in file.tensors:
+def _make_views(file: GGUFFile, arch_name: str, architecture: Architecture, config: dict[str, Any]) -> Views:
+    """What every weight shows, by Hugging Face name."""
+    views: Views = {}
+    experts, num_experts = architecture.experts, config.get("num_experts")
+    for gguf_name, tensor in file.tensors.items():
         if gguf_name == ROPE_FACTORS:
+            continue
+        if experts is not None and num_experts and add_expert_tensor(views, tensor, experts, num_experts):
+            continue
+        if architecture.add_own_tensor is not None and architecture.add_own_tensor(views, tensor, config):
             continue
         name = to_hugging_face(gguf_name, architecture.layer_names)
         if name is None:
@@ -164,8 +191,8 @@ def _translate_names(file: GGUFFile, arch_name: str, architecture: Architecture)
                 f"The GGUF file has a tensor {gguf_name!r}, which {arch_name!r} models do not have. "
                 "It is a variant that is not supported."
             )
-        names[name] = gguf_name
-    return names
+        views[name] = View(tensor.shape, [Part(tensor)])
+    return views
 
 
 def _unpermute(rows: Bytes, heads: int) -> Bytes:
@@ -181,15 +208,15 @@ def _dequantize_into(packed: Bytes, kind: BlockType, offset: float, room: Bytes)
         weights -= np.float32(offset)
 
 
-def _dequantized(packed: Bytes, tensor: GGUFTensor, dtype: torch.dtype, offset: float) -> torch.Tensor:
+def _dequantized(packed: Bytes, part: Part, dtype: torch.dtype, offset: float) -> torch.Tensor:
     import torch
 
-    result = torch.empty(tensor.shape, dtype=dtype)
+    result = torch.empty(part.shape, dtype=dtype)
     flat = result.view(-1)
     if dtype is torch.float32:
-        dequantize(packed, tensor.kind, flat.numpy())
+        dequantize(packed, part.tensor.kind, flat.numpy())
         return result.sub_(offset) if offset else result
-    for start, weights in iter_dequantized(packed, tensor.kind):
+    for start, weights in iter_dequantized(packed, part.tensor.kind):
         chunk = torch.from_numpy(weights)
         flat[start : start + len(weights)].copy_(chunk - offset if offset else chunk)
     return result

@@ -105,9 +105,10 @@ class SafetensorsFile:
         dtype: torch.dtype = torch.uint8 if tensor.dtype == "bool" else getattr(torch, tensor.dtype)
         for part, first in cut(target, dtype.itemsize):
             start = tensor.start + first * dtype.itemsize
-            yield Piece(target=part, dtype=dtype, fill=partial(self._read, descriptor, start))
+            yield Piece(target=part, dtype=dtype, fill=partial(self.read, descriptor, start))
 
-    def _read(self, descriptor: int, start: int, room: Bytes) -> None:
+    def read(self, descriptor: int, start: int, room: Bytes) -> None:
+        """Fill `room` with the file's bytes from `start` on."""
         read_exactly(descriptor, room.data, start, self._path.name)
 
 

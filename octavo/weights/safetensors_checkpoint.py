@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.base.errors import ModelFileError
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.files import confined, has_file, read_small
+from octavo.weights.fp8_blocks import find_scaled
+from octavo.weights.mxfp4 import find_packed
+from octavo.weights.pickled import how_to_convert, pickle_files
 from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 from octavo.weights.shapes import check_shapes
 from octavo.weights.strict_json import parse_object
@@ -19,7 +22,7 @@ from octavo.weights.strict_json import parse_object
 if TYPE_CHECKING:
     import torch
 
-    from octavo.weights.transfer import OnProgress
+    from octavo.weights.transfer import OnProgress, Piece
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_INDEX_BYTES = 64 * 2**20
@@ -27,18 +30,37 @@ MAX_SHARDS = 4096
 MAX_TENSORS = 2**19
 """In all shards together."""
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-CONVERT = (
-    "Such files can run code when read, so Octavo reads none. Convert them once, on a machine where you "
-    "trust them: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER) of transformers "
-    "writes safetensors."
-)
-
 _LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]{1,6})\.", re.ASCII)
 
 
+class Packed(Protocol):
+    """A tensor that is made of stored ones when it is read."""
+
+    @property
+    def stored_names(self) -> tuple[str, ...]:
+        """Those it is made of."""
+
+    @property
+    def files(self) -> tuple[SafetensorsFile, ...]:
+        """Where these lie."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def load(self, dtype: torch.dtype | None) -> torch.Tensor: ...
+
+    def pieces(self, target: torch.Tensor, descriptors: Mapping[SafetensorsFile, int]) -> Iterator[Piece]:
+        """As SafetensorsFile.pieces; all files are open until these are done."""
+
+
+QUANTIZATIONS: Mapping[
+    str, Callable[[Mapping[str, SafetensorsFile], Mapping[str, Any]], Mapping[str, Packed]]
+] = {"mxfp4": lambda files, _: find_packed(files), "fp8": find_scaled}
+"""Those that are read here: what they hold is dequantised at load."""
+
+
 class SafetensorsCheckpoint:
-    """Weights of a model folder as read-only views of the mapped files."""
+    """Weights of a model folder as read-only views of the mapped files; dequantised where they are packed."""
 
     format = "safetensors"
 
@@ -49,19 +71,26 @@ class SafetensorsCheckpoint:
         self._files = _open_files(path)
         self.config: dict[str, Any] = read_config(path)
         self.generation_config: dict[str, Any] = read_generation_config(path)
-        _refuse_quantized(self.config)
+        self._packed = _packed_tensors(self.config, self._files)
+        halves = {name for packed in self._packed.values() for name in packed.stored_names}
+        self._names = [*(name for name in self._files if name not in halves), *self._packed]
         _check_layers(self.config, self._files)
-        check_shapes(self.config, self._files, self.shape)
-        self.stored_dtype = _main_dtype([file.tensors[name] for name, file in self._files.items()])
+        check_shapes(self.config, self._names, self.shape)
+        plain = [file.tensors[name] for name, file in self._files.items() if name not in halves]
+        self.stored_dtype = _main_dtype(plain)
 
     def tensor_names(self) -> list[str]:
-        return list(self._files)
+        return list(self._names)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._stored(name).shape
+        packed = self._packed.get(name)
+        return self._stored(name).shape if packed is None else packed.shape
 
     def load(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return a CPU tensor: a read-only view where the file already has `dtype`, else a converted copy."""
+        packed = self._packed.get(name)
+        if packed is not None:
+            return packed.load(dtype)
         self._stored(name)
         tensor = self._files[name].load(name)
         return tensor if dtype is None else tensor.to(dtype)
@@ -70,18 +99,23 @@ class SafetensorsCheckpoint:
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
     ) -> None:
         """Read tensors from the files in threads, in the order they lie there; the device converts them."""
-        from octavo.weights.transfer import Piece, transfer
+        from octavo.weights.transfer import transfer
 
         by_file: dict[SafetensorsFile, list[tuple[str, torch.Tensor]]] = {}
+        packed = [(self._packed[name], target) for name, target in targets if name in self._packed]
         for name, target in targets:
-            self._stored(name)
-            by_file.setdefault(self._files[name], []).append((name, target))
+            if name not in self._packed:
+                self._stored(name)
+                by_file.setdefault(self._files[name], []).append((name, target))
         pieces: list[Piece] = []
         with ExitStack() as stack:
+            files = {*by_file, *(file for each, _ in packed for file in each.files)}
+            descriptors = {file: stack.enter_context(file.opened()) for file in files}
             for file, wanted in by_file.items():
-                descriptor = stack.enter_context(file.opened())
                 for name, target in sorted(wanted, key=lambda item: file.tensors[item[0]].start):
-                    pieces += file.pieces(name, target, descriptor)
+                    pieces += file.pieces(name, target, descriptors[file])
+            for tensor, target in packed:
+                pieces += tensor.pieces(target, descriptors)
             transfer(pieces, on_progress)
 
     def tokenizer_source(self) -> TokenizerSource:
@@ -89,7 +123,7 @@ class SafetensorsCheckpoint:
 
     def close(self) -> None:
         """Let go of the files. Tensors that were loaded stay valid."""
-        self._files = {}
+        self._files, self._packed = {}, {}
 
     def _stored(self, name: str) -> StoredTensor:
         file = self._files.get(name)
@@ -111,11 +145,6 @@ def has_safetensors(folder: Path) -> bool:
     return any(entry.name.endswith((".safetensors", ".safetensors.index.json")) for entry in folder.iterdir())
 
 
-def pickle_files(folder: Path) -> list[str]:
-    """Weights in formats that can run code."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(PICKLE_SUFFIXES))
-
-
 def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
     """Map every tensor's name to the opened file that holds it."""
     if has_file(folder, SINGLE):
@@ -131,7 +160,10 @@ def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
         )
     pickles = pickle_files(folder)
     if pickles:
-        raise ModelFileError(f"The folder {folder.name!r} has its weights only in {pickles[0]!r}. {CONVERT}")
+        raise ModelFileError(
+            f"The folder {folder.name!r} has its weights only in {pickles[0]!r}. "
+            f"{how_to_convert(folder, pickles)}"
+        )
     raise ModelFileError(f"The folder {folder.name!r} has no weights: neither {SINGLE} nor {INDEX}.")
 
 
@@ -155,7 +187,7 @@ def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
     for name in shard_names:
         if not name.endswith(".safetensors"):
             raise ModelFileError(
-                f"{INDEX} names the file {name[:200]!r}, which is not safetensors. {CONVERT}"
+                f"{INDEX} names the file {name[:200]!r}, which is not safetensors. Fetch the model again."
             )
     # All names are checked before the first file is touched.
     paths = {name: confined(folder, name) for name in shard_names}
@@ -166,14 +198,18 @@ def _open_shards(folder: Path) -> dict[str, SafetensorsFile]:
     return {tensor: shards[shard] for tensor, shard in weight_map.items()}
 
 
-def _refuse_quantized(config: dict[str, Any]) -> None:
+def _packed_tensors(config: dict[str, Any], files: Mapping[str, SafetensorsFile]) -> Mapping[str, Packed]:
+    """By the name that each shows. Raises ModelFileError for methods that are not read here."""
     quantization = config.get("quantization_config")
-    if quantization:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+    if not quantization:
+        return {}
+    method = str(quantization.get("quant_method") if isinstance(quantization, dict) else quantization)
+    if method not in QUANTIZATIONS or not isinstance(quantization, dict):
         raise ModelFileError(
-            f"The checkpoint is quantised ({str(method)[:40]}); quantised models are read only from GGUF "
-            "files. Use the unquantised model or its GGUF."
+            f"The checkpoint is quantised ({method[:40]}); of safetensors only "
+            f"{' and '.join(QUANTIZATIONS)} are read. Use the unquantised model or its GGUF."
         )
+    return QUANTIZATIONS[method](files, quantization)
 
 
 def _check_layers(config: dict[str, Any], names: dict[str, SafetensorsFile]) -> None:

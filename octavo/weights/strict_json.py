@@ -1,4 +1,4 @@
-"""JSON from untrusted files: one object, bounded, every failure a ModelFileError."""
+"""JSON from untrusted files: one object or list, bounded, every failure a ModelFileError."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from octavo.base.errors import ModelFileError
 
 def parse_object(data: bytes, what: str, *, unique_keys: bool = False) -> dict[str, Any]:
     """Parse `data` as one JSON object; `what` names it in errors. `unique_keys` refuses repeated keys."""
+    value = _parse(data, what, unique_keys=unique_keys)
+    if not isinstance(value, dict):
+        raise ModelFileError(f"{what} holds a {type(value).__name__}, not a JSON object.")
+    return value
 
+
+def parse_objects(data: bytes, what: str) -> list[dict[str, Any]]:
+    """Parse `data` as a list of JSON objects."""
+    value = _parse(data, what, unique_keys=False)
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ModelFileError(f"{what} has to hold a list of JSON objects.")
+    return value
+
+
+def _parse(data: bytes, what: str, *, unique_keys: bool) -> Any:
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = dict(pairs)
         if unique_keys and len(made) != len(pairs):
@@ -20,7 +34,7 @@ def parse_object(data: bytes, what: str, *, unique_keys: bool = False) -> dict[s
         return made
 
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=build)
+        return json.loads(data.decode("utf-8"), object_pairs_hook=build)
     except ModelFileError:
         raise
     except UnicodeDecodeError as error:
@@ -29,6 +43,3 @@ def parse_object(data: bytes, what: str, *, unique_keys: bool = False) -> dict[s
         raise ModelFileError(f"{what} is nested too deeply.") from error
     except ValueError as error:
         raise ModelFileError(f"{what} is not valid JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise ModelFileError(f"{what} holds a {type(value).__name__}, not a JSON object.")
-    return value

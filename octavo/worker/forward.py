@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import torch
 
-from octavo.attention.contract import AttentionBackend
 from octavo.attention.step_view import HostView
 from octavo.layers.recurrent import RecurrentStep
-from octavo.models.contract import CausalLM, ModelInput
+from octavo.models.contract import Backbone, ModelInput
 from octavo.worker.extras.contract import GivenInputs
-from octavo.worker.kv_tensors import KVTensors
 from octavo.worker.row_states import RowStates
-from octavo.worker.step_attention import StepAttention
+from octavo.worker.step_attention import AttentionSteps
 from octavo.worker.step_batch import StepBatch
 from octavo.worker.step_buffers import StepBounds, StepBuffers
 
@@ -22,18 +20,12 @@ class Forward:
     """Runs the model on whatever the buffers hold."""
 
     def __init__(
-        self,
-        model: CausalLM,
-        backends: list[AttentionBackend],
-        kv: KVTensors,
-        states: RowStates,
-        buffers: StepBuffers,
+        self, model: Backbone, attention: AttentionSteps, states: RowStates, buffers: StepBuffers
     ) -> None:
-        self.long_prompt = _long_prompt(backends)
+        self.long_prompt = attention.long_prompt
         """From how many tokens on whole prompts come last in a step."""
         self._model = model
-        self._backends = backends
-        self._kv = kv
+        self._attention = attention
         self._states = states
         self._buffers = buffers
 
@@ -47,7 +39,7 @@ class Forward:
         """The same for at most so many; `host` is None while a graph is captured."""
         buffers, num_tokens = self._buffers, bounds.num_tokens
         buffers.gather(num_tokens)
-        attend = StepAttention(self._backends, self._kv, buffers.views(bounds, host))
+        attend = self._attention.plan(bounds, host)
         token_ids_T = buffers.token_ids_T[:num_tokens]
         return self._model.forward(
             ModelInput(
@@ -65,10 +57,3 @@ class Forward:
         for start, vectors_NE in given:
             inputs_TE[start : start + len(vectors_NE)].copy_(vectors_NE)
         return inputs_TE
-
-
-def _long_prompt(backends: list[AttentionBackend]) -> int | None:
-    """Only if all KV groups want them apart."""
-    wishes = [backend.long_prompt for backend in backends]
-    known = [wish for wish in wishes if wish is not None]
-    return max(known) if len(known) == len(wishes) else None

@@ -84,8 +84,11 @@ class StepGraphs:
         if not self._missing:
             return
         kind, size = self._missing.pop()
+        bounds = self._bounds(kind, size)
         try:
-            kind.graphs[size] = self._capture(self._bounds(kind, size))
+            if not len(self):
+                self._run_without_waiting(bounds)
+            kind.graphs[size] = self._capture(bounds)
         except torch.OutOfMemoryError:
             logger.warning(
                 "No memory is left for %d of the graphs: steps of those sizes run without, slower. Lower "
@@ -93,6 +96,23 @@ class StepGraphs:
                 1 + len(self._missing),
             )
             self._missing.clear()
+        except RuntimeError as error:
+            logger.warning(
+                "This model's steps cannot be captured as graphs and run without, slower: %s",
+                str(error).strip().splitlines()[0],
+            )
+            self._missing.clear()
+
+    def _run_without_waiting(self, bounds: StepBounds) -> None:
+        """Raises RuntimeError if the host has to wait for the device: found out here, as a capture that fails
+        leaves torch's generators and its allocator in the middle of one.
+        """
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            self._forward.run_bounded(bounds, None)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
     def _capture(self, bounds: StepBounds) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()

@@ -31,14 +31,16 @@ class KVTensors:
             spec = group.spec
             row = spec.num_kv_heads * spec.head_dim
             assert spec.dtype_bytes == dtype.itemsize, "keys and values are kept in the model's type"
-            assert page_size % (2 * row) == 0, "a page holds whole rows of keys and of values"
-            assert page_size // row >= 2 * plan.block_size, "a page holds a block"
+            rows_per_token = spec.bytes_per_token // (row * dtype.itemsize)
+            assert page_size % (rows_per_token * row) == 0, "a page holds whole rows of keys and of values"
+            assert page_size // row >= rows_per_token * plan.block_size, "a page holds a block"
             self.layouts.append(
                 PageLayout(
                     block_size=plan.block_size,
                     rows_per_page=page_size // row,
                     num_kv_heads=spec.num_kv_heads,
                     head_dim=spec.head_dim,
+                    value_dim=spec.value_dim,
                     window=spec.window,
                     dtype=dtype,
                     device=device,

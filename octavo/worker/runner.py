@@ -6,20 +6,19 @@ waits for it, the one place where the host waits for the device. T tokens, R row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from octavo.messages.result import StepOutput
 from octavo.messages.step import SchedulerOutput
-from octavo.models.contract import CausalLM
 from octavo.worker.extras.contract import Extra, GivenInputs, StepResult
 from octavo.worker.forward import Forward
 from octavo.worker.graphs import StepGraphs
 from octavo.worker.rows import TokenRows
 from octavo.worker.sampling.pending import PendingSample
-from octavo.worker.sampling.sampler import Sampler
+from octavo.worker.sampling.placeholders import RowSampler
 from octavo.worker.step_batch import StepBatch, order_step
 from octavo.worker.step_buffers import StepBuffers
 
@@ -43,15 +42,15 @@ class ModelRunner:
     def __init__(
         self,
         *,
-        model: CausalLM,
+        logits: Callable[[torch.Tensor], torch.Tensor],
         rows: TokenRows,
         buffers: StepBuffers,
         forward: Forward,
         graphs: StepGraphs | None,
-        sampler: Sampler,
+        sampler: RowSampler,
         extras: Sequence[Extra],
     ) -> None:
-        self.model = model
+        self._logits = logits
         self.rows = rows
         self.buffers = buffers
         self.sampler = sampler
@@ -109,6 +108,7 @@ class ModelRunner:
             prompt_logprobs=pending.result.prompt_logprobs,
             failed=failed,
             forced=pending.result.forced,
+            numbers=pending.result.numbers,
         )
 
     def _apply(self, step: SchedulerOutput) -> None:
@@ -139,7 +139,7 @@ class ModelRunner:
         count = len(batch.sampling)
         if not batch.samples_everywhere:
             hidden_TE = hidden_TE.index_select(0, self.buffers.sample_tokens_R[:count])
-        logits_RV = self.model.logits(hidden_TE)
+        logits_RV = self._logits(hidden_TE)
         for extra in self.extras:
             logits_RV = extra.before_sample(batch, logits_RV)
         sampled = self.sampler.sample(logits_RV, batch.sample_rows, self.rows)

@@ -1,12 +1,52 @@
-"""Attention for one step: plans once per KV group, then serves every layer. T tokens."""
+"""Attention for one step: planned once, then called by every layer. T tokens."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 
-from octavo.attention.contract import AttentionBackend, AttentionLayer
-from octavo.attention.step_view import StepView
+from octavo.attention.contract import Attend, AttentionBackend, AttentionLayer
+from octavo.attention.packed import PackedAttention
+from octavo.attention.step_view import HostView, StepView
 from octavo.worker.kv_tensors import KVTensors
+from octavo.worker.step_buffers import StepBounds, StepBuffers
+
+
+class AttentionSteps(Protocol):
+    """Plans the attention of each step, from the numbers that its buffers hold."""
+
+    long_prompt: int | None
+    """From how many tokens on whole prompts come last in a step."""
+
+    def plan(self, bounds: StepBounds, host: HostView | None) -> Attend:
+        """`host` is None while a graph is captured."""
+
+
+class PagedSteps:
+    """Of models that keep keys and values: one plan for each KV group."""
+
+    def __init__(self, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers) -> None:
+        self.long_prompt = _long_prompt(backends)
+        self._backends = backends
+        self._kv = kv
+        self._buffers = buffers
+
+    def plan(self, bounds: StepBounds, host: HostView | None) -> Attend:
+        return StepAttention(self._backends, self._kv, self._buffers.views(bounds, host))
+
+
+class PackedSteps:
+    """Of models that keep nothing: whole texts, all of whose tokens see each other."""
+
+    long_prompt: int | None = None
+
+    def __init__(self, buffers: StepBuffers) -> None:
+        self._buffers = buffers
+
+    def plan(self, bounds: StepBounds, host: HostView | None) -> Attend:
+        assert host is not None, "steps without a cache are not captured"
+        return PackedAttention(host, self._buffers.positions_T[: bounds.num_tokens])
 
 
 class StepAttention:
@@ -20,3 +60,10 @@ class StepAttention:
     def __call__(self, layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
         kv = self._kv
         return self._plans[kv.groups[layer.index]].run(layer, qkv_TO, kv.pages[layer.index])
+
+
+def _long_prompt(backends: list[AttentionBackend]) -> int | None:
+    """Only if all KV groups want them apart."""
+    wishes = [backend.long_prompt for backend in backends]
+    known = [wish for wish in wishes if wish is not None]
+    return max(known) if len(known) == len(wishes) else None

@@ -14,37 +14,39 @@ from functools import partial
 import torch
 
 from octavo.attention.step_view import HostView
-from octavo.models.contract import CausalLM
 from octavo.ops.triton.compile_ahead import KernelCompilers, record
 from octavo.worker.forward import Forward
 from octavo.worker.graph_sizes import mixed_sizes, shared_sizes
 from octavo.worker.rows import TokenRows
-from octavo.worker.sampling.sampler import Sampler
+from octavo.worker.sampling.placeholders import RowSampler
 from octavo.worker.step_buffers import StepBounds
 
 logger = logging.getLogger(__name__)
 
 FEW_TOKENS = (1, 2, 4, 8)
 """Matrix-vector kernels differ by the number of tokens; the last is a matrix product already."""
+MIXED_TOKENS = (64, 512)
+"""Products of experts differ up to 16, 128 and 1024 tokens and beyond."""
 FEW_CHUNKED = 64
 """A prompt of so many tokens."""
 
 
 def warm_up(
-    model: CausalLM,
+    logits: Callable[[torch.Tensor], torch.Tensor],
     forward: Forward,
-    sampler: Sampler,
+    sampler: RowSampler,
     rows: TokenRows,
     compilers: KernelCompilers,
     *,
+    width: int,
     dtype: torch.dtype,
     max_tokens: int,
 ) -> None:
-    """Run one step of each kind that has kernels of its own."""
+    """Run one step of each kind that has kernels of its own. width: of hidden states."""
     max_seqs = len(rows.num_known)
     calls: list[Callable[[], object]] = [partial(sampler.warm_up, dtype, rows), rows.warm_up]
-    hidden_TE = torch.zeros(FEW_TOKENS[-1], model.hidden_size, dtype=dtype, device=rows.device)
-    calls += [partial(model.logits, hidden_TE[:size]) for size in FEW_TOKENS]
+    hidden_TE = torch.zeros(FEW_TOKENS[-1], width, dtype=dtype, device=rows.device)
+    calls += [partial(logits, hidden_TE[:size]) for size in FEW_TOKENS]
     calls += [partial(forward.run_bounded, bounds, None) for bounds in _bounds(max_seqs, max_tokens)]
     with torch.inference_mode():
         try:
@@ -70,6 +72,7 @@ def _bounds(max_seqs: int, max_tokens: int) -> list[StepBounds]:
         *(_bounds_of(size, size) for size in singles),
         *(_bounds_of(size, size, shares_prefix=True) for size in {*shared[:1], *shared[-1:]}),
         *(_bounds_of(size, min(size, max_seqs), has_chunks=True) for size in {*mixed[:1], *mixed[-1:]}),
+        *(_bounds_of(size, 1, has_chunks=True) for size in MIXED_TOKENS if size <= max_tokens),
         _bounds_of(max_tokens, 1, has_chunks=True),
     ]
 

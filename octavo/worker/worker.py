@@ -17,20 +17,16 @@ from octavo.base.integers import ceil_div
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
-from octavo.grammar.matchers import Matchers
 from octavo.grammar.vocabulary import Words, no_words
 from octavo.layers.placement import Placement
 from octavo.messages.kv import KVPlan, KVSpec, StateSpec
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
-from octavo.models.contract import CausalLM, recurrent_layers
+from octavo.models.build import build_model
+from octavo.models.contract import Backbone, recurrent_layers
 from octavo.models.load import Placed, load_weights, move_weights
-from octavo.models.table import find_model_class
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
-from octavo.worker.extras.grammar_masks import GrammarMasks
-from octavo.worker.extras.prompt_logprobs import PromptLogprobs
-from octavo.worker.extras.prompt_vectors import PromptVectorRows
 from octavo.worker.forward import Forward
 from octavo.worker.give_back import give_back_memory
 from octavo.worker.graph_sizes import graph_sizes
@@ -43,10 +39,11 @@ from octavo.worker.memory import (
     kv_cache_bytes,
 )
 from octavo.worker.profile import step_peak_bytes
+from octavo.worker.purpose import Purpose, purpose_of
 from octavo.worker.row_states import RowStates, check_states_fit, row_state_bytes
 from octavo.worker.rows import TokenRows, row_memory_bytes
 from octavo.worker.runner import ModelRunner, PendingStep
-from octavo.worker.sampling.sampler import Sampler
+from octavo.worker.step_attention import AttentionSteps, PackedSteps, PagedSteps
 from octavo.worker.step_buffers import StepBuffers
 
 if TYPE_CHECKING:
@@ -99,7 +96,7 @@ class Worker:
         self._max_model_len = model.max_model_len
         self._max_seqs = schedule.max_num_seqs
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
-        self._model: CausalLM | None = None
+        self._model: Backbone | None = None
         self._kv_layers: list[KVSpec] = []
         self._recurrent_layers: list[StateSpec] = []
         self._plan: KVPlan | None = None
@@ -121,7 +118,9 @@ class Worker:
         self._kv_layers = model.kv_layers()
         self._recurrent_layers = recurrent_layers(model)
         loaded = time.monotonic()
-        step_bytes = step_peak_bytes(model, place, max_tokens=self._max_tokens, max_seqs=self._max_seqs)
+        step_bytes = step_peak_bytes(
+            model, self._purpose(model), place, max_tokens=self._max_tokens, max_seqs=self._max_seqs
+        )
         row_bytes = self._row_bytes(model)
         check_states_fit(self._recurrent_layers, self._max_seqs, place.device)
         state_bytes = row_state_bytes(self._recurrent_layers, self._max_seqs)
@@ -158,56 +157,37 @@ class Worker:
             num_groups=len(plan.groups),
             device=place.device,
         )
-        kv = KVTensors(
-            plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
-        )
         states = RowStates(self._recurrent_layers, num_rows=self._max_seqs, placement=place)
-        limits = StepLimits(
-            max_seqs=self._max_seqs,
-            max_tokens=self._max_tokens,
-            num_heads=model.num_heads,
-            deterministic=place.deterministic,
-            chunk_attention=self._config.chunk_attention,
-        )
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
-        forward = Forward(
-            model, [self._backend(layout, limits) for layout in kv.layouts], kv, states, buffers
-        )
-        sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
+        forward = Forward(model, self._attention(model, plan, buffers), states, buffers)
+        purpose = self._purpose(model)
+        sampler, extras = purpose.make(rows, self._max_seqs)
         began = time.monotonic()
         if self._compilers is not None:
             from octavo.worker.warm_up import warm_up  # needs Triton
 
-            warm_up(
-                model,
-                forward,
-                sampler,
-                rows,
-                self._compilers,
-                dtype=place.dtype,
-                max_tokens=self._max_tokens,
-            )
+            if plan.groups:
+                warm_up(
+                    purpose.logits,
+                    forward,
+                    sampler,
+                    rows,
+                    self._compilers,
+                    width=model.hidden_size,
+                    dtype=place.dtype,
+                    max_tokens=self._max_tokens,
+                )
             self._compilers.close()
         warmed = time.monotonic()
         graphs = self._make_graphs(model, forward)
         self._runner = ModelRunner(
-            model=model,
+            logits=purpose.logits,
             rows=rows,
             buffers=buffers,
             forward=forward,
             graphs=graphs,
             sampler=sampler,
-            extras=[
-                PromptVectorRows(),
-                PromptLogprobs(rows, model.logits),
-                GrammarMasks(
-                    Matchers(self._words, model.vocab_size),
-                    sampler.step_masks,
-                    rows,
-                    vocab_size=model.vocab_size,
-                    is_overlapping=self._is_overlapping,
-                ),
-            ],
+            extras=extras,
         )
         if place.device.type == "cpu":
             return {}
@@ -260,14 +240,33 @@ class Worker:
         if self._compilers is not None:
             self._compilers.close()
 
-    def _load_model(self) -> tuple[CausalLM, Placed]:
+    def _attention(self, model: Backbone, plan: KVPlan, buffers: StepBuffers) -> AttentionSteps:
+        if not plan.groups:
+            return PackedSteps(buffers)
+        place = self._placement
+        kv = KVTensors(
+            plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
+        )
+        limits = StepLimits(
+            max_seqs=self._max_seqs,
+            max_tokens=self._max_tokens,
+            num_heads=model.num_heads,
+            deterministic=place.deterministic,
+            chunk_attention=self._config.chunk_attention,
+        )
+        return PagedSteps([self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
+
+    def _purpose(self, model: Backbone) -> Purpose:
+        return purpose_of(model, self._words, is_overlapping=self._is_overlapping)
+
+    def _load_model(self) -> tuple[Backbone, Placed]:
         check_weights_fit(self._checkpoint, self._config.dtype, self._placement.device)
-        model = find_model_class(self._checkpoint.config)(self._checkpoint.config, self._placement)
+        model = build_model(self._checkpoint, self._config, self._placement)
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
         return model, placed
 
-    def _load_again(self) -> CausalLM:
+    def _load_again(self) -> Backbone:
         """From the same files. Weights may have changed meanwhile, shapes may not."""
         self._checkpoint = open_checkpoint(self._checkpoint.path, self._config.load_format)
         model, _ = self._load_model()
@@ -279,9 +278,11 @@ class Worker:
 
     @property
     def _captures_graphs(self) -> bool:
-        return self._placement.device.type == "cuda" and not self._config.enforce_eager
+        """Steps of whole texts, without a cache, have too many shapes."""
+        is_gpu = self._placement.device.type == "cuda"
+        return is_gpu and bool(self._kv_layers) and not self._config.enforce_eager
 
-    def _row_bytes(self, model: CausalLM) -> int:
+    def _row_bytes(self, model: Backbone) -> int:
         counts = Counter(model.kv_layers()).values()
         # As the core will group them: by the rarest kind's number of layers.
         num_groups = sum(ceil_div(count, min(counts)) for count in counts)
@@ -292,7 +293,7 @@ class Worker:
             num_groups=num_groups,
         )
 
-    def _graph_bytes(self, model: CausalLM) -> int:
+    def _graph_bytes(self, model: Backbone) -> int:
         sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []
         return estimated_graph_bytes(
             num_graphs=len(sizes),
@@ -302,7 +303,7 @@ class Worker:
             dtype_bytes=self._placement.dtype.itemsize,
         )
 
-    def _make_graphs(self, model: CausalLM, forward: Forward) -> StepGraphs | None:
+    def _make_graphs(self, model: Backbone, forward: Forward) -> StepGraphs | None:
         if not self._captures_graphs:
             return None
         place = self._placement

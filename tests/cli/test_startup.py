@@ -2,6 +2,7 @@ import re
 
 from octavo.cli.startup import base_url, memory_table, print_ready, time_line, what_to_try
 from octavo.cli.units import show_bytes, show_count
+from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.messages.kv import KVGroup, KVKind, KVPlan, KVSpec
@@ -17,6 +18,10 @@ READY = CoreReady(
     hidden_size=4,
     memory_bytes={"weights": 2**20, "rows": 2**30},
     seconds={"weights": 1.25, "import_torch": 0.75, "nothing": 0.0},
+)
+
+FACTS = CheckpointFacts(
+    name="tiny", architecture="Tiny", model_max_len=400, vocab_size=10, stored_dtype="float32"
 )
 
 
@@ -57,6 +62,13 @@ def test_what_to_try_names_the_model_and_hides_keys(monkeypatch):
     assert "OCTAVO_API_KEY" not in "\n".join(what_to_try(ServerConfig(), "m"))
 
 
+def test_what_to_try_of_a_model_that_embeds():
+    text = "\n".join(what_to_try(ServerConfig(), "m", "embed"))
+    assert "/v1/embeddings" in text
+    assert 'client.embeddings.create(model="m", input="Hello!")' in text
+    assert "chat" not in text
+
+
 def test_unix_socket():
     assert "--unix-socket /tmp/o.sock" in "\n".join(what_to_try(ServerConfig(uds="/tmp/o.sock"), "m"))
 
@@ -65,6 +77,7 @@ def test_the_whole_report(capsys):
     class Engine:
         config = EngineConfig.from_options({"served_model_name": ["tiny"]})
         ready = READY
+        facts = FACTS
 
     print_ready(Engine())
     text = capsys.readouterr().out

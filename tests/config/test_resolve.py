@@ -65,6 +65,13 @@ def test_other_spellings_of_types(wish, means):
     assert resolved(dtype=wish).config.model.dtype == means
 
 
+def test_the_other_engine_s_name_for_our_models():
+    result = resolved(model_impl="vllm")
+    assert result.config.model.model_impl == "octavo"
+    assert any(reason.option == "model_impl" for reason in result.reasons)
+    assert resolved(model_impl="transformers").config.model.model_impl == "transformers"
+
+
 def test_a_gpu_computes_as_stored_or_bfloat16():
     assert resolved(CUDA).config.model.dtype == "bfloat16"
     half = dataclasses.replace(CHECKPOINT, stored_dtype="float16")

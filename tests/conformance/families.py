@@ -38,8 +38,8 @@ GRANITE_HYBRID = {
     "head_dim": 8,
     "shared_intermediate_size": 56,
 }
-HEADS = ("head_dim", "num_key_value_heads")
-OLDER = {"without": (*HEADS, "intermediate_size")}
+HEADS: dict[str, Any] = {"head_dim": ..., "num_key_value_heads": ...}
+OLDER = {**HEADS, "intermediate_size": ...}
 """Families whose configs do not have these: every head has its key and value."""
 MINISTRAL3_ROPE = {
     "rope_type": "yarn",
@@ -50,6 +50,31 @@ MINISTRAL3_ROPE = {
     "mscale_all_dim": 1.0,
     "llama_4_scaling_beta": 0.1,
 }
+LATENT: dict[str, Any] = {
+    "num_key_value_heads": 6,
+    "kv_lora_rank": 20,
+    "head_dim": 8,  # what transformers reads it from
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 12,
+    "v_head_dim": 10,
+    "q_lora_rank": None,
+    "moe_intermediate_size": 20,
+    "n_routed_experts": 12,
+    "num_experts_per_tok": 3,
+    "n_shared_experts": 2,
+    "n_group": 3,
+    "topk_group": 2,
+}
+DEEPSEEK_YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "original_max_position_embeddings": 120,
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "mscale": 0.9,
+    "mscale_all_dim": 0.707,
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {}),
     "mistral": ("mistral", {"sliding_window": 24}),
@@ -59,11 +84,34 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_hidden_layers": 4, "use_sliding_window": True, "sliding_window": 24, "max_window_layers": 2},
     ),
     "qwen3": ("qwen3", {}),
-    "bamba": ("bamba", {**MAMBA2, "without": ("head_dim",), "attn_layer_indices": [1], "mamba_d_conv": 3}),
+    "deepseek2, one query matrix, greedy": (
+        "deepseek_v2",
+        {**LATENT, "first_k_dense_replace": 1, "topk_method": "greedy", "v_head_dim": 24},
+    ),
+    "deepseek2, two query matrices, best groups, yarn": (
+        "deepseek_v2",
+        {
+            **LATENT,
+            "q_lora_rank": 28,
+            "topk_method": "group_limited_greedy",
+            "n_group": 4,
+            "topk_group": 2,
+            "routed_scaling_factor": 1.7,
+            "rope_parameters": DEEPSEEK_YARN,
+        },
+    ),
+    "deepseek3, yarn": (
+        "deepseek_v3",
+        {**LATENT, "q_lora_rank": 28, "first_k_dense_replace": 2, "rope_parameters": DEEPSEEK_YARN},
+    ),
+    "deepseek3, rope in halves": (
+        "deepseek_v3",
+        {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
+    ),
+    "bamba": ("bamba", {**MAMBA2, "head_dim": ..., "attn_layer_indices": [1], "mamba_d_conv": 3}),
     "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
     "falcon": (
         "falcon",
-        "falcon h1, gated alone",
         {**OLDER, "ffn_hidden_size": 88, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
     ),
     "falcon of 7B": ("falcon", {**OLDER, "ffn_hidden_size": 88, "tie_word_embeddings": False}),
@@ -72,7 +120,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "falcon_h1",
         {
             **MAMBA2,
-            "without": ("head_dim",),
+            "head_dim": ...,
             "mamba_d_ssm": 60,
             "mamba_rms_norm": True,
             "embedding_multiplier": 3.5,
@@ -86,7 +134,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "ssm_out_multiplier": 0.6,
         },
     ),
-    "falcon h1, gated alone": ("falcon_h1", {**MAMBA2, "without": ("head_dim",), "mamba_d_ssm": 60}),
+    "falcon h1, gated alone": ("falcon_h1", {**MAMBA2, "head_dim": ..., "mamba_d_ssm": 60}),
     "gpt2": ("gpt2", {**OLDER, "n_inner": 88}),
     "gpt2, scores by layer": (
         "gpt2",
@@ -101,13 +149,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox": (
         "gpt_neox",
         {
-            "without": HEADS,
+            **HEADS,
             "rope_parameters": {"rope_type": "default", "rope_theta": 900.0, "partial_rotary_factor": 0.5},
         },
     ),
     "gpt_neox, branches in turn": (
         "gpt_neox",
-        {"without": HEADS, "use_parallel_residual": False, "attention_bias": False},
+        {**HEADS, "use_parallel_residual": False, "attention_bias": False},
     ),
     "qwen3 next": (
         "qwen3_next",
@@ -163,10 +211,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3 of 4k": ("phi3", {"sliding_window": 24}),
     "phi3, short longrope": ("phi3", longrope(original=700, width=8)),
     "phi3, long longrope, half rotated": ("phi3", longrope(original=14, width=4)),
-    "stablelm": ("stablelm", {"without": ("head_dim",), "use_qkv_bias": True}),
+    "stablelm": ("stablelm", {"head_dim": ..., "use_qkv_bias": True}),
     "stablelm, branches side by side": (
         "stablelm",
-        {"without": ("head_dim",), "use_parallel_residual": True},
+        {"head_dim": ..., "use_parallel_residual": True},
     ),
     "starcoder2": ("starcoder2", {"sliding_window": 24}),
     "smollm3": ("smollm3", {"num_hidden_layers": 5, "no_rope_layer_interval": 2, "attention_bias": True}),
@@ -229,6 +277,22 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "glm": ("glm", {}),
     "glm4": ("glm4", {}),
+    "glm4_moe": (
+        "glm4_moe",
+        {
+            "moe_intermediate_size": 20,
+            "n_routed_experts": 10,
+            "num_experts_per_tok": 3,
+            "routed_scaling_factor": 1.4,
+            "use_qk_norm": True,
+            "attention_bias": True,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+        },
+    ),
+    "glm4_moe_lite": (
+        "glm4_moe_lite",
+        {**LATENT, "q_lora_rank": 28, "num_attention_heads": 5, "num_key_value_heads": 5},
+    ),
     "mistral, wide heads": ("mistral", {"head_dim": 20, "sliding_window": None}),
     "ministral": (
         "ministral",
@@ -259,6 +323,38 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "moe_intermediate_size": 20,
             "norm_topk_prob": True,
             "decoder_sparse_step": 2,
+        },
+    ),
+    "gpt_oss": (
+        "gpt_oss",
+        {
+            "num_hidden_layers": 4,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "sliding_window": 24,
+            "swiglu_limit": 2.0,
+            "initializer_range": 0.2,  # above it the reference itself is off by 2e-4 in float32
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "rope_theta": 150000.0,
+                "factor": 32.0,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "truncate": False,
+                "original_max_position_embeddings": 60,
+            },
+        },
+    ),
+    "olmoe": ("olmoe", {"head_dim": 8, "num_experts": 9, "num_experts_per_tok": 3}),
+    "granitemoe": (
+        "granitemoe",
+        {
+            "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+            "embedding_multiplier": 3.5,
+            "attention_multiplier": 0.11,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 2.5,
         },
     ),
 }

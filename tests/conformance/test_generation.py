@@ -65,6 +65,10 @@ def num_kv_groups(model: Path) -> int:
 
 @pytest.fixture(scope="module")
 def reference(model: Path) -> Any:
+    return load_reference(model)
+
+
+def load_reference(model: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -128,10 +132,14 @@ def test_one_by_one_equals_transformers(model: Path, reference: Any) -> None:
 
 
 def test_prompt_logprobs_equal_transformers_even_when_chunked(model: Path, reference: Any) -> None:
+    check_prompt_logprobs(model, reference)
+
+
+def check_prompt_logprobs(model: Path, reference: Any, **options: Any) -> None:
     import torch
 
     params = SamplingParams(temperature=0, max_tokens=2, prompt_logprobs=0, ignore_eos=True)
-    with LLM(str(model), max_model_len=MAX_MODEL_LEN, max_num_batched_tokens=32) as llm:
+    with LLM(str(model), max_model_len=MAX_MODEL_LEN, max_num_batched_tokens=32, **options) as llm:
         outputs = llm.generate(prompts()[2:] * 2, params, use_tqdm=False)
     for output in outputs:
         ids = output.prompt_token_ids

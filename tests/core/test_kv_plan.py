@@ -46,12 +46,16 @@ def test_too_little_memory_is_refused(num_blocks: int | None, available: int) ->
         plan([FULL], num_blocks=num_blocks, available_bytes=available, useful_tokens=100)
 
 
-def test_unequal_pages_and_no_layers_are_refused() -> None:
+def test_unequal_pages_are_refused() -> None:
     wide = KVSpec(kind=KVKind.FULL, num_kv_heads=2, head_dim=1, dtype_bytes=2)
     with pytest.raises(ConfigError, match="4 to 8 bytes"):
         plan([FULL, wide])
-    with pytest.raises(ConfigError, match="no attention layers"):
-        plan([])
+
+
+def test_a_model_that_keeps_nothing_has_no_groups_and_no_bounds() -> None:
+    nothing = plan([])
+    assert (nothing.groups, nothing.num_tensors, nothing.block_bytes) == ([], 0, 0)
+    assert max_request_tokens(nothing, max_model_len=512, max_step_tokens=None) == 512
 
 
 def test_longest_request() -> None:

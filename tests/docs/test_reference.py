@@ -13,6 +13,9 @@ import pytest
 
 from octavo.base.errors import ErrorCode
 from octavo.config.root import iter_options
+from octavo.models.table import MODELS
+from tests.conformance.fallback import FALLBACK, REFUSED
+from tests.conformance.families import FAMILIES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -26,7 +29,7 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["routes.md", "options.md", "errors.md"])
+@pytest.mark.parametrize("name", ["routes.md", "options.md", "errors.md", "models.md"])
 def test_pages_are_fresh(reference: ModuleType, name: str) -> None:
     text = reference.pages()[name]
     assert (DOCS / "reference" / name).read_text() == text, "run `make reference`"
@@ -43,6 +46,10 @@ def test_nothing_is_left_out(reference: ModuleType) -> None:
         assert f"`{route}`" in pages["routes.md"]
     for field in ("messages", "temperature", "tools", "request_ids"):
         assert f"`{field}`" in pages["routes.md"]
+    for architecture in MODELS:
+        assert f"| `{architecture}` | [octavo/models/" in pages["models.md"]
+    for case in [*FAMILIES, *REFUSED, *(case for case in FALLBACK if "forced" not in case)]:
+        assert case in pages["models.md"]
 
 
 def test_links_lead_somewhere() -> None:

@@ -11,11 +11,12 @@ import torch
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)
 
-from octavo.ops.activation import gated_silu
+from octavo.ops.activation import gated_gelu, gated_silu
 from octavo.ops.contract import Op
 from octavo.ops.heads import prepare_heads
 from octavo.ops.layer_norm import add_layer_norm, layer_norm
 from octavo.ops.norm import add_rms_norm, rms_norm
+from octavo.ops.sampling.token_masks import mask_tokens
 from octavo.ops.step import SEQUENCES, SINGLES, TOKENS, append_tokens, gather_step, write_segments
 from octavo.ops.triton import pdl
 
@@ -29,7 +30,9 @@ OPS = [
     add_rms_norm,
     layer_norm,
     rms_norm,
+    gated_gelu,
     gated_silu,
+    mask_tokens,
     prepare_heads,
     write_segments,
     append_tokens,

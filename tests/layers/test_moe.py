@@ -62,6 +62,11 @@ def test_shared_experts_count_for_all_tokens_with_their_gate() -> None:
     gate_T1 = torch.sigmoid(made.shared_gate.forward(x_TE))
     expected = x_TE + branch(made, x_TE) + gate_T1 * shared.branch(x_TE)
     torch.testing.assert_close(made.forward(Residual(x_TE), None).total(), expected)
+    scaled = made.forward(Residual(x_TE), None, Factor(0.5)).total()
+    torch.testing.assert_close(scaled, x_TE + 0.5 * (expected - x_TE))
+    ungated = mixture(shared=shared)
+    expected = x_TE + branch(ungated, x_TE) + shared.branch(x_TE)
+    torch.testing.assert_close(ungated.forward(Residual(x_TE), None).total(), expected)
     names = {slot.name for slot in made.slots("layers.1")}
     assert {"layers.1.mlp.shared_expert.up_proj.weight", "layers.1.mlp.shared_expert_gate.weight"} < names
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ import torch
 
 from octavo.base.errors import ModelFileError
 from octavo.models.contract import recurrent_layers
+from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.recurrent import recurrent_facts
-from octavo.weights.shapes_hybrid import hybrid_shapes
 from octavo.worker.row_states import row_state_bytes
 from tests.models.test_load_weights import CONFIG, build, load, tensors_for
 
@@ -74,14 +76,17 @@ def test_planning_knows_what_the_model_keeps(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("has_biases", [False, True])
-def test_known_shapes_are_the_models(name: str, has_biases: bool) -> None:
+def test_known_shapes_are_the_models(name: str, has_biases: bool, tmp_path: Path) -> None:
     """What dummy weights are made from."""
     names = ("attention_bias", "mamba_proj_bias", "projectors_bias", "mamba_conv_bias", "tie_word_embeddings")
     overrides: dict[str, Any] = dict.fromkeys(names, has_biases)
     config = {**CONFIG, **FAMILIES[name], **overrides, "model_type": MODEL_TYPES[name]}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": [f"{name}ForCausalLM"]}))
+    dummy = DummyCheckpoint(tmp_path)
     slots = build_family(name, **overrides).weight_slots()
-    assert hybrid_shapes(config) == {slot.name: tuple(slot.target.shape) for slot in slots}
-    assert hybrid_shapes({**config, "num_hidden_layers": None}) is None
+    assert {name: dummy.shape(name) for name in dummy.tensor_names() if name != "lm_head.weight"} == {
+        slot.name: tuple(slot.target.shape) for slot in slots if slot.name != "lm_head.weight"
+    }
 
 
 def test_a_model_that_only_attends_keeps_nothing() -> None:

@@ -36,7 +36,8 @@ class Driver:
 
 
 triton.runtime.driver.set_active(Driver())
-from octavo.ops.triton import activation, compile_ahead, norm, sampling, step
+from octavo.ops.routing import Routing
+from octavo.ops.triton import activation, compile_ahead, experts, norm, routing, sampling, step
 
 def scan_and_pick(dtype):
     """Two kernels with helpers of many others."""
@@ -46,12 +47,17 @@ def scan_and_pick(dtype):
 compilers = compile_ahead.KernelCompilers()
 x, w = torch.zeros(1, 64, dtype=torch.bfloat16), torch.zeros(64, dtype=torch.bfloat16)
 memory, z = torch.zeros(4, 40, dtype=torch.int32), torch.zeros(8, dtype=torch.int32)
+tokens_TE, router_XE = torch.zeros(40, 32, dtype=torch.bfloat16), torch.zeros(4, 32, dtype=torch.bfloat16)
+chosen_TK, shares_TK = torch.zeros(40, 2, dtype=torch.int32), torch.zeros(40, 2)
+expert_weights = torch.zeros(4, 64, 32, dtype=torch.bfloat16), torch.zeros(4, 32, 32, dtype=torch.bfloat16)
 calls = [
     scan_and_pick(torch.bfloat16),
     scan_and_pick(torch.float32),
     lambda: norm.rms_norm(x, w, 1e-5),
     lambda: norm.add_rms_norm(x, x, w, 1e-5),
     lambda: activation.gated_silu(x),
+    lambda: routing.route(tokens_TE, router_XE, None, None, Routing(num_chosen=2)),
+    lambda: experts.experts(tokens_TE, chosen_TK, shares_TK, *expert_weights),
     lambda: step.append_tokens(memory, z, z, z),
     lambda: step.gather_step(memory, z, z, z, z, [20, 30], 16, z, z, torch.zeros(2, 8, dtype=torch.int32)),
 ]
@@ -82,6 +88,6 @@ def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
         [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True
     )
     num_tasks, was_early, was_there, again = json.loads(done.stdout.strip().splitlines()[-1])
-    assert num_tasks == 9 and was_early
+    assert num_tasks == 15 and was_early
     assert len(was_there) >= 7 and all(was_there)
     assert not again, "once all is on disk, no process is started"

@@ -14,8 +14,8 @@ tl = triton.language
 from octavo.ops.paged_plain import AttentionTerms, paged_attention  # noqa: E402
 from octavo.ops.triton.paged_chunks import (  # noqa: E402
     ChunkTile,
-    _find_sequence,
     choose_tile,
+    find_sequence,
     paged_chunks,
 )
 
@@ -199,7 +199,7 @@ def test_same_bits_however_a_prompt_is_cut(window: int | None) -> None:
 def _owners(starts_ptr, blocks_ptr, out_ptr, first, end, BLOCK_Q: tl.constexpr):
     i = tl.program_id(0)
     block = tl.load(blocks_ptr + i)
-    tl.store(out_ptr + i, _find_sequence(starts_ptr, block, first, end, BLOCK_Q))
+    tl.store(out_ptr + i, find_sequence(starts_ptr, block, first, end, BLOCK_Q))
 
 
 @pytest.mark.parametrize("num_seqs", [1, 2, 64, 65, 4099])

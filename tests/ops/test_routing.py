@@ -90,6 +90,45 @@ def test_equals_transformers(name: str) -> None:
     torch.testing.assert_close(by_expert(*ours, num_experts), by_expert(experts_TK, weights_TK, num_experts))
 
 
+@pytest.mark.parametrize("example", list(route.examples()), ids=lambda example: f"{len(example[0])} tokens")
+def test_kernels_equal_the_plain_form(example: tuple[Any, ...]) -> None:
+    found, truth = interpreted().route(*example), route.plain(*example)
+    assert found[0].dtype == torch.int32
+    torch.testing.assert_close(
+        by_expert(*found, len(example[1])), by_expert(*truth, len(example[1])), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_kernels_choose_the_same_in_any_batch() -> None:
+    """Whole numbers: their sums are the same in any order."""
+    x_TE, weight_XE, *rest = list(route.examples())[3]
+    x_TE, weight_XE = x_TE.round(), (64 * weight_XE).round() / 64
+    rest = [weight_XE, *rest]
+    crowd = interpreted().route(x_TE, *rest)
+    for rows in (slice(0, 1), slice(5, 16), slice(16, 17)):
+        for alone, together in zip(interpreted().route(x_TE[rows], *rest), crowd, strict=True):
+            assert torch.equal(alone, together[rows])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_kernels_name_only_experts_that_exist_whatever_the_numbers() -> None:
+    x_TE, weight_XE, *rest = list(route.examples())[1]
+    loud_TE = x_TE.clone()
+    loud_TE[:2] = float("nan")
+    loud_TE[3] = float("inf")
+    experts_TK, weights_TK = interpreted().route(loud_TE, weight_XE, *rest)
+    assert experts_TK.min() >= 0 and experts_TK.max() < len(weight_XE)
+    assert weights_TK[:2].isnan().all()
+    quiet = interpreted().route(x_TE, weight_XE, *rest)
+    assert torch.equal(experts_TK[4], quiet[0][4]) and torch.equal(weights_TK[4], quiet[1][4])
+
+
+def interpreted() -> Any:
+    if torch.cuda.is_available():
+        pytest.skip("kernels are compiled here: tests/gpu covers them")
+    return pytest.importorskip("octavo.ops.triton.routing")
+
+
 def test_the_best_comes_first_and_sums_are_one() -> None:
     experts_TK, weights_TK = choose_plain(draw(20, 9), None, Routing(num_chosen=4))
     assert (weights_TK.diff(dim=1) <= 0).all()

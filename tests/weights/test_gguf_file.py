@@ -171,7 +171,7 @@ def test_number_of_dimensions(path: Path, count: int) -> None:
         ({"offset": 2**64 - 32}, ["file"]),
         ({"offset": 33}, ["33", "32"]),
         ({"offset": 0}, ["overlap"]),
-        ({"type_id": 39}, ["MXFP4"]),
+        ({"type_id": 40}, ["NVFP4"]),
         ({"type_id": 4}, ["type 4", "Q4_K"]),
         ({"type_id": 999}, ["999"]),
         ({"type_id": 12}, ["256"]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from octavo.base.errors import ModelFileError
+from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.config_json import context_length, read_config
 
@@ -55,7 +58,7 @@ def test_one_file(tiny_folder: Path, tiny_weights: Weights) -> None:
     assert checkpoint.config == TINY_CONFIG
     assert checkpoint.generation_config == {"temperature": 0.6, "eos_token_id": [1, 2]}
     assert checkpoint.tokenizer_source().folder == tiny_folder
-    facts = checkpoint_facts(checkpoint)
+    facts = checkpoint_facts(checkpoint, ModelConfig())
     assert (facts.architecture, facts.model_max_len, facts.vocab_size) == ("LlamaForCausalLM", 128, VOCAB)
     assert set(checkpoint.tensor_names()) == set(tiny_weights)
     for name, tensor in tiny_weights.items():
@@ -85,7 +88,7 @@ def test_what_transformers_saves(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tmp_path / "saved")
     for name, tensor in model.state_dict().items():
         assert torch.equal(checkpoint.load(name), tensor)
-    assert checkpoint_facts(checkpoint).model_max_len == 128
+    assert checkpoint_facts(checkpoint, ModelConfig()).model_max_len == 128
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     assert set(again.state_dict()) == set(checkpoint.tensor_names())
 
@@ -110,10 +113,48 @@ def test_shard_names_stay_in_the_folder(tiny_folder: Path, tiny_weights: Weights
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "model.pkl"])
 def test_pickle_is_refused(tiny_folder: Path, tiny_weights: Weights, name: str) -> None:
     (tiny_folder / "model.safetensors").rename(tiny_folder / name)
-    refused(tiny_folder, name, "save_pretrained")
-    refused(tiny_folder / name, name, "save_pretrained")
+    refused(tiny_folder, name, "safetensors: cd ")
+    refused(tiny_folder / name, name, "safetensors: cd ")
     write_index(tiny_folder, dict.fromkeys(tiny_weights, name))
     refused(tiny_folder, name, "safetensors")
+
+
+@pytest.mark.parametrize(
+    "names", [["pytorch_model.bin"], ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]]
+)
+def test_the_command_for_pickles_converts_them(
+    tiny_folder: Path, tiny_weights: Weights, names: list[str]
+) -> None:
+    """It is taken from the message and run as it stands."""
+    folder = tiny_folder.rename(tiny_folder.parent / "it's a model")
+    (folder / "model.safetensors").unlink()
+    keys = sorted(tiny_weights)
+    for index, name in enumerate(names):
+        torch.save({key: tiny_weights[key] for key in keys[index :: len(names)]}, folder / name)
+    torch.save({"lr": 1.0}, folder / "training_args.bin")
+    with pytest.raises(ModelFileError) as caught:
+        open_checkpoint(folder)
+    command = caught.value.message.partition("safetensors: ")[2].replace("python -c", f"{sys.executable} -c")
+    subprocess.run(command, shell=True, check=True, timeout=120)
+    checkpoint = open_checkpoint(folder)
+    assert sorted(checkpoint.tensor_names()) == keys
+    for key in keys:
+        assert torch.equal(checkpoint.load(key), tiny_weights[key])
+
+
+def test_the_command_for_pickles_runs_no_code(tiny_folder: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (os.mkdir, (str(tiny_folder / "this code ran"),))
+
+    (tiny_folder / "model.safetensors").unlink()
+    torch.save({"weight": Evil()}, tiny_folder / "pytorch_model.bin")
+    with pytest.raises(ModelFileError) as caught:
+        open_checkpoint(tiny_folder)
+    command = caught.value.message.partition("safetensors: ")[2].replace("python -c", f"{sys.executable} -c")
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0 and "weights_only" in done.stderr
+    assert not (tiny_folder / "this code ran").exists()
 
 
 def test_index_lies(tiny_folder: Path, tiny_weights: Weights) -> None:
@@ -275,7 +316,7 @@ def test_nested_config(tiny_folder: Path) -> None:
     (tiny_folder / "config.json").write_text(json.dumps(outer))
     checkpoint = open_checkpoint(tiny_folder)
     assert checkpoint.config == outer
-    facts = checkpoint_facts(checkpoint)
+    facts = checkpoint_facts(checkpoint, ModelConfig())
     assert (facts.architecture, facts.vocab_size, facts.model_max_len) == ("SomeVLM", VOCAB, 128)
     outer["text_config"] = TINY_CONFIG | {"vocab_size": 99}
     (tiny_folder / "config.json").write_text(json.dumps(outer))
@@ -333,7 +374,13 @@ def test_dummy_weights(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="other"):
         first.load("other")
     write_config(tmp_path, model_type="mamba")
-    refused(tmp_path, "mamba", load_format="dummy")
+    with pytest.raises(
+        ModelFileError, match="'mamba', which is not that of its architecture LlamaForCausalLM"
+    ):
+        open_checkpoint(tmp_path, "dummy").tensor_names()
+    write_config(tmp_path, model_type="unheard_of", architectures=["UnheardOf"])
+    with pytest.raises(ModelFileError, match="unheard_of"):
+        open_checkpoint(tmp_path, "dummy").tensor_names()
 
 
 def test_dummy_weights_of_a_gguf(tmp_path: Path) -> None:

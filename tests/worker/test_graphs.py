@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,11 +40,17 @@ class Recorder:
     """Stands in for Forward."""
 
     current: Graph | None = None
+    mode = "default"
+    """Whether waiting for the device is an error."""
+    waits = False
 
     def run_bounded(self, bounds: StepBounds, host: HostView | None) -> torch.Tensor:
         assert host is None, "a capture does not know what its replays bring"
-        assert Recorder.current is not None, "only called while a graph is captured"
-        Recorder.current.bounds = bounds
+        assert Recorder.current is not None or self.mode == "error", "captured, or tried before"
+        if Recorder.current is not None:
+            Recorder.current.bounds = bounds
+        elif self.waits:
+            raise RuntimeError("called a synchronizing CUDA operation\nsomewhere")
         return torch.zeros(bounds.num_tokens, WIDTH)
 
 
@@ -66,6 +73,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> StepGraphs:
         graph_pool_handle=lambda: None,
         current_stream=Stream,
         stream=lambda stream: stream,
+        get_sync_debug_mode=lambda: Recorder.mode,
+        set_sync_debug_mode=partial(setattr, Recorder, "mode"),
     )
     monkeypatch.setattr(graphs.torch, "cuda", fake)
     return StepGraphs(
@@ -114,6 +123,18 @@ def test_a_step_runs_in_the_smallest_graph_that_holds_it(made: StepGraphs) -> No
         hidden_TE = made.run(batch)
         assert hidden_TE is not None and hidden_TE.shape == (batch.total_tokens, WIDTH)
         assert ran(made) == [expected]
+
+
+def test_a_model_that_waits_for_the_device_runs_without_graphs(
+    made: StepGraphs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Recorder, "waits", True)
+    made.capture_all()
+    assert made.is_complete and not len(made)
+    assert made.run(step(1)) is None
+    assert Recorder.mode == "default"
+    [record] = caplog.records
+    assert record.getMessage().endswith("run without, slower: called a synchronizing CUDA operation")
 
 
 def test_what_no_graph_holds_runs_without(made: StepGraphs) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from octavo.attention.contract import AttentionLayer, Capability, PageLayout, Pages, StepLimits
+from octavo.attention.contract import AttentionLayer, Capability, PageLayout, Pages, StepLimits, StepPlan
 from octavo.attention.heads import Heads
 from octavo.attention.score_terms import attend_with_terms, has_score_terms
 from octavo.attention.step_view import HostView, StepView
@@ -37,7 +37,7 @@ GATHERED_BYTES = 4 << 20
 class CpuAttention:
     """The backend."""
 
-    capabilities = frozenset(Capability) - {Capability.CUDA}
+    capabilities = frozenset(Capability) - {Capability.CUDA, Capability.LATENT}
     is_head_major = False
     long_prompt = None
 
@@ -45,9 +45,14 @@ class CpuAttention:
         self.layout = layout
         self._heads = Heads(layout.device)
         row_bytes = layout.num_kv_heads * layout.head_dim * layout.dtype.itemsize
-        self._most_keys = GATHERED_BYTES // (2 * row_bytes)
+        self._most_keys = GATHERED_BYTES // ((1 if layout.value_dim else 2) * row_bytes)
 
-    def plan(self, view: StepView) -> CpuPlan:
+    def plan(self, view: StepView) -> StepPlan:
+        batches, chunks = self.plan_sequences(view)
+        return CpuPlan(layout=self.layout, heads=self._heads, view=view, batches=batches, chunks=chunks)
+
+    def plan_sequences(self, view: StepView) -> tuple[list[Batch], list[Chunk]]:
+        """Which sequences are served together, and which rows they read."""
         host = view.host
         assert host is not None, "nothing is captured on a CPU"
         tables_SM = view.table_RM[view.rows_S, : ceil_div(max(host.lengths), self.layout.block_size)]
@@ -57,7 +62,7 @@ class CpuAttention:
             for start, end in runs(seen, self._most_keys)
         ]
         chunks = [self._plan_chunk(host, tables_SM, i) for i in range(view.num_singles, view.num_seqs)]
-        return CpuPlan(layout=self.layout, heads=self._heads, view=view, batches=batches, chunks=chunks)
+        return batches, chunks
 
     def _seen(self, lengths: list[int]) -> list[int]:
         """How many keys the last token of a sequence sees."""
@@ -107,6 +112,8 @@ class CpuAttention:
 
     def _key_and_value_rows(self, blocks_BL: torch.Tensor, positions_BL: torch.Tensor) -> torch.Tensor:
         keys_BL = blocks_BL * self.layout.rows_per_page + positions_BL % self.layout.block_size
+        if self.layout.value_dim is not None:
+            return keys_BL[None]
         return torch.stack((keys_BL, keys_BL + self.layout.rows_per_page // 2))
 
     def _bias(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -121,7 +128,7 @@ class Batch:
     start: int
     end: int
     rows: torch.Tensor
-    """[2, B, L]: rows of keys, rows of values."""
+    """[2, B, L]: rows of keys, rows of values; [1, B, L] where keys hold their values."""
     mask: torch.Tensor | None
     """[B, 1, 1, L] added to the scores; None if all see the same number of keys."""
 
@@ -133,7 +140,7 @@ class Chunk:
     start: int
     end: int
     rows: torch.Tensor | None
-    """[2, 1, L]; None if the sequence begins here, so that its keys are at hand."""
+    """As a batch of one; None if the sequence begins here, so that its keys are at hand."""
     mask: torch.Tensor | None
     is_causal: bool
 

@@ -32,7 +32,7 @@ CAPTURED_PROGRAMS = 4096
 class TritonAttention:
     """The backend for CUDA devices."""
 
-    capabilities = frozenset(Capability) - {Capability.CPU}
+    capabilities = frozenset(Capability) - {Capability.CPU, Capability.LATENT}
     is_head_major = True
 
     def __init__(self, layout: PageLayout, limits: StepLimits) -> None:

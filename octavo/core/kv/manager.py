@@ -38,7 +38,7 @@ class KVCacheManager:
         """What was published since the caller last put a new list here."""
         self._groups = [make_group(group, plan.block_size) for group in plan.groups]
         self._has_window = any(group.spec.window is not None for group in plan.groups)
-        self._is_caching = enable_prefix_caching
+        self._is_caching = enable_prefix_caching and bool(plan.groups)
         self._index = PrefixIndex(self.num_groups)
         self._pool = BlockPool(plan.num_blocks, self._forget)
         self._pins = Pins(self._pool)
@@ -82,7 +82,7 @@ class KVCacheManager:
     def admit(self, holding: Holding, hit: Hit, num_tokens: int, reserve: int) -> bool:
         """Begin with a hit and room for `num_tokens`, leaving `reserve` blocks free; or do nothing."""
         assert not holding.tables, f"{holding.owner} holds blocks already"
-        blocks_each = ceil_div(num_tokens, self.block_size) - len(hit.tables[0])
+        blocks_each = ceil_div(num_tokens - hit.num_tokens, self.block_size)
         taken = sum(self._pool.count_free(table) for table in hit.tables)
         if blocks_each * self.num_groups + taken + reserve > self._pool.num_free:
             return False
@@ -90,7 +90,7 @@ class KVCacheManager:
         for table in hit.tables:
             self._pool.share(table)
         holding.tables = [table + self._pool.allocate(blocks_each) for table in hit.tables]
-        holding.capacity = len(holding.tables[0]) * self.block_size
+        holding.capacity = hit.num_tokens + blocks_each * self.block_size
         holding.first_own = holding.num_published = hit.num_tokens // self.block_size
         holding.publish_at = hit.num_tokens + self.block_size if self._is_caching else NEVER
         return True

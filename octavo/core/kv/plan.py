@@ -19,7 +19,8 @@ def plan_kv(
     ConfigError when not even one block for each group fits.
     """
     if not layers:
-        raise ConfigError("The model has no attention layers, so there is no KV cache to plan.")
+        # A model that keeps nothing. Admission asks for a free block, which nobody takes here.
+        return KVPlan(block_size=block_size, num_blocks=2, groups=[], page_bytes=0)
     page_bytes = _page_bytes(layers, block_size)
     groups = _group_layers(layers)
     block_bytes = page_bytes * max(len(group.layers) for group in groups)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from octavo.attention.contract import Attend
-from octavo.layers.attention import SelfAttention
+from octavo.layers.attention import Attention
 from octavo.layers.factor import Factor
 from octavo.layers.mlp import MLP
 from octavo.layers.norm import RMSNorm
@@ -33,7 +33,7 @@ class BranchNames:
 class BranchLayer(nn.Module):
     def __init__(
         self,
-        attention: SelfAttention,
+        attention: Attention,
         mlp: MLP,
         config: DecoderConfig,
         names: BranchNames,

@@ -181,10 +181,10 @@ def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
     if first >= num_sequences:
         return
     # From the end: the last blocks of a prompt see the most keys, and should not be what is left over.
-    block = _first_block(starts_ptr, num_sequences, BLOCK_Q) - 1 - tl.program_id(0)
-    if block < _first_block(starts_ptr, first, BLOCK_Q):
+    block = first_block(starts_ptr, num_sequences, BLOCK_Q) - 1 - tl.program_id(0)
+    if block < first_block(starts_ptr, first, BLOCK_Q):
         return
-    sequence = _find_sequence(starts_ptr, block, first, num_sequences, BLOCK_Q)
+    sequence = find_sequence(starts_ptr, block, first, num_sequences, BLOCK_Q)
     start = tl.load(starts_ptr + sequence)
     num_queries = tl.load(starts_ptr + sequence + 1) - start
     token = (block - start // BLOCK_Q - sequence) * BLOCK_Q
@@ -274,13 +274,13 @@ def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
 
 
 @triton.jit
-def _first_block(starts_ptr, sequence, BLOCK_Q: tl.constexpr):
+def first_block(starts_ptr, sequence, BLOCK_Q: tl.constexpr):
     """Number of a sequence's first query block. The next one's is far enough for any chunk between them."""
     return tl.load(starts_ptr + sequence) // BLOCK_Q + sequence
 
 
 @triton.jit
-def _find_sequence(starts_ptr, block, first, end, BLOCK_Q: tl.constexpr):
+def find_sequence(starts_ptr, block, first, end, BLOCK_Q: tl.constexpr):
     """The sequence among first .. end - 1 that has a query block. 64 at a time: two waits for up to 4096."""
     while end - first > 1:
         step = tl.cdiv(end - first, 64)

@@ -88,6 +88,9 @@ def _parameters(serving: Serving) -> dict[str, Any]:
 
 
 def _capabilities(serving: Serving) -> list[str]:
+    facts = serving.engine.facts.pooling
+    if facts is not None:
+        return ["embedding"] if facts.can_embed else []
     detected = serving.detected(serving.tokenizer.chat_template)
     can = ["completion"]
     if detected.shows_tools:

@@ -7,7 +7,7 @@ from typing import NoReturn
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.errors import quoted
 from octavo.server.ollama.names import check_name
-from octavo.server.ollama.schema.models import OllamaEmbedBody, OllamaNameBody, OllamaStatus
+from octavo.server.ollama.schema.models import OllamaNameBody, OllamaStatus
 from octavo.server.serving import Serving
 
 REFUSED: dict[str, tuple[str, str]] = {
@@ -40,13 +40,3 @@ def pull(serving: Serving, body: OllamaNameBody) -> OllamaStatus:
             param="model",
         ) from None
     return OllamaStatus("success")
-
-
-def refuse_embedding(serving: Serving, body: OllamaEmbedBody) -> NoReturn:
-    """The models of this engine write text; none makes vectors of it."""
-    served = check_name(serving, body.wanted)
-    raise RequestError(
-        f"{quoted(served)} writes text and makes no embeddings; ask a server with an embedding model.",
-        code=ErrorCode.UNSUPPORTED_VALUE,
-        param="model",
-    )

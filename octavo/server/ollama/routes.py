@@ -12,17 +12,18 @@ from starlette.responses import PlainTextResponse, Response
 
 from octavo.server.body import Body, read
 from octavo.server.ollama.chat import answer_chat
+from octavo.server.ollama.embed import embed, embed_one
 from octavo.server.ollama.errors import OllamaError
 from octavo.server.ollama.generate import answer_prompt
 from octavo.server.ollama.lines import NDJSON
 from octavo.server.ollama.models import list_running, list_tags, show_model
-from octavo.server.ollama.orders import REFUSED, pull, refuse, refuse_embedding
+from octavo.server.ollama.orders import REFUSED, pull, refuse
 from octavo.server.ollama.schema.chat import OllamaChatBody, OllamaChatReply
+from octavo.server.ollama.schema.embed import OllamaEmbedBody, OllamaEmbeddingsReply, OllamaEmbedReply
 from octavo.server.ollama.schema.generate import OllamaGenerateBody, OllamaGenerateReply
 from octavo.server.ollama.schema.models import (
     ModelPage,
     ModelTags,
-    OllamaEmbedBody,
     OllamaNameBody,
     OllamaStatus,
     OllamaVersion,
@@ -69,6 +70,24 @@ def _add_answers(app: FastAPI, serving: Serving, page: ApiPage) -> None:
     async def generate(request: Request) -> Response:
         return await answer_prompt(serving, request)
 
+    @app.post(
+        "/api/embed",
+        tags=["ollama"],
+        summary="Embed texts",
+        **_describe(page, OllamaEmbedReply, body=OllamaEmbedBody),
+    )
+    async def embed_texts(request: Request) -> Response:
+        return await embed(serving, request)
+
+    @app.post(
+        "/api/embeddings",
+        tags=["ollama"],
+        summary="Embed a text",
+        **_describe(page, OllamaEmbeddingsReply, body=OllamaEmbedBody),
+    )
+    async def embed_text(request: Request) -> Response:
+        return await embed_one(serving, request)
+
 
 def _add_models(app: FastAPI, serving: Serving, page: ApiPage) -> None:
     async def tags(_: Request) -> Response:
@@ -111,13 +130,6 @@ def _add_orders(app: FastAPI, serving: Serving, page: ApiPage) -> None:
         status = pull(serving, body)
         return json_reply(status) if body.stream is False else _one_line(status)
 
-    async def embed(request: Request) -> Response:
-        body, _ = await read(request, OllamaEmbedBody)
-        refuse_embedding(serving, body)
-
-    for path in ("/api/embed", "/api/embeddings"):
-        described = _describe(page, OllamaError, body=OllamaEmbedBody)
-        app.post(path, tags=["ollama"], summary="Refused: no embeddings", **described)(embed)
     for path, (method, _) in REFUSED.items():
         name = "digest" if "{digest}" in path else None
         described = _describe(page, OllamaError, path_name=name)

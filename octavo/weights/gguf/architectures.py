@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.gguf import names
+from octavo.weights.gguf import deepseek, names
 from octavo.weights.gguf.keys import Keys
+from octavo.weights.gguf.reader import GGUFTensor
+from octavo.weights.gguf.views import ExpertNames, JoinedNames, Views
 
 Config = dict[str, Any]
 
@@ -22,6 +24,14 @@ class Architecture:
     layer_names: Mapping[str, str]
     has_interleaved_rope: bool = False
     """q and k rows are stored permuted, for rotation of neighbouring pairs."""
+    experts: ExpertNames | JoinedNames | None = None
+    """How it has experts, if it may have any."""
+    add_own_tensor: Callable[[Views, GGUFTensor, Config], bool] | None = None
+    """Adds what a tensor that only it has shows; False for other tensors."""
+    head_dim: Callable[[Keys], int] | None = None
+    """Where the width of heads is not that of their keys and values."""
+    has_yarn_log_multiplier: bool = False
+    """Whether it stretches scores as that says (see rope.py)."""
     norm_offset: float = 0.0
     """What the file adds to the weights of every norm."""
     extend: Callable[[Config, Keys], None] | None = None
@@ -41,10 +51,12 @@ def find_architecture(metadata: Mapping[str, Any]) -> tuple[str, Architecture]:
     return name, ARCHITECTURES[name]
 
 
-def _maybe_sliding_window(config: Config, keys: Keys) -> None:
-    """Mistral is stored as llama; only its window tells it apart."""
+def _maybe_mistral(config: Config, keys: Keys) -> None:
+    """Mistral and Mixtral are stored as llama; only a window and experts tell them apart."""
     window = keys.optional_count("attention.sliding_window")
-    if window is not None:
+    if "num_experts" in config:
+        config |= {"model_type": "mixtral", "architectures": ["MixtralForCausalLM"], "sliding_window": window}
+    elif window is not None:
         config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": window}
 
 
@@ -92,6 +104,41 @@ def _granite(config: Config, keys: Keys) -> None:
         config[ours] = value
 
 
+def _granite_moe(config: Config, keys: Keys) -> None:
+    shared = keys.optional_count("expert_shared_feed_forward_length")
+    if shared is not None:
+        raise ModelFileError(
+            f"The GGUF file holds a Granite with an expert of {shared} that all tokens share; only those "
+            "without are supported."
+        )
+    keys.count("expert_count")
+    _granite(config, keys)
+
+
+def _qwen2_moe(config: Config, keys: Keys) -> None:
+    keys.count("expert_count")
+    config["norm_topk_prob"] = False
+    config["shared_expert_intermediate_size"] = keys.count("expert_shared_feed_forward_length")
+
+
+def _qwen3_moe(config: Config, keys: Keys) -> None:
+    keys.count("expert_count")
+    config["norm_topk_prob"] = True
+
+
+def _olmoe(config: Config, keys: Keys) -> None:
+    keys.count("expert_count")
+    config["norm_topk_prob"] = False
+
+
+def _gpt_oss(config: Config, keys: Keys) -> None:
+    """Its yarn is not cut to whole dimensions, which files do not say."""
+    keys.count("expert_count")
+    config["sliding_window"] = keys.count("attention.sliding_window")
+    if config["rope_scaling"] is not None:
+        config["rope_scaling"]["truncate"] = False
+
+
 def _olmo2(config: Config, keys: Keys) -> None:  # noqa: ARG001
     window = keys.optional_count("attention.sliding_window")
     if window is not None:
@@ -101,16 +148,72 @@ def _olmo2(config: Config, keys: Keys) -> None:  # noqa: ARG001
         )
 
 
+SEPARATE = ExpertNames("mlp", gate="gate_proj", up="up_proj", down="down_proj")
+
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
         model_type="llama",
-        layer_names=names.LLAMA_LAYER,
+        layer_names=names.MIXTRAL_LAYER,
         has_interleaved_rope=True,
-        extend=_maybe_sliding_window,
+        experts=ExpertNames("block_sparse_moe", gate="w1", up="w3", down="w2"),
+        extend=_maybe_mistral,
     ),
     "qwen2": Architecture(class_name="Qwen2ForCausalLM", model_type="qwen2", layer_names=names.LLAMA_LAYER),
     "qwen3": Architecture(class_name="Qwen3ForCausalLM", model_type="qwen3", layer_names=names.QK_NORM_LAYER),
+    "qwen2moe": Architecture(
+        class_name="Qwen2MoeForCausalLM",
+        model_type="qwen2_moe",
+        layer_names=names.QWEN2_MOE_LAYER,
+        experts=SEPARATE,
+        extend=_qwen2_moe,
+    ),
+    "qwen3moe": Architecture(
+        class_name="Qwen3MoeForCausalLM",
+        model_type="qwen3_moe",
+        layer_names=names.QWEN3_MOE_LAYER,
+        experts=SEPARATE,
+        extend=_qwen3_moe,
+    ),
+    "gpt-oss": Architecture(
+        class_name="GptOssForCausalLM",
+        model_type="gpt_oss",
+        layer_names=names.GPT_OSS_LAYER,
+        experts=JoinedNames(
+            "mlp", gate_up="experts.gate_up_proj", down="experts.down_proj", is_alternating=True
+        ),
+        extend=_gpt_oss,
+    ),
+    "olmoe": Architecture(
+        class_name="OlmoeForCausalLM",
+        model_type="olmoe",
+        layer_names=names.QWEN3_MOE_LAYER,
+        experts=SEPARATE,
+        extend=_olmoe,
+    ),
+    "granitemoe": Architecture(
+        class_name="GraniteMoeForCausalLM",
+        model_type="granitemoe",
+        layer_names=names.GRANITE_MOE_LAYER,
+        has_interleaved_rope=True,
+        experts=JoinedNames(
+            "block_sparse_moe",
+            gate_up="input_linear.weight",
+            down="output_linear.weight",
+            is_alternating=False,
+        ),
+        extend=_granite_moe,
+    ),
+    "deepseek2": Architecture(
+        class_name="DeepseekV2ForCausalLM",
+        model_type="deepseek_v2",
+        layer_names=names.DEEPSEEK2_LAYER,
+        experts=SEPARATE,
+        add_own_tensor=deepseek.add_split_tensor,
+        head_dim=deepseek.rotated_width,
+        has_yarn_log_multiplier=True,
+        extend=deepseek.extend_config,
+    ),
     "smollm3": Architecture(
         class_name="SmolLM3ForCausalLM",
         model_type="smollm3",

@@ -15,6 +15,8 @@ NONLINEAR_4BIT = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.float32
 )
 """The sixteen levels of the IQ4 types."""
+FP4_DOUBLED = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], dtype=np.float32)
+"""Twice the levels of MXFP4. The file format has no negative zero."""
 
 
 def half(blocks_BX: Bytes, at: int) -> Floats:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octavo.weights.gguf.bits import NONLINEAR_4BIT, Bytes, Floats, fields, half
+from octavo.weights.gguf.bits import FP4_DOUBLED, NONLINEAR_4BIT, Bytes, Floats, fields, half
 
 
 def f32(blocks_BX: Bytes, out_BW: Floats) -> None:
@@ -62,3 +62,12 @@ def q8_0(blocks_BX: Bytes, out_BW: Floats) -> None:
 def iq4_nl(blocks_BX: Bytes, out_BW: Floats) -> None:
     np.take(NONLINEAR_4BIT, fields(blocks_BX[:, 2:], 4, 16), out=out_BW, mode="clip")
     out_BW *= half(blocks_BX, 0)
+
+
+def mxfp4(blocks_BX: Bytes, out_BW: Floats) -> None:
+    """The first byte is an exponent. Levels are doubled and scales halved, so that these stay in range."""
+    np.take(FP4_DOUBLED, fields(blocks_BX[:, 1:], 4, 16), out=out_BW, mode="clip")
+    exponents_B1 = blocks_BX[:, :1].astype(np.uint32)
+    subnormal_B1 = np.uint32(0x00200000) << np.minimum(exponents_B1, 1)
+    bits_B1 = np.where(exponents_B1 < 2, subnormal_B1, (exponents_B1 - 1) << np.uint32(23))
+    out_BW *= bits_B1.astype(np.uint32).view(np.float32)

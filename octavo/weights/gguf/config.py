@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.config_json import COUNT_LIMITS, check_config
-from octavo.weights.gguf.architectures import find_architecture
+from octavo.weights.gguf.architectures import Architecture, find_architecture
 from octavo.weights.gguf.dequant import dequantize
 from octavo.weights.gguf.keys import Keys, shortest
 from octavo.weights.gguf.names import ROPE_FACTORS, layer_index
@@ -38,10 +38,12 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
     """Translate the metadata. Raises ModelFileError for unknown architectures and for lies."""
     name, architecture = find_architecture(file.metadata)
     keys = Keys(file.metadata, name)
-    _refuse_unsupported(file.metadata, keys)
+    _refuse_split(file.metadata)
     vocab_size, hidden = _embedding(file, keys)
     heads = keys.count("attention.head_count")
-    head_dim = _head_dim(keys, hidden, heads)
+    head_dim = (
+        _head_dim(keys, hidden, heads) if architecture.head_dim is None else architecture.head_dim(keys)
+    )
     theta = keys.number("rope.freq_base", 10000.0)
     assert theta is not None, "the key has a default"
     config: dict[str, Any] = {
@@ -49,7 +51,9 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
         "model_type": architecture.model_type,
         "vocab_size": vocab_size,
         "hidden_size": hidden,
-        "intermediate_size": keys.count("feed_forward_length"),
+        "intermediate_size": keys.count(
+            "feed_forward_length", keys.optional_count("expert_feed_forward_length")
+        ),
         "num_hidden_layers": _num_layers(file, keys),
         "num_attention_heads": heads,
         "num_key_value_heads": keys.count("attention.head_count_kv", heads),
@@ -60,10 +64,17 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
         "attention_bias": "blk.0.attn_output.bias" in file.tensors,
         "mlp_bias": "blk.0.ffn_down.bias" in file.tensors,
         "rope_theta": theta,
-        "rope_scaling": rope_scaling(keys, _rope_divisors(file), head_dim=head_dim, theta=theta),
+        "rope_scaling": rope_scaling(
+            keys,
+            _rope_divisors(file),
+            head_dim=head_dim,
+            theta=theta,
+            has_log_multiplier=architecture.has_yarn_log_multiplier,
+        ),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "dtype": TORCH_NAMES.get(stored_type(file), "float32"),
         **special_tokens(file.metadata, vocab_size),
+        **_experts(keys, architecture),
     }
     if architecture.extend is not None:
         architecture.extend(config, keys)
@@ -112,17 +123,27 @@ def stored_type(file: GGUFFile) -> str:
     return max(weights, key=lambda name: weights[name], default="F32")
 
 
-def _refuse_unsupported(metadata: Mapping[str, Any], keys: Keys) -> None:
+def _experts(keys: Keys, architecture: Architecture) -> dict[str, int]:
+    """Nothing where there are none."""
+    experts = keys.optional_count("expert_count")
+    if experts is None:
+        return {}
+    if architecture.experts is None:
+        raise ModelFileError(
+            f"The GGUF model is a mixture of {experts} experts; models of the architecture {keys.prefix!r} "
+            "are supported without experts only."
+        )
+    found = {"num_experts": experts, "num_experts_per_tok": keys.count("expert_used_count")}
+    inner = keys.optional_count("expert_feed_forward_length")
+    return found if inner is None else {**found, "moe_intermediate_size": inner}
+
+
+def _refuse_split(metadata: Mapping[str, Any]) -> None:
     parts = metadata.get("split.count", 1)
     if parts not in (0, 1):
         raise ModelFileError(
             f"This is one of {str(parts)[:20]} parts of a split GGUF model. Merge them into one file "
             "(llama-gguf-split --merge) and give that."
-        )
-    experts = keys.optional_count("expert_count")
-    if experts is not None:
-        raise ModelFileError(
-            f"The GGUF model is a mixture of {experts} experts; such models are not supported yet."
         )
 
 

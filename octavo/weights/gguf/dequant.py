@@ -50,6 +50,7 @@ BLOCK_TYPES: dict[int, BlockType] = {
     20: _line("IQ4_NL", 32, 18, blocks32.iq4_nl),
     23: _line("IQ4_XS", 256, 136, blocks256.iq4_xs),
     30: _line("BF16", 1, 2, blocks32.bf16),
+    39: _line("MXFP4", 32, 17, blocks32.mxfp4),
 }
 """ggml type id -> how to read it."""
 
@@ -70,7 +71,6 @@ OTHER_TYPES: dict[int, str] = {
     29: "IQ1_M",
     34: "TQ1_0",
     35: "TQ2_0",
-    39: "MXFP4",
     40: "NVFP4",
 }
 """Types that exist but are not read here: only their names, for error messages."""

@@ -31,6 +31,40 @@ LLAMA_LAYER: Mapping[str, str] = MappingProxyType(
 QK_NORM_LAYER: Mapping[str, str] = MappingProxyType(
     {**LLAMA_LAYER, "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm"}
 )
+MIXTRAL_LAYER: Mapping[str, str] = MappingProxyType({**LLAMA_LAYER, "ffn_gate_inp": "block_sparse_moe.gate"})
+"""The same, and the router where there are experts."""
+_WITHOUT_MLP: Mapping[str, str] = MappingProxyType(
+    {name: ours for name, ours in LLAMA_LAYER.items() if not ours.startswith("mlp.")}
+)
+GRANITE_MOE_LAYER: Mapping[str, str] = MappingProxyType(
+    {**_WITHOUT_MLP, "ffn_gate_inp": "block_sparse_moe.router.layer"}
+)
+QWEN2_MOE_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        **_WITHOUT_MLP,
+        "ffn_gate_inp": "mlp.gate",
+        "ffn_gate_inp_shexp": "mlp.shared_expert_gate",
+        "ffn_gate_shexp": "mlp.shared_expert.gate_proj",
+        "ffn_up_shexp": "mlp.shared_expert.up_proj",
+        "ffn_down_shexp": "mlp.shared_expert.down_proj",
+    }
+)
+QWEN3_MOE_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        **_WITHOUT_MLP,
+        "attn_q_norm": "self_attn.q_norm",
+        "attn_k_norm": "self_attn.k_norm",
+        "ffn_gate_inp": "mlp.gate",
+    }
+)
+GPT_OSS_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        **{name: ours for name, ours in LLAMA_LAYER.items() if not name.startswith("ffn_")},
+        "post_attention_norm": "post_attention_layernorm",
+        "attn_sinks": "self_attn.sinks",
+        "ffn_gate_inp": "mlp.router",
+    }
+)
 OLMO2_LAYER: Mapping[str, str] = MappingProxyType(
     {
         **{name: ours for name, ours in QK_NORM_LAYER.items() if name not in ("attn_norm", "ffn_norm")},
@@ -48,6 +82,26 @@ GEMMA2_LAYER: Mapping[str, str] = MappingProxyType(
 )
 GEMMA3_LAYER: Mapping[str, str] = MappingProxyType({**QK_NORM_LAYER, **GEMMA2_LAYER})
 
+DEEPSEEK2_LAYER: Mapping[str, str] = MappingProxyType(
+    {
+        **{name: ours for name, ours in LLAMA_LAYER.items() if name not in ("attn_k", "attn_v")},
+        "attn_q_a": "self_attn.q_a_proj",
+        "attn_q_a_norm": "self_attn.q_a_layernorm",
+        "attn_q_b": "self_attn.q_b_proj",
+        "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+        "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+        "attn_kv_b": "self_attn.kv_b_proj",
+        "ffn_gate_inp": "mlp.gate",
+        "exp_probs_b": "mlp.gate.e_score_correction_bias",
+        "ffn_gate_shexp": "mlp.shared_experts.gate_proj",
+        "ffn_up_shexp": "mlp.shared_experts.up_proj",
+        "ffn_down_shexp": "mlp.shared_experts.down_proj",
+    }
+)
+
+_BARE = ("self_attn.sinks", "mlp.gate.e_score_correction_bias")
+"""Called without .weight or .bias."""
+
 _LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.([a-z0-9_]+)\.(weight|bias)", re.ASCII)
 
 
@@ -63,4 +117,6 @@ def to_hugging_face(name: str, layer_names: Mapping[str, str]) -> str | None:
     if match is None:
         return OUTSIDE_LAYERS.get(name)
     inner = layer_names.get(match[2])
-    return f"model.layers.{match[1]}.{inner}.{match[3]}" if inner else None
+    if inner is None:
+        return None
+    return f"model.layers.{match[1]}.{inner}" + ("" if inner in _BARE else f".{match[3]}")

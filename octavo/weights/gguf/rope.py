@@ -13,16 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.gguf.keys import Keys
+from octavo.weights.gguf.keys import Keys, shortest
 
 LLAMA3_LOW, LLAMA3_HIGH = 1.0, 4.0
 LLAMA3_ORIGINAL_LENGTHS = (8192, 4096, 2048, 16384, 32768)
 
 
 def rope_scaling(
-    keys: Keys, divisors: npt.NDArray[np.float32] | None, *, head_dim: int, theta: float
+    keys: Keys,
+    divisors: npt.NDArray[np.float32] | None,
+    *,
+    head_dim: int,
+    theta: float,
+    has_log_multiplier: bool = False,
 ) -> dict[str, Any] | None:
-    """None where positions are not scaled. Raises ModelFileError for scalings we do not know."""
+    """None where positions are not scaled. Raises ModelFileError for scalings we do not know.
+
+    has_log_multiplier: yarn_log_multiplier is a tenth of DeepSeek's mscale and mscale_all_dim.
+    """
     if divisors is not None and not np.all(divisors == 1):
         return _llama3(divisors, head_dim, theta)
     kind = keys.text("rope.scaling.type")
@@ -34,15 +42,15 @@ def rope_scaling(
     if kind == "linear":
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
-        return _yarn(keys, factor)
+        return _yarn(keys, factor, has_log_multiplier)
     raise ModelFileError(f"{keys.prefix}.rope.scaling.type is {kind!r}; none, linear and yarn are supported.")
 
 
-def _yarn(keys: Keys, factor: float | None) -> dict[str, Any]:
+def _yarn(keys: Keys, factor: float | None, has_log_multiplier: bool) -> dict[str, Any]:
     if factor is None:
         raise ModelFileError(f"The GGUF file has yarn rope scaling but no {keys.prefix}.rope.scaling.factor.")
     for name in ("rope.scaling.yarn_ext_factor", "rope.scaling.yarn_log_multiplier"):
-        if keys.number(name, 1.0) != 1.0:
+        if keys.number(name, 1.0) != 1.0 and not (has_log_multiplier and name.endswith("log_multiplier")):
             raise ModelFileError(
                 f"The GGUF file changes {keys.prefix}.{name}; that kind of yarn is not supported."
             )
@@ -53,6 +61,11 @@ def _yarn(keys: Keys, factor: float | None) -> dict[str, Any]:
         value = keys.number(f"rope.scaling.{theirs}")
         if value is not None:
             scaling[ours] = value
+    if has_log_multiplier:
+        multiplier = keys.number("rope.scaling.yarn_log_multiplier")
+        if multiplier is None:
+            return {**scaling, "attention_factor": 1.0}
+        return {**scaling, "mscale": shortest(10 * multiplier), "mscale_all_dim": shortest(10 * multiplier)}
     attention = keys.number("rope.scaling.yarn_attn_factor", keys.number("rope.scaling.attn_factor"))
     if attention is not None and attention != 1.0:
         # The file's value multiplies yarn's own attention factor; the config's value replaces it.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from octavo.messages.result import TokenLogprobs
+from octavo.messages.result import Numbers, TokenLogprobs
 from octavo.messages.step import SchedulerOutput
 from octavo.worker.step_batch import StepBatch
+from octavo.worker.upload import Download
 
 if TYPE_CHECKING:
     from octavo.worker.sampling.logprobs import PendingLogprobs
@@ -29,6 +30,28 @@ class GivenInputs(NamedTuple):
     """Of any floating type, on any device."""
 
 
+class PendingNumbers:
+    """Answers of some rows on their way from the device. N numbers each, or of each of T tokens."""
+
+    def __init__(self, rows: list[int], answers: torch.Tensor) -> None:
+        """answers: float32, one entry per row."""
+        self._rows = rows
+        self._is_finite_R = Download(torch.isfinite(answers).flatten(1).all(1))
+        self._answers = Download(answers)
+
+    def finish(self, numbers: dict[int, Numbers], failed: dict[int, str]) -> None:
+        """On a GPU: only after the event that was recorded behind this step."""
+        answers = self._answers.read().contiguous()
+        shape = list(answers.shape[1:])
+        for row, own, is_finite in zip(
+            self._rows, answers.numpy(), self._is_finite_R.read().tolist(), strict=True
+        ):
+            if is_finite:
+                numbers[row] = Numbers(own.tobytes(), shape)
+            else:
+                failed[row] = "The model's answer holds NaN or infinite numbers."
+
+
 @dataclass(kw_only=True)
 class StepResult:
     """What extras add to the step's output."""
@@ -41,12 +64,18 @@ class StepResult:
     """By row: what makes its token worthless."""
     forced: dict[int, list[int]] = field(default_factory=dict)
     """By row: tokens that were appended behind the sampled one."""
+    pending_numbers: list[PendingNumbers] = field(default_factory=list)
+    numbers: dict[int, Numbers] = field(default_factory=dict)
+    """By row, once finished: answers that are no tokens."""
 
     def finish(self) -> None:
         """Read what is on its way. On a GPU the runner has waited for the step first."""
         for row, pieces in self.pending_prompt_logprobs.items():
             self.prompt_logprobs[row] = [found for piece in pieces for found in piece.finish()]
         self.pending_prompt_logprobs.clear()
+        for pending in self.pending_numbers:
+            pending.finish(self.numbers, self.failed)
+        self.pending_numbers.clear()
 
 
 class Extra:

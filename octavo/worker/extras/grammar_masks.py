@@ -8,10 +8,8 @@ This is a marked place where the host waits, and only in steps with such rows.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,14 +24,8 @@ from octavo.worker.sampling.pending import PendingSample
 from octavo.worker.sampling.token_masks import TokenMasks, mask_words
 from octavo.worker.step_batch import StepBatch
 
-if TYPE_CHECKING:
-    from llguidance import LLExecutor, LLMatcher
-
-Masked = tuple[list[int], NDArray[np.int32]]
+Masked = tuple[list[int], torch.Tensor]
 """Places in the step, and their masks."""
-
-MAX_THREADS = 8
-_ALL = np.int32(-1)
 
 
 class GrammarMasks(Extra):
@@ -65,7 +57,6 @@ class GrammarMasks(Extra):
         """Steps whose tokens the grammars have not seen, oldest first."""
         self._filling: Future[Masked] | None = None
         self._filler: ThreadPoolExecutor | None = None
-        self._executor: LLExecutor | None = None
         self._failed: dict[int, str] = {}
 
     def requests_changed(self, step: SchedulerOutput) -> None:
@@ -145,35 +136,26 @@ class GrammarMasks(Extra):
             self._sampled.popleft().hand_over()
 
     def _fill(self, rows: list[int]) -> Masked:
-        """Masks of these rows where they have grammars that say something."""
+        """Masks of these rows where they have grammars that say something.
+
+        One after the other: on a host of 16 cores 32 masks took 1.8 ms so, and 2.0 to 2.6 ms on 4 to 14
+        threads (llguidance 1.9).
+        """
+        from llguidance.numpy import fill_next_token_bitmask
+
         places = [place for place, row in enumerate(rows) if row in self._grammars]
-        bits_MW = np.full((len(places), self._num_words), _ALL, dtype=np.int32)
-        following: list[tuple[LLMatcher, int]] = []
+        allowed_MW = self._masks.blank(len(places))
+        bits_MW: NDArray[np.int32] = allowed_MW.numpy()
         for index, place in enumerate(places):
             row = rows[place]
-            matcher = self._grammars[row].ready()
+            grammar = self._grammars[row]
+            matcher = grammar.ready()
             if matcher is not None:
-                following.append((matcher, index))
-            elif self._grammars[row].waits:
-                bits_MW[index] = self._open_masks[row]
-        self._fill_all(following, bits_MW)
-        for place in places:
-            self._grammars[rows[place]].check()
-        return places, bits_MW
-
-    def _fill_all(self, following: list[tuple[LLMatcher, int]], bits_MW: NDArray[np.int32]) -> None:
-        from llguidance.numpy import fill_next_token_bitmask, fill_next_token_bitmask_par
-
-        num_threads = min(MAX_THREADS, (os.cpu_count() or 1) // 2)
-        if len(following) > 1 and num_threads > 1:
-            if self._executor is None:
-                from llguidance import LLExecutor
-
-                self._executor = LLExecutor(num_threads)
-            fill_next_token_bitmask_par(self._executor, following, bits_MW)
-        else:
-            for matcher, index in following:
                 fill_next_token_bitmask(matcher, bits_MW, index)
+                grammar.check()
+            elif grammar.waits:
+                bits_MW[index] = self._open_masks[row]
+        return places, allowed_MW
 
 
 def _is_plain(params: SamplingParams) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -20,8 +21,12 @@ _NONE_LEFT = (
 )
 _SPOILT = "logit_bias, a penalty or a logits processor made the logits of this position NaN or infinite."
 
-_OF_MODEL = {BROKEN: _NOT_FINITE, EMPTY: _NOT_FINITE}
-_OF_CHANGED = {BROKEN: _SPOILT, EMPTY: _NONE_LEFT, MODEL_BROKEN: _NOT_FINITE}
+OF_MODEL = {BROKEN: _NOT_FINITE, EMPTY: _NOT_FINITE}
+"""What a code means where the logits are the model's own,"""
+OF_MASKED = {BROKEN: _NOT_FINITE, EMPTY: _NONE_LEFT}
+"""where some of them have become minus infinity, and nothing else,"""
+OF_CHANGED = {BROKEN: _SPOILT, EMPTY: _NONE_LEFT, MODEL_BROKEN: _NOT_FINITE}
+"""and where they may have become anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +49,17 @@ class PendingSample:
         chosen_2S: Tensor,
         rows: list[int],
         *,
-        is_changed: bool = False,
+        messages: Mapping[int, str] = OF_MODEL,
         processor_failures: dict[int, str] | None = None,
         logprobs: PendingLogprobs | None = None,
         logprob_places: list[int] | None = None,
     ) -> None:
-        """chosen_2S: tokens and codes; failures of processors come by place."""
+        """chosen_2S: tokens and codes; messages: by code; failures of processors come by place."""
         self.token_ids = chosen_2S[0]
         """int32 [S], on the device, parallel to the rows asked for; 0 where a row failed."""
         self._chosen = Download(chosen_2S)
         self._rows = rows
-        self._messages = _OF_CHANGED if is_changed else _OF_MODEL
+        self._messages = messages
         self._processor_failures = processor_failures or {}
         self._logprobs = logprobs
         self._logprob_places = logprob_places or []

@@ -18,7 +18,7 @@ from octavo.worker.sampling.history import History, TokenTable
 from octavo.worker.sampling.logprobs import PendingLogprobs, given_logprobs, token_logprobs
 from octavo.worker.sampling.masks import AllowedTokens, BadWords, LogitBias, MinTokens
 from octavo.worker.sampling.penalties import apply_penalties
-from octavo.worker.sampling.pending import MODEL_BROKEN, PendingSample
+from octavo.worker.sampling.pending import MODEL_BROKEN, OF_CHANGED, OF_MASKED, OF_MODEL, PendingSample
 from octavo.worker.sampling.processors import LogitsProcessors
 from octavo.worker.sampling.rows import SamplingRows
 from octavo.worker.sampling.shape import apply_shape
@@ -95,22 +95,29 @@ class Sampler:
         history = History(token_rows, rows, self._device)
         draws = self._settings.draws(history)
         thinking = self._thinking.places(history)
-        is_changed = bool(thinking) or self._is_changed(rows)
+        messages = OF_MODEL
         processor_failures: dict[int, str] = {}
-        if is_changed:
+        if thinking or self._is_changed(rows):
+            messages = OF_CHANGED
             model_codes_S = self._choose(logits_SV, None)[1]
             changed_SV = logits_SV.to(torch.float32, copy=True)
             processor_failures = self._change(changed_SV, history)
+            self._mask(changed_SV, history)
             self._thinking.apply(changed_SV, thinking, history)
             chosen_2S = self._choose(changed_SV, draws)
             self._mark_failures(chosen_2S, model_codes_S, list(processor_failures))
+        elif self._is_masked(rows):
+            messages = OF_MASKED
+            masked_SV = logits_SV.to(torch.float32, copy=True)
+            self._mask(masked_SV, history)
+            chosen_2S = self._choose(masked_SV, draws)
         else:
             chosen_2S = self._choose(logits_SV, draws)
         logprobs, places = self._logprobs(logits_SV, rows, chosen_2S[0])
         return PendingSample(
             chosen_2S,
             rows,
-            is_changed=is_changed,
+            messages=messages,
             processor_failures=processor_failures,
             logprobs=logprobs,
             logprob_places=places,
@@ -126,40 +133,48 @@ class Sampler:
             for logits_dtype in {dtype, torch.float32}:  # penalties and masks work on float32
                 logits_SV = torch.zeros(1, self._vocab_size, dtype=logits_dtype, device=self._device)
                 self.sample(logits_SV, [0], token_rows)
+        self.step_masks.set([0], self.step_masks.blank(1))
+        self.sample(logits_SV, [0], token_rows)
         self.remove_row(0)
 
     def _is_changed(self, rows: list[int]) -> bool:
-        """Whether any row chooses from other logits than the model's."""
+        """Whether any row chooses from numbers other than the model's."""
         return (
             not self._settings.penalised.isdisjoint(rows)
             or not self._settings.shaped.isdisjoint(rows)
             or self._dry.used_by(rows)
             or self._processors.used_by(rows)
             or self._bias.tables.used_by(rows)
+        )
+
+    def _is_masked(self, rows: list[int]) -> bool:
+        """Whether any row may choose only some of the tokens."""
+        return (
+            self.step_masks.is_set
             or self._allowed.tables.used_by(rows)
             or self._bad_words.tables.used_by(rows)
             or self._min_tokens.tables.used_by(rows)
-            or self.step_masks.is_set
         )
 
     def _change(self, logits_SV: Tensor, history: History) -> dict[int, str]:
-        """Processors, bias, penalties, the masks, and the filters that run here.
-
-        Returns what processors did wrong, by place.
-        """
+        """Processors, bias and penalties. Returns what processors did wrong, by place."""
         rows = history.rows
         failed = self._processors.apply(logits_SV, rows, history)
         self._bias.apply(logits_SV, rows)
         penalised = [place for place, row in enumerate(rows) if row in self._settings.penalised]
         apply_penalties(logits_SV, penalised, history, self._settings)
         self._dry.apply(logits_SV, history)
+        return failed
+
+    def _mask(self, logits_SV: Tensor, history: History) -> None:
+        """The masks, and then the filters that run here."""
+        rows = history.rows
         self.step_masks.apply(logits_SV)
         self._allowed.apply(logits_SV, rows)
         self._bad_words.apply(logits_SV, rows, history)
         self._min_tokens.apply(logits_SV, rows, history)
         shaped = [place for place, row in enumerate(rows) if row in self._settings.shaped]
         apply_shape(logits_SV, shaped, history, self._settings)
-        return failed
 
     def _mark_failures(self, chosen_2S: Tensor, model_codes_S: Tensor, processor_failed: list[int]) -> None:
         """Rows whose logits were unusable from the start, and those whose processors failed, get token 0."""

@@ -5,15 +5,11 @@ An extra sets them before the step samples; sampling uses them up. M masked rows
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from octavo.ops.sampling.token_masks import mask_tokens
 from octavo.worker.upload import upload
-
-_NEVER = float("-inf")
-_ROWS_AT_ONCE = 32
 
 
 def mask_words(vocab_size: int) -> int:
@@ -25,42 +21,33 @@ class TokenMasks:
     """The masks of the step that is being put together."""
 
     def __init__(self, vocab_size: int, device: torch.device) -> None:
-        self._vocab_size = vocab_size
+        self._num_words = mask_words(vocab_size)
         self._device = device
-        self._shift_32 = torch.arange(32, dtype=torch.int32, device=device)
+        self._mask_tokens = mask_tokens.on(device)
         self._places: list[int] = []
-        self._bits_MW: NDArray[np.int32] | None = None
+        self._allowed_MW: Tensor | None = None
 
     @property
     def is_set(self) -> bool:
-        return self._bits_MW is not None
+        return self._allowed_MW is not None
 
-    def set(self, places: list[int], bits_MW: NDArray[np.int32]) -> None:
+    def blank(self, count: int) -> Tensor:
+        """int32 [count, W] on the host, from where it travels without a copy; every token may be chosen."""
+        is_pinned = self._device.type == "cuda"
+        return torch.empty(count, self._num_words, dtype=torch.int32, pin_memory=is_pinned).fill_(-1)
+
+    def set(self, places: list[int], allowed_MW: Tensor) -> None:
         """Bit t % 32 of word t // 32 says whether token t may be chosen; places are those in the step."""
-        self._places, self._bits_MW = places, bits_MW
+        self._places, self._allowed_MW = places, allowed_MW
 
     def forget(self) -> None:
-        self._bits_MW = None
+        self._allowed_MW = None
 
     def apply(self, logits_SV: Tensor) -> None:
         """Mask the logits in place and forget the masks."""
-        places, bits_MW, self._bits_MW = self._places, self._bits_MW, None
-        if bits_MW is None:
+        places, allowed_MW, self._allowed_MW = self._places, self._allowed_MW, None
+        if allowed_MW is None or not places:
             return
         is_everywhere = places == list(range(len(logits_SV)))
-        for start in range(0, len(places), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            is_masked_MV = self._is_masked(bits_MW[part])
-            if is_everywhere:
-                logits_SV[part].masked_fill_(is_masked_MV, _NEVER)
-            else:
-                place_M = upload(places[part], torch.int64, self._device)
-                logits_SV[place_M] = logits_SV[place_M].masked_fill_(is_masked_MV, _NEVER)
-
-    def _is_masked(self, bits_MW: NDArray[np.int32]) -> Tensor:
-        if self._device.type == "cpu":
-            allowed = np.unpackbits(bits_MW.view(np.uint8), axis=1, count=self._vocab_size, bitorder="little")
-            return torch.from_numpy(allowed == 0)
-        words_MW = upload(bits_MW, torch.int32, self._device)
-        bits_MV = (words_MW.unsqueeze(-1) >> self._shift_32).bitwise_and_(1).flatten(1)
-        return bits_MV[:, : self._vocab_size] == 0
+        places_M = None if is_everywhere else upload(places, torch.int64, self._device)
+        self._mask_tokens(logits_SV, allowed_MW.to(self._device, non_blocking=True), places_M)

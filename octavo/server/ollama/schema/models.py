@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,16 +21,6 @@ class OllamaNameBody(Body):
     @property
     def wanted(self) -> str:
         return self.model or self.name or ""
-
-
-class OllamaEmbedBody(OllamaNameBody):
-    """Texts to make vectors of; `prompt` is the older word."""
-
-    unsupported: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    ignored: ClassVar[frozenset[str]] = OllamaNameBody.ignored | {"truncate", "dimensions"}
-
-    input: str | list[str] | None = None
-    prompt: str | None = None
 
 
 class OllamaModelDetails(msgspec.Struct, kw_only=True):

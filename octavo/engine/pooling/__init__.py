@@ -1,0 +1,1 @@
+"""Requests to models that answer with numbers: embeddings, scores of labels."""

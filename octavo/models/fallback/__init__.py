@@ -1,0 +1,1 @@
+"""Models of transformers, computed by their own modules on our attention, products and norms."""

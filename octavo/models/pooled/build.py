@@ -1,0 +1,47 @@
+"""Builds the model that a checkpoint describes for pooling, without its weights."""
+
+from __future__ import annotations
+
+from octavo.base.errors import ModelFileError
+from octavo.config.pooling import PoolingFacts
+from octavo.layers.placement import Placement
+from octavo.models.pooled.heads import ScoreHead
+from octavo.models.pooled.model import Head, PlainHead, PooledModel
+from octavo.models.pooled.table import DECODER_PREFIX, ENCODERS, decoder_of, encoder_of, pooled_architectures
+from octavo.models.table import MODELS
+from octavo.weights.checkpoint import Checkpoint
+
+
+def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
+    """Raises ModelFileError for an architecture that is not known."""
+    if facts.dense:
+        raise ModelFileError(
+            f"The model's linear layers behind its pooling ({', '.join(facts.dense)}) are not supported."
+        )
+    stated = checkpoint.config.get("architectures") or []
+    for name in stated:
+        if (encoder := encoder_of(name)) is not None:
+            return _encoder(encoder, checkpoint, facts, placement)
+        if (decoder := decoder_of(name)) is not None:
+            return _decoder(decoder, checkpoint, facts, placement)
+    raise ModelFileError(
+        f"No model of this architecture can be pooled: {', '.join(map(str, stated)) or 'none stated'}. "
+        f"Supported: {', '.join(pooled_architectures())}."
+    )
+
+
+def _encoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
+    kind, config = ENCODERS.load(key), checkpoint.config
+    head: Head = PlainHead() if facts.can_embed else kind.make_head(config, facts.num_outputs, placement)
+    names = frozenset(checkpoint.tensor_names())
+    return PooledModel(kind(config, placement), head, facts, prefix=kind.prefix, names=names)
+
+
+def _decoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
+    # Tied, so that no head is made: the embedding is all that is left of it.
+    backbone = MODELS.load(key)({**checkpoint.config, "tie_word_embeddings": True}, placement)
+    head: Head = PlainHead()
+    if not facts.can_embed:
+        head = ScoreHead(backbone.hidden_size, facts.num_outputs, placement)
+    names = frozenset(checkpoint.tensor_names())
+    return PooledModel(backbone, head, facts, prefix=DECODER_PREFIX, names=names)

@@ -1,0 +1,53 @@
+"""Encoders by the beginning of their architecture's name, and how a decoder's name says that it is pooled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from octavo.base.table import LazyTable
+from octavo.models.table import MODELS
+from octavo.weights.encoder_shapes import CLASSIFIES
+
+if TYPE_CHECKING:
+    from octavo.models.pooled.model import Encoder
+
+
+ENCODERS: LazyTable[type[Encoder]] = LazyTable(
+    "encoder",
+    {
+        "Bert": "octavo.models.pooled.bert:BertModel",
+        "Camembert": "octavo.models.pooled.bert:RobertaModel",
+        "DistilBert": "octavo.models.pooled.bert:DistilBertModel",
+        "ModernBert": "octavo.models.pooled.modernbert:ModernBertModel",
+        "Roberta": "octavo.models.pooled.bert:RobertaModel",
+        "XLMRoberta": "octavo.models.pooled.bert:RobertaModel",
+    },
+)
+"""Each as `...Model`, which embeds, and as `...ForSequenceClassification`."""
+
+DECODER_PREFIX = "model."
+WRITES = "ForCausalLM"
+
+
+def encoder_of(architecture: str) -> str | None:
+    """Its key in ENCODERS, if it is one."""
+    for ending in ("Model", CLASSIFIES):
+        if architecture.endswith(ending) and architecture.removesuffix(ending) in ENCODERS:
+            return architecture.removesuffix(ending)
+    return None
+
+
+def decoder_of(architecture: str) -> str | None:
+    """The decoder in MODELS that this architecture pools: Qwen3Model and Gemma3TextModel are such names."""
+    for ending in (WRITES, CLASSIFIES, "TextModel", "Model"):
+        if architecture.endswith(ending):
+            writing = architecture.removesuffix(ending).removesuffix("Text") + WRITES
+            if writing in MODELS:
+                return writing
+    return None
+
+
+def pooled_architectures() -> list[str]:
+    """All names by which a model to be pooled may call itself."""
+    decoders = [name.removesuffix(WRITES) for name in MODELS if name.endswith(WRITES)]
+    return sorted(f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES))

@@ -1,0 +1,107 @@
+"""POST /v1/embeddings and /pooling: a model's numbers, as they are or as one embedding for each text."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.engine.pooling.outputs import floats_of
+from octavo.engine.pooling.refuse import cannot_pool, cannot_task
+from octavo.messages.result import Numbers
+from octavo.server.body import read
+from octavo.server.pooling.inputs import inputs_of
+from octavo.server.pooling.run import run_inputs, usage_of
+from octavo.server.pooling.schema import (
+    EmbeddingBody,
+    EmbeddingData,
+    EmbeddingReply,
+    RawPoolingBody,
+    RawPoolingData,
+    RawPoolingReply,
+)
+from octavo.server.replies import json_reply, request_id_of
+from octavo.server.serving import Serving
+
+
+async def create_embeddings(serving: Serving, request: Request) -> Response:
+    body, num_bytes = await read(request, EmbeddingBody)
+    model = serving.check_model(body.model)
+    check_embeds(serving, "/v1/embeddings")
+    outputs = await run_inputs(
+        serving,
+        request,
+        inputs_of(body.input),
+        body.params("embed", body.dimensions),
+        num_bytes=num_bytes,
+        body=body,
+        prompt_name=body.prompt_name,
+    )
+    is_base64 = body.encoding_format == "base64"
+    data = [
+        EmbeddingData(
+            index=index,
+            embedding=in_base64(one.outputs.numbers) if is_base64 else floats_of(one.outputs.numbers),
+        )
+        for index, one in enumerate(outputs)
+    ]
+    reply = EmbeddingReply(
+        id=f"embd-{request_id_of(request)}",
+        created=int(time.time()),
+        model=model,
+        data=data,
+        usage=usage_of(outputs),
+    )
+    return json_reply(reply)
+
+
+async def pool(serving: Serving, request: Request) -> Response:
+    body, num_bytes = await read(request, RawPoolingBody)
+    model = serving.check_model(body.model)
+    outputs = await run_inputs(
+        serving,
+        request,
+        inputs_of(body.input),
+        body.params(body.task, body.dimensions),
+        num_bytes=num_bytes,
+        body=body,
+        prompt_name=body.prompt_name,
+    )
+    is_base64 = body.encoding_format == "base64"
+    data = [
+        RawPoolingData(
+            index=index, data=in_base64(one.outputs.numbers) if is_base64 else rows_of(one.outputs.numbers)
+        )
+        for index, one in enumerate(outputs)
+    ]
+    reply = RawPoolingReply(
+        id=f"pool-{request_id_of(request)}",
+        created=int(time.time()),
+        model=model,
+        data=data,
+        usage=usage_of(outputs),
+    )
+    return json_reply(reply)
+
+
+def check_embeds(serving: Serving, route: str) -> None:
+    """Raise RequestError unless the model makes embeddings."""
+    facts = serving.engine.facts.pooling
+    if facts is None:
+        raise cannot_pool(route)
+    if not facts.can_embed:
+        raise cannot_task(route, facts)
+
+
+def in_base64(numbers: Numbers) -> str:
+    return b64encode(numbers.data).decode()
+
+
+def rows_of(numbers: Numbers) -> list[float] | list[list[float]]:
+    flat = floats_of(numbers)
+    if len(numbers.shape) == 1:
+        return flat
+    width = numbers.shape[1]
+    return [flat[start : start + width] for start in range(0, len(flat), width)]

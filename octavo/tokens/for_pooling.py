@@ -1,0 +1,109 @@
+"""Texts and pairs of texts to ids, cut where they are too long: what models that embed and score need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from tokenizers import Encoding
+
+from octavo.base.errors import ErrorCode, RequestError
+from octavo.tokens.tokenizer import Tokenizer
+
+Text = str | tuple[str, str]
+Side = Literal["left", "right"]
+
+
+class Encoded(NamedTuple):
+    """One input."""
+
+    token_ids: list[int]
+    second_from: int | None = None
+    """Where the second text of a pair begins, if the tokenizer tells the two apart."""
+
+
+class PoolingEncoder:
+    """lowercases: the model wants its texts in lower case."""
+
+    def __init__(self, tokenizer: Tokenizer, *, lowercases: bool) -> None:
+        self._tokenizer = tokenizer
+        self._lowercases = lowercases
+
+    def encode(self, texts: Sequence[Text], limit: int, keep: int | None, side: Side) -> list[Encoded]:
+        """All at once, in threads.
+
+        keep: cut to so many tokens; those that the tokenizer adds stay. None: a text that surely has more
+        than `limit` tokens is refused before it is tokenized.
+        """
+        if not texts:
+            return []
+        if not self._tokenizer.has_text:
+            raise RequestError("This engine runs without a tokenizer: give token ids.", param="input")
+        texts = [self._bounded(text, limit, keep, side) for text in texts]
+        try:
+            encodings = self._tokenizer.backend.encode_batch_fast(list(texts))
+        except TypeError as error:
+            raise RequestError(
+                "The text holds lone surrogates, which are not Unicode characters. Send valid UTF-8 text.",
+                param="input",
+            ) from error
+        if keep is not None:
+            encodings = [
+                self._cut(text, keep, side) if len(encoding.ids) > keep else encoding
+                for text, encoding in zip(texts, encodings, strict=True)
+            ]
+        return [
+            Encoded(encoding.ids, _second_from(encoding) if isinstance(text, tuple) else None)
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def _bounded(self, text: Text, limit: int, keep: int | None, side: Side) -> Text:
+        if isinstance(text, tuple):
+            first, second = (self._bounded(part, limit, keep, side) for part in text)
+            assert isinstance(first, str) and isinstance(second, str), "parts of a pair are no pairs"
+            return first, second
+        most = self._tokenizer.max_chars_for(limit if keep is None else keep + 1)
+        if len(text) > most and keep is None:
+            raise RequestError(
+                f"The input has {len(text)} characters, more than {limit} tokens can hold ({most} at most). "
+                "Shorten it, or set truncate_prompt_tokens to -1 to have it cut.",
+                code=ErrorCode.CONTEXT_LENGTH,
+                param="input",
+            )
+        # Text past this point cannot reach the kept tokens.
+        text = text[:most] if side == "right" else text[-most:]
+        return text.lower() if self._lowercases else text
+
+    def _cut(self, text: Text, keep: int, side: Side) -> Encoding:
+        """Tokens of the text go; those the tokenizer adds stay. The longer one of a pair gives more."""
+        backend = self._tokenizer.backend
+        parts = [text] if isinstance(text, str) else list(text)
+        encodings = [backend.encode(part, add_special_tokens=False) for part in parts]
+        room = keep - backend.num_special_tokens_to_add(len(parts) == 2)
+        if room < len(parts):
+            raise RequestError(
+                f"truncate_prompt_tokens is {keep}: no room for text beside what the tokenizer adds.",
+                param="truncate_prompt_tokens",
+            )
+        shares = _shares([len(one.ids) for one in encodings], room)
+        for encoding, count in zip(encodings, shares, strict=True):
+            encoding.truncate(count, direction=side)
+        return backend.post_process(encodings[0], encodings[1] if len(encodings) > 1 else None)
+
+
+def _shares(lengths: list[int], room: int) -> list[int]:
+    """How much of each text stays."""
+    if len(lengths) == 1:
+        return [min(lengths[0], room)]
+    first, second = lengths
+    if first + second <= room:
+        return lengths
+    shorter = min(first, second, room // 2)
+    return (
+        [room - shorter, shorter] if first > second else [min(first, room // 2), room - min(first, room // 2)]
+    )
+
+
+def _second_from(encoding: Encoding) -> int | None:
+    """The first token of type 1."""
+    return encoding.type_ids.index(1) if 1 in encoding.type_ids else None

@@ -1,0 +1,163 @@
+"""Embeddings and scores of tiny random models against transformers: alone, in a crowd, in chunks; float32."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import LLM
+from octavo.messages.pooling import PoolingParams
+from tests.conformance.pooled import DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
+from tests.tiny import VOCAB_SIZE
+
+TOLERANCE = 1e-5
+RAW = PoolingParams(use_activation=False)
+LENGTHS = [1, 2, 3, 8, 9, 15, 16, 17, 33, 34, 64, 90, 150, 151, 300, LONGEST]
+
+
+def prompts(shared: int = 0) -> list[list[int]]:
+    """Lengths from 1 to the most, the first `shared` tokens the same. Ids under 7 mean padding to some."""
+    source = random.Random(5)
+    begin = [source.randrange(7, VOCAB_SIZE) for _ in range(shared)]
+    own = [[source.randrange(7, VOCAB_SIZE) for _ in range(length)] for length in LENGTHS]
+    return [(begin + ids)[: len(ids)] if shared else ids for ids in own]
+
+
+def states(folder: Path, given: list[list[int]]) -> list[torch.Tensor]:
+    """Last hidden states [T, E] of each prompt, one by one."""
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.inference_mode():
+        return [model(torch.tensor([ids])).last_hidden_state[0] for ids in given]
+
+
+def logits(folder: Path, given: list[list[int]]) -> list[torch.Tensor]:
+    from transformers import AutoModelForSequenceClassification
+
+    kind = AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.inference_mode():
+        # Decoders look for the last token that is no padding: say that there is none.
+        return [model(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).logits[0] for ids in given]
+
+
+def check(outputs: list[Any], expected: list[torch.Tensor]) -> None:
+    for output, wanted in zip(outputs, expected, strict=True):
+        # Relative where numbers are large.
+        scale = max(1.0, wanted.abs().max().item())
+        assert (output.outputs.data - wanted).abs().max().item() < TOLERANCE * scale
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_encoders_embed_as_transformers(tmp_path: Path, name: str, pooling: str) -> None:
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    given = prompts()
+    hidden = states(folder, given)
+    expected = [one[0] if pooling == "cls" else one.mean(0) for one in hidden]
+    with LLM(str(folder), pooling_type=pooling) as llm:
+        assert llm.config.model.max_model_len == LONGEST
+        check(llm.encode(given, RAW, use_tqdm=False), expected)
+        alone = [llm.encode(ids, RAW, use_tqdm=False)[0] for ids in given]
+        check(alone, expected)
+        unit = [torch.nn.functional.normalize(one, dim=0) for one in expected]
+        check(llm.encode(given, use_tqdm=False), unit)
+        check(llm.encode(given, pooling_task="token_embed", pooling_params=RAW, use_tqdm=False), hidden)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_classify_as_transformers(tmp_path: Path, name: str) -> None:
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, num_labels=3, **overrides)
+    given = prompts()
+    expected = logits(folder, given)
+    with LLM(str(folder)) as llm:
+        check(llm.encode(given, RAW, use_tqdm=False), expected)
+        probabilities = [torch.tensor(one.outputs.probs) for one in llm.classify(given, use_tqdm=False)]
+    for ours, wanted in zip(probabilities, expected, strict=True):
+        assert (ours - wanted.softmax(-1)).abs().max().item() < TOLERANCE
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "chunked": {"max_num_batched_tokens": 32},
+    "whole": {"enable_chunked_prefill": False},
+    "few blocks": {"num_gpu_blocks_override": 140, "max_num_batched_tokens": 64},
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_decoders_embed_as_transformers(tmp_path: Path, name: str, mode: str, pooling: str) -> None:
+    family, overrides = DECODERS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    given = prompts(shared=70)
+    hidden = states(folder, given)
+    expected = [one[-1] if pooling == "last" else one.mean(0) for one in hidden]
+    with LLM(str(folder), pooling_type=pooling, max_model_len=LONGEST, **MODES[mode]) as llm:
+        for _ in range(2):  # The second time everything but the last block is cached, if anything may be.
+            check(llm.encode(given, RAW, use_tqdm=False), expected)
+        hits = llm.stats().prefix_hits_tokens
+        assert (hits > 0) == (pooling == "last")
+        check(llm.encode(given, pooling_task="token_embed", pooling_params=RAW, use_tqdm=False), hidden)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoders_score_as_transformers(tmp_path: Path, name: str) -> None:
+    family, overrides = DECODERS[name]
+    folder = save_pooled(tmp_path / "model", family, num_labels=1, **overrides)
+    given = prompts(shared=70)
+    expected = logits(folder, given)
+    with LLM(str(folder), max_model_len=LONGEST, max_num_batched_tokens=64) as llm:
+        check(llm.reward(given, use_tqdm=False), expected)
+        scores = [one.outputs.probs[0] for one in llm.classify(given, use_tqdm=False)]
+    for ours, wanted in zip(scores, expected, strict=True):
+        assert abs(ours - wanted.sigmoid().item()) < TOLERANCE
+
+
+def test_a_decoder_with_a_head_is_pooled_where_its_files_say_so(tmp_path: Path) -> None:
+    """As Qwen3-Embedding is stored: ForCausalLM, and the files of sentence-transformers."""
+    from tests.tiny import save_model
+
+    folder = save_modules(save_model(tmp_path / "model", "qwen3"), "lasttoken", max_seq_length=200)
+    given = [ids for ids in prompts() if len(ids) <= 200]
+    expected = [torch.nn.functional.normalize(one[-1], dim=0) for one in states(folder, given)]
+    with LLM(str(folder)) as llm:
+        assert llm.config.model.max_model_len == 200
+        check(llm.encode(given, use_tqdm=False), expected)
+    with LLM(str(folder), runner="generate", max_model_len=64) as llm:
+        assert len(llm.generate([given[0]], use_tqdm=False)) == 1
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_pairs_are_scored_as_transformers(tmp_path: Path, name: str) -> None:
+    """A cross-encoder: BERT is told which token belongs to which text, RoBERTa is not."""
+    from transformers import AutoModelForSequenceClassification
+
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, num_labels=1, **overrides)
+    query, documents = "a question", ["an answer", "x", "a longer answer, with more words in it " * 3]
+    kind = AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with LLM(str(folder)) as llm:
+        scored = llm.score(query, documents, use_tqdm=False)
+        order = llm.rerank(query, documents, use_tqdm=False)
+        for document, output in zip(documents, scored, strict=True):
+            encoding = llm.get_tokenizer().backend.encode(query, document)
+            assert output.prompt_token_ids == encoding.ids and 1 in encoding.type_ids
+            types = torch.tensor([encoding.type_ids if name == "bert" else [0] * len(encoding.ids)])
+            with torch.inference_mode():
+                wanted = (
+                    model(torch.tensor([encoding.ids]), token_type_ids=types).logits[0, 0].sigmoid().item()
+                )
+            assert abs(output.outputs.score - wanted) < TOLERANCE
+    scores = [result.relevance_score for result in order]
+    assert scores == sorted((one.outputs.score for one in scored), reverse=True)
+    assert [documents[result.index] for result in order] == [result.document for result in order]
