@@ -20,6 +20,8 @@ from octavo.config.root import EngineConfig
 DTYPES = {"float": "float32", "half": "float16"}
 MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
+ENCODER_SEQS, ENCODER_TOKENS = 256, 2048
+"""On a CPU."""
 MAX_STATE_BYTES = 8 * 2**30
 """Recurrent state of all requests together, unless max_num_seqs asks for more."""
 _STATE_LIMIT = f"{MAX_STATE_BYTES // 2**30} GiB of it"
@@ -111,6 +113,11 @@ class _Known:
     checkpoint: CheckpointFacts
     device: DeviceFacts
     reasons: list[Reason]
+
+    @property
+    def is_encoder(self) -> bool:
+        facts = self.checkpoint.pooling
+        return facts is not None and facts.is_encoder
 
 
 def _set(config: EngineConfig, group: str, known: _Known, **values: tuple[Any, str]) -> EngineConfig:
@@ -259,17 +266,21 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
         )
         config = _set(config, "schedule", known, async_scheduling=(is_gpu, why))
     if config.schedule.max_num_seqs is None:
-        seqs, why = (
-            (GPU_SEQS, "as many as graphs are captured for")
-            if is_gpu
-            else (CPU_SEQS, "a CPU gains little from more")
-        )
+        seqs, why = _usual_seqs(known, is_gpu=is_gpu)
         state = known.checkpoint.state_bytes
         if seqs * state > MAX_STATE_BYTES:
             seqs = max(1, MAX_STATE_BYTES // state)
             why = f"each request has {state / 2**20:.1f} MiB of recurrent state; {_STATE_LIMIT} may be taken"
         config = _set(config, "schedule", known, max_num_seqs=(seqs, why))
     return _step_tokens(config, known)
+
+
+def _usual_seqs(known: _Known, *, is_gpu: bool) -> tuple[int, str]:
+    if is_gpu:
+        return GPU_SEQS, "as many as graphs are captured for"
+    if known.is_encoder:
+        return ENCODER_SEQS, "short texts fill a step together, and an encoder keeps nothing of them"
+    return CPU_SEQS, "a CPU gains little from more"
 
 
 def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -279,8 +290,8 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
     if max_seqs < 1:
         raise ConfigError(f"max_num_seqs is {max_seqs}; at least 1.", param="max_num_seqs")
     if schedule.max_num_batched_tokens is None:
-        budget = max(512 if known.device.kind == "cpu" else 8192, max_seqs)
-        why = "keeps a step short on a CPU" if known.device.kind == "cpu" else "fills the device"
+        budget, why = _usual_budget(known)
+        budget = max(budget, max_seqs)
         if not schedule.enable_chunked_prefill and budget < max_len:
             budget, why = max_len, "whole prompts, as chunked prefill is off"
         return _set(config, "schedule", known, max_num_batched_tokens=(budget, why))
@@ -294,6 +305,14 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
             param="max_num_batched_tokens",
         )
     return config
+
+
+def _usual_budget(known: _Known) -> tuple[int, str]:
+    if known.device.kind != "cpu":
+        return 8192, "fills the device"
+    if known.is_encoder:
+        return ENCODER_TOKENS, "few large steps: no text waits for its next token"
+    return 512, "keeps a step short on a CPU"
 
 
 def _cache(config: EngineConfig, known: _Known) -> EngineConfig:

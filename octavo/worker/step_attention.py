@@ -9,6 +9,7 @@ import torch
 from octavo.attention.contract import Attend, AttentionBackend, AttentionLayer
 from octavo.attention.packed import PackedAttention
 from octavo.attention.step_view import HostView, StepView
+from octavo.layers.wide_product import ROWS_MULTIPLE
 from octavo.worker.kv_tensors import KVTensors
 from octavo.worker.step_buffers import StepBounds, StepBuffers
 
@@ -18,6 +19,8 @@ class AttentionSteps(Protocol):
 
     long_prompt: int | None
     """From how many tokens on whole prompts come last in a step."""
+    multiple: int
+    """To which the number of a step's tokens is rounded up, with tokens that belong to nobody."""
 
     def plan(self, bounds: StepBounds, host: HostView | None) -> Attend:
         """`host` is None while a graph is captured."""
@@ -28,6 +31,7 @@ class PagedSteps:
 
     def __init__(self, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers) -> None:
         self.long_prompt = _long_prompt(backends)
+        self.multiple = 1
         self._backends = backends
         self._kv = kv
         self._buffers = buffers
@@ -40,6 +44,7 @@ class PackedSteps:
     """Of models that keep nothing: whole texts, all of whose tokens see each other."""
 
     long_prompt: int | None = None
+    multiple = ROWS_MULTIPLE
 
     def __init__(self, buffers: StepBuffers) -> None:
         self._buffers = buffers

@@ -12,7 +12,8 @@ import torch
 pytest.importorskip("triton")
 
 from octavo.attention.backends.triton import TritonAttention
-from octavo.attention.contract import Capability
+from octavo.attention.backends.triton_latent import TritonLatentAttention
+from octavo.attention.contract import AttentionBackend, Capability
 from octavo.layers import linear, product
 from octavo.layers.placement import Placement
 from octavo.ops.contract import Op
@@ -55,6 +56,22 @@ SIZES: dict[str, Any] = {
 }
 
 
+DEEPSEEK: dict[str, Any] = {
+    "kv_lora_rank": 12,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 10,
+    "num_key_value_heads": 4,
+    "moe_intermediate_size": 12,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_group": 3,
+    "topk_group": 2,
+    "first_k_dense_replace": 1,
+}
+
+
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     mend_interpreter()
@@ -70,7 +87,11 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Op, "on", provider)
     monkeypatch.setattr(linear, "product_on", product_on)
-    monkeypatch.setattr(worker, "choose_backend", lambda needs: TritonAttention)
+
+    def backend(needs: frozenset[Capability]) -> type[AttentionBackend]:
+        return TritonLatentAttention if Capability.LATENT in needs else TritonAttention
+
+    monkeypatch.setattr(worker, "choose_backend", backend)
     monkeypatch.setattr(TritonAttention, "capabilities", frozenset(Capability))
 
 
@@ -78,6 +99,8 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("family", "deterministic"),
     [
         ("qwen3", False),
+        ("deepseek_v3", True),
+        pytest.param("deepseek_v3", False, marks=pytest.mark.slow),
         pytest.param("granitemoehybrid", False, marks=pytest.mark.slow),
         pytest.param("granitemoehybrid", True, marks=pytest.mark.slow),
         pytest.param("qwen3_next", False, marks=pytest.mark.slow),
@@ -91,8 +114,9 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mixed_steps_equal_transformers(tmp_path: Path, family: str, deterministic: bool) -> None:
     sizes = dict(SIZES)
     sizes |= {
-        "mistral": {"sliding_window": 11},
+        "deepseek_v3": DEEPSEEK,
         "granitemoehybrid": MAMBA2,
+        "mistral": {"sliding_window": 11},
         "qwen3_next": DELTA,
     }.get(family, {})
     path, reference = make_model(tmp_path, family, **sizes)
@@ -110,7 +134,14 @@ def test_mixed_steps_equal_transformers(tmp_path: Path, family: str, determinist
     check(driver, lengths, reference)
 
 
-@pytest.mark.parametrize(("family", "overrides"), [("llama", {}), ("granitemoehybrid", MAMBA2)])
+@pytest.mark.parametrize(
+    ("family", "overrides"),
+    [
+        ("llama", {}),
+        pytest.param("deepseek_v2", DEEPSEEK, marks=pytest.mark.slow),
+        pytest.param("granitemoehybrid", MAMBA2, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_steps_in_larger_bounds_as_captured_graphs_run_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, overrides: dict[str, Any]
