@@ -11,6 +11,7 @@ import torch
 
 from octavo.base.errors import ModelFileError
 from octavo.models.contract import recurrent_layers
+from octavo.weights.config_json import context_length
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.recurrent import recurrent_facts
 from octavo.worker.row_states import row_state_bytes
@@ -25,6 +26,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "layer_types": ["mamba", "attention"],
         "num_local_experts": 3,
         "num_experts_per_tok": 2,
+    },
+    "Mamba2": {
+        "num_heads": 3,
+        "head_dim": 8,
+        "state_size": 5,
+        "n_groups": 1,
+        "max_position_embeddings": None,
     },
     "Qwen3Next": {
         "layer_types": ["linear_attention", "full_attention"],
@@ -43,6 +51,7 @@ MODEL_TYPES = {
     "Bamba": "bamba",
     "FalconH1": "falcon_h1",
     "GraniteMoeHybrid": "granitemoehybrid",
+    "Mamba2": "mamba2",
     "Qwen3Next": "qwen3_next",
 }
 
@@ -87,6 +96,15 @@ def test_known_shapes_are_the_models(name: str, has_biases: bool, tmp_path: Path
     assert {name: dummy.shape(name) for name in dummy.tensor_names() if name != "lm_head.weight"} == {
         slot.name: tuple(slot.target.shape) for slot in slots if slot.name != "lm_head.weight"
     }
+
+
+def test_a_model_without_attention_has_no_cache_and_an_older_name() -> None:
+    model = build_family("Mamba2")
+    assert model.kv_layers() == []
+    tensors = tensors_for(model)
+    tensors["backbone.embedding.weight"] = tensors.pop("backbone.embeddings.weight")
+    load(model, tensors)
+    assert context_length({**CONFIG, **FAMILIES["Mamba2"], "model_type": "mamba2"}) == 2**18
 
 
 def test_a_model_that_only_attends_keeps_nothing() -> None:
@@ -143,6 +161,7 @@ def test_groups_of_qwen_are_told_apart() -> None:
         ("GraniteMoeHybrid", {"layer_types": ["mamba"]}, "lists 1 layer_types for 2 layers"),
         ("GraniteMoeHybrid", {"layer_types": ["mamba", "moe"]}, "layer_types name 'moe'"),
         ("GraniteMoeHybrid", {"mamba_d_state": None}, "mamba_d_state None"),
+        ("Mamba2", {"num_heads": 4}, "num_heads 4 times head_dim 8 is not the inner width 24"),
         ("Qwen3Next", {"linear_num_key_heads": 3}, "heads 4 is not a multiple of linear_num_key_heads 3"),
         ("Qwen3Next", {"layer_types": ["full_attention", "mamba"]}, "layer_types name 'mamba'"),
     ],
