@@ -120,6 +120,15 @@ def test_known_shapes_are_the_models(model_type: str, tmp_path: Path) -> None:
     }
 
 
+def test_a_head_that_is_the_embedding_keeps_its_bias() -> None:
+    model = build_family("phi", tie_word_embeddings=True)
+    tensors = tensors_for(model)
+    assert "lm_head.weight" not in tensors and "model.embed_tokens.bias" not in tensors
+    load(model, tensors)
+    logits_SV = model.logits(torch.zeros(1, 24))
+    torch.testing.assert_close(logits_SV[0], tensors["lm_head.bias"])
+
+
 def test_counts_under_older_names_are_found() -> None:
     config: dict[str, Any] = {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 60, "n_inner": None}
     add_modern_names(config)
