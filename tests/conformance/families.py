@@ -309,6 +309,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
         },
     ),
+    "mamba2": (
+        "mamba2",
+        {
+            **dict.fromkeys(("intermediate_size", "num_attention_heads", "num_key_value_heads"), ...),
+            "max_position_embeddings": ...,
+            "num_heads": 6,
+            "head_dim": 16,
+            "n_groups": 2,
+            "state_size": 20,
+            "chunk_size": 24,
+            "use_bias": True,
+        },
+    ),
     "ministral3": ("ministral3", {"sliding_window": None, "rope_parameters": MINISTRAL3_ROPE}),
     "mixtral": ("mixtral", {"num_local_experts": 5, "num_experts_per_tok": 2, "sliding_window": 24}),
     "qwen2_moe": (
@@ -374,6 +387,7 @@ ALIKE = {
     "gpt2",
     "gpt_neox",
     "gptj",
+    "mamba2",
     "nemotron",
     "opt",
     "opt of 350m",

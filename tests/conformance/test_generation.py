@@ -121,7 +121,7 @@ def run(model: Path, one_by_one: bool = False, **options: Any) -> tuple[list[Any
 def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) -> None:
     outputs, stats = run(model, **MODES[mode])
     check(reference, outputs)
-    if "preempting" in mode:
+    if "preempting" in mode and recurrent_facts(reference.config.to_dict()).num_attention_layers:
         assert stats.num_preemptions > 0, "the pool was too large for this test to say anything"
 
 

@@ -154,7 +154,7 @@ def test_by_token_a_cut_changes_no_bit(op: Any, on_cpu: Any, draw: Any) -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["granite hybrid", "falcon h1", "qwen3 next"])
+@pytest.mark.parametrize("name", ["granite hybrid", "falcon h1", "qwen3 next", "mamba2"])
 def test_a_model_says_what_it_says_on_a_cpu(tmp_path: Path, name: str) -> None:
     """Chunked, preempted, with graphs and two steps in flight: the same greedy tokens in float32."""
     family, overrides = FAMILIES[name]
@@ -171,7 +171,8 @@ def test_a_model_says_what_it_says_on_a_cpu(tmp_path: Path, name: str) -> None:
         with LLM(str(folder), device=device.split(",")[0], **options, **more) as llm:
             outputs = llm.generate(prompts, greedy, use_tqdm=False)
             answers[device] = [output.outputs[0].token_ids for output in outputs]
-            assert ("num_blocks" in more) is (llm.stats().num_preemptions > 0)
+            # Mamba-2 alone has no blocks that could run out.
+            assert ("num_blocks" in more and name != "mamba2") is (llm.stats().num_preemptions > 0)
     same = sum(ours == theirs for ours, theirs in zip(answers["cpu"], answers["cuda"], strict=True))
     assert same >= 0.9 * len(prompts), "now and then two tokens are nearly as likely"
     assert answers["cuda, deterministic"][:7] == answers["cuda, deterministic"][7:14]
