@@ -200,3 +200,15 @@ class RerankReply(msgspec.Struct, kw_only=True):
     model: str
     usage: PoolingUsage
     results: list[RerankItem]
+
+
+class EmbedBody(Body):
+    """Text Embeddings Inference's own route: texts to embed."""
+
+    inputs: Texts = None
+    normalize: bool | None = None
+    truncate: bool | None = None
+    """Cut what is too long instead of refusing it."""
+    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    prompt_name: str | None = None
+    dimensions: int | None = None
