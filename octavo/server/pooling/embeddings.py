@@ -121,9 +121,9 @@ def in_base64(numbers: Numbers) -> str:
     return b64encode(numbers.data).decode()
 
 
-def rows_of(numbers: Numbers) -> list[float] | list[list[float]]:
+def rows_of(numbers: Numbers) -> list[float | list[float]]:
     flat = floats_of(numbers)
     if len(numbers.shape) == 1:
-        return flat
+        return [*flat]
     width = numbers.shape[1]
     return [flat[start : start + width] for start in range(0, len(flat), width)]

@@ -128,7 +128,7 @@ class RawPoolingData(msgspec.Struct, kw_only=True):
 
     index: int
     object: str = "pooling"
-    data: list[float] | list[list[float]] | str
+    data: list[float | list[float]] | str
 
 
 class RawPoolingReply(msgspec.Struct, kw_only=True):
