@@ -190,4 +190,4 @@ def test_added_tokens_may_lie_beyond_the_embedding(tmp_path: Path) -> None:
     folder = save_model(tmp_path, vocab_size=256, eos_token_id=None)
     tokenizer = load_tokenizer(TokenizerSource(folder=folder))
     assert (tokenizer.vocab_size, tokenizer.num_plain_tokens) == (259, 256)
-    _check_vocabulary(tokenizer, checkpoint_facts(open_checkpoint(folder)))
+    _check_vocabulary(tokenizer, checkpoint_facts(open_checkpoint(folder), ModelConfig()))
