@@ -9,7 +9,7 @@ weighted sum of latents (DeepSeek-V2, https://arxiv.org/abs/2405.04434, section 
 
 Operations per head, for T queries over L keys with N + R wide keys, V wide values and C wide latents:
 absorbed 2 C (N + V) T, and 2 (2 C + R) for each query and key; expanded 2 C (N + V) L, and 2 (N + R + V) for
-each query and key. With DeepSeek's 128 + 64, 128 and 512 that is 131072 a token either way, and 2176 against
+each query and key. With DeepSeek's 128 + 64, 128 and 512 that is 262144 a token either way, and 2176 against
 640 for each pair: a single token over a long past is absorbed, a prompt without a past is expanded.
 
 T tokens, L keys, H heads, C width of the latent, R rotated width, N width of a head's other columns,

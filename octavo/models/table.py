@@ -94,7 +94,8 @@ def choose_path(config: Mapping[str, Any], wish: str = "auto") -> ModelPath:
         )
     raise ModelFileError(
         f"The model's architecture is not supported: {stated}. It is neither a causal language model of the "
-        f"installed transformers nor one of Octavo's own: {', '.join(sorted(MODELS))}."
+        f"installed transformers nor one of Octavo's own: {', '.join(sorted(MODELS))}. "
+        "A newer transformers may have it."
         + (" Code that the checkpoint brings is never run." if config.get("auto_map") else "")
     )
 

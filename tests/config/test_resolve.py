@@ -202,3 +202,29 @@ def test_a_model_that_cannot_write_is_not_made_to():
     with pytest.raises(ConfigError, match="cannot write"):
         resolved(checkpoint=embedder(), runner="generate")
     assert resolved().config.model.runner == "generate"
+
+
+RECURRENT = dataclasses.replace(CHECKPOINT, state_bytes=100 * 2**20)
+
+
+def test_prefixes_are_not_cached_where_a_model_keeps_recurrent_state():
+    result = resolved(checkpoint=RECURRENT)
+    assert result.config.cache.enable_prefix_caching is False
+    reason = next(r.reason for r in result.reasons if r.option == "enable_prefix_caching")
+    assert "recurrent state" in reason
+    assert resolved(checkpoint=RECURRENT, enable_prefix_caching=False).config == result.config
+    with pytest.raises(ConfigError, match=r"keeps recurrent state, .*Leave it out"):
+        resolved(checkpoint=RECURRENT, enable_prefix_caching=True)
+    assert resolved().config.cache.enable_prefix_caching is True
+    assert resolved(enable_prefix_caching=False).config.cache.enable_prefix_caching is False
+
+
+@pytest.mark.parametrize(("device", "seqs"), [(CPU, 64), (CUDA, 81)])
+def test_recurrent_state_bounds_how_many_run(device, seqs):
+    """8 GiB of 100 MiB each; a wish is a wish."""
+    result = resolved(device, RECURRENT)
+    assert result.config.schedule.max_num_seqs == seqs
+    if device is CUDA:
+        reason = next(r.reason for r in result.reasons if r.option == "max_num_seqs")
+        assert "100.0 MiB of recurrent state" in reason
+    assert resolved(device, RECURRENT, max_num_seqs=500).config.schedule.max_num_seqs == 500

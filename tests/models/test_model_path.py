@@ -103,6 +103,16 @@ def test_explain_of_a_model_without_positions_says_why_it_does_not_run(
     assert "a state of its own" in capsys.readouterr().err
 
 
+def test_plan_knows_sizes_that_a_config_spells_in_its_own_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_model(tmp_path, "gpt_bigcode", n_head=4, head_dim=..., num_attention_heads=...)
+    assert main(["plan", str(folder), "--load-format", "dummy", "--gpu", "h100", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["is_supported"]
+    assert report["memory"]["kv_bytes_per_token"] == 2 * 3 * 1 * 12 * 2
+
+
 @pytest.mark.parametrize("family", ["cohere", "olmoe", "gpt_bigcode"])
 def test_dummy_weights_have_the_names_and_shapes_of_real_ones(family: str, tmp_path: Path) -> None:
     overrides = {"num_experts": 5, "num_experts_per_tok": 2} if family == "olmoe" else {}

@@ -108,13 +108,14 @@ def test_other_tokens_cannot_reach_a_token(form: str, tokens: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "chosen", "num_experts", "block_p"), [(1, 1, 3, 16), (700, 4, 9, 16), (90, 2, 200, 64)]
+    ("tokens", "chosen", "num_experts", "block_p", "at_once"),
+    [(1, 1, 3, 16, 1024), (700, 4, 9, 16, 1024), (90, 2, 200, 64, 64), (700, 4, 9, 128, 4096)],
 )
 def test_pairs_are_sorted_and_cut_into_tiles_of_one_expert(
-    tokens: int, chosen: int, num_experts: int, block_p: int
+    tokens: int, chosen: int, num_experts: int, block_p: int, at_once: int
 ) -> None:
     experts_TK = draw(tokens, num_experts).topk(chosen).indices.int()
-    found = pairs.sort_pairs(experts_TK, num_experts, block_p)
+    found = pairs.sort_pairs(experts_TK, num_experts, block_p, at_once)
     order = experts_TK.flatten().argsort(stable=True)
     assert found.pairs_P.tolist() == order.tolist()
     num_tiles, *table = found.tiles.tolist()
@@ -129,6 +130,14 @@ def test_pairs_are_sorted_and_cut_into_tiles_of_one_expert(
 def test_there_is_a_form_for_every_number_of_tokens() -> None:
     names = [tiles.form_for(tokens).name for tokens in (1, 16, 17, 128, 129, 1024, 1025, 10**6)]
     assert names == ["few", "few", "some", "some", "many", "many", "most", "most"]
+
+
+def test_tiles_fit_the_shared_memory() -> None:
+    tile = tiles.usual_tile(128, 2048, 2)
+    assert tiles.fitted(tile, 128, 2, 227 * 1024) == tile
+    small = tiles.fitted(tile, 128, 2, 99 * 1024)
+    assert small.stages < tile.stages
+    assert small.shared_bytes(128, 2) <= 99 * 1024
 
 
 def test_strided_weights_are_refused() -> None:

@@ -190,3 +190,17 @@ def test_warm_up_stays_within_the_buffers(max_seqs: int) -> None:
     assert all(bound.num_seqs <= max_seqs and bound.num_tokens <= 2048 for bound in bounds)
     assert any(bound.shares_prefix for bound in bounds) == (max_seqs >= 16)
     assert {bound.num_tokens for bound in bounds if not bound.has_chunks} >= {1, max_seqs}
+
+
+@pytest.mark.parametrize("max_seqs", [1, 3, 16, 40, 150, 1024])
+@pytest.mark.parametrize("max_tokens", [48, 100, 150, 500, 2048, 8192])
+def test_warm_up_meets_every_form_that_graphs_take(max_seqs: int, max_tokens: int) -> None:
+    """Products of experts have kernels by the number of tokens; none may be compiled in a capture."""
+    pytest.importorskip("triton")
+    from octavo.ops.triton.expert_tiles import form_for
+    from octavo.worker.warm_up import _bounds
+
+    max_seqs = min(max_seqs, max_tokens)
+    warm = {form_for(bound.num_tokens).name for bound in _bounds(max_seqs, max_tokens)}
+    captured = {form_for(size).name for size in graph_sizes(max_seqs, max_tokens)}
+    assert captured | {form_for(max_tokens).name} <= warm

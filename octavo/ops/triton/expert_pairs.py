@@ -20,8 +20,6 @@ import triton.language as tl
 
 from octavo.ops.triton.pdl import pdl_options
 
-BLOCK_N = 1024
-
 
 class SortedPairs(NamedTuple):
     pairs_P: torch.Tensor
@@ -102,7 +100,8 @@ def _sort_kernel(
             place += tl.sum(is_it_N, axis=0)
 
 
-def sort_pairs(experts_TK: torch.Tensor, num_experts: int, block_p: int) -> SortedPairs:
+def sort_pairs(experts_TK: torch.Tensor, num_experts: int, block_p: int, at_once: int = 1024) -> SortedPairs:
+    """block_p: rows of a tile. at_once: pairs that are read in one step, a power of two."""
     num_pairs = experts_TK.numel()
     max_tiles = num_pairs // block_p + min(num_experts, num_pairs)
     pairs_P = torch.empty(num_pairs, dtype=torch.int32, device=experts_TK.device)
@@ -114,9 +113,9 @@ def sort_pairs(experts_TK: torch.Tensor, num_experts: int, block_p: int) -> Sort
         num_pairs,
         EXPERTS=num_experts,
         BLOCK_X=max(triton.next_power_of_2(num_experts + 1), 64),
-        BLOCK_N=BLOCK_N,
+        BLOCK_N=at_once,
         BLOCK_P=block_p,
-        num_warps=4,
+        num_warps=4 if at_once <= 1024 else 8,
         **pdl_options(experts_TK.device),
     )
     return SortedPairs(pairs_P, tiles, max_tiles)

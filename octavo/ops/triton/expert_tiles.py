@@ -6,7 +6,7 @@ them most experts have work, but little of it each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -24,6 +24,9 @@ class ExpertTile:
     stages: int
     """Tiles of weight and inputs on their way at any time, plus one."""
 
+    def shared_bytes(self, block_p: int, element_size: int) -> int:
+        return (block_p + self.block_o) * self.block_i * element_size * self.stages
+
 
 @dataclass(frozen=True)
 class ExpertForm:
@@ -35,13 +38,15 @@ class ExpertForm:
     """Rows of a tile: pairs of one expert."""
     is_sorted: bool = True
     """Pairs are sorted by expert first. Else a tile has a row for each token, whoever it chose."""
+    sorted_at_once: int = 1024
+    """Pairs that a sorting program reads in one step."""
 
 
 FORMS = (
     ExpertForm("few", 16, 16, is_sorted=False),
     ExpertForm("some", 128, 16),
     ExpertForm("many", 1024, 64),
-    ExpertForm("most", float("inf"), 128),
+    ExpertForm("most", float("inf"), 128, sorted_at_once=4096),
 )
 INVARIANT = ExpertForm("invariant", float("inf"), 64)
 """The one for every number of tokens, where a token's numbers may not depend on the others."""
@@ -59,7 +64,24 @@ def tile_for(
     found = None
     if element_size == 2:
         found = tuned(device, f"experts_{product}_{form.name}", outputs, inputs)
-    return usual_tile(form.block_p, inputs, element_size) if found is None else ExpertTile(**found)
+    if found is not None:
+        return ExpertTile(**found)
+    tile = usual_tile(form.block_p, inputs, element_size)
+    return fitted(tile, form.block_p, element_size, _shared_memory(device))
+
+
+def fitted(tile: ExpertTile, block_p: int, element_size: int, shared_memory: int) -> ExpertTile:
+    """With as many stages as there is room for; GPUs without the large shared memory have less."""
+    while tile.stages > 1 and tile.shared_bytes(block_p, element_size) > shared_memory:
+        tile = replace(tile, stages=tile.stages - 1)
+    return tile
+
+
+def _shared_memory(device: torch.device) -> int:
+    """What a program may have: all but the 1 KB that the driver keeps."""
+    if device.type != "cuda":
+        return 1 << 30
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_multiprocessor - 1024)
 
 
 def usual_tile(block_p: int, inputs: int, element_size: int) -> ExpertTile:
