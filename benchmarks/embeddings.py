@@ -15,6 +15,7 @@ import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _child(role: str, options: argparse.Namespace, sizes: list[int]) -> None:
     import torch
 
     torch.set_num_threads(options.threads)
-    texts = make_texts(options.texts)
+    texts = json.loads(Path(options.text_file).read_text())
     if role == "octavo":
         report = run_octavo(options.model, texts, 1)
     else:
@@ -85,7 +86,7 @@ def _child(role: str, options: argparse.Namespace, sizes: list[int]) -> None:
 
 
 def _run(python: str, role: str, options: argparse.Namespace, sizes: list[int]) -> dict[str, Any]:
-    command = [python, __file__, "--role", role, "--model", options.model, "--texts", str(options.texts)]
+    command = [python, __file__, "--role", role, "--model", options.model, "--text-file", options.text_file]
     command += ["--threads", str(options.threads), "--sizes", ",".join(map(str, sizes))]
     threads = str(options.threads)
     env = os.environ | {"OMP_NUM_THREADS": threads, "RAYON_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"}
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--role", choices=("octavo", "other"))
     parser.add_argument("--sizes", default="")
+    parser.add_argument("--text-file", default="")
     options = parser.parse_args()
     if not options.model:
         from octavo.weights.sources.find import find_model
@@ -164,7 +166,10 @@ def main() -> None:
     if options.role is not None:
         _child(options.role, options, [int(size) for size in options.sizes.split(",") if size])
         return
-    report = compare(options)
+    with tempfile.TemporaryDirectory() as folder:
+        options.text_file = str(Path(folder) / "texts.json")
+        Path(options.text_file).write_text(json.dumps(make_texts(options.texts)))
+        report = compare(options)
     print(json.dumps({name: value for name, value in report.items() if name != "seconds"}, indent=2))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 from octavo.base.errors import ConfigError
 from octavo.base.gpus import visible_gpus
 from octavo.base.integers import ceil_div
-from octavo.config.pooling import PoolingFacts
+from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
@@ -169,11 +169,6 @@ def _pooling(config: EngineConfig, known: _Known) -> EngineConfig:
     if facts.is_encoder:
         whole = "every token of an encoder sees all others, so a text is computed in one step"
         config = _set(config, "schedule", known, enable_chunked_prefill=(False, whole))
-        nothing = "an encoder keeps nothing of a text"
-        config = _set(config, "cache", known, enable_prefix_caching=(False, nothing))
-    elif facts.pooling == "mean":
-        reason = "a mean needs the hidden states of all tokens, and the cache keeps none"
-        config = _set(config, "cache", known, enable_prefix_caching=(False, reason))
     return config
 
 
@@ -333,20 +328,31 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
 
 
 def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:
-    is_recurrent = known.checkpoint.state_bytes > 0
+    why_not = _why_no_prefixes(config, known.checkpoint)
     wish = config.cache.enable_prefix_caching
-    if wish is None and is_recurrent:
-        why = "the model keeps recurrent state, which the blocks of a prefix do not hold"
-        return _set(config, "cache", known, enable_prefix_caching=(False, why))
+    if wish is None and why_not is not None:
+        return _set(config, "cache", known, enable_prefix_caching=(False, why_not))
     if wish is None:
         return _set(config, "cache", known, enable_prefix_caching=(True, "what was computed is not again"))
-    if wish and is_recurrent:
+    if wish and why_not is not None:
         raise ConfigError(
-            "enable_prefix_caching is on, but this model keeps recurrent state, which the blocks of a prefix "
-            "do not hold. Leave it out.",
-            param="enable_prefix_caching",
+            f"enable_prefix_caching is on, but {why_not}. Leave it out.", param="enable_prefix_caching"
         )
     return config
+
+
+def _why_no_prefixes(config: EngineConfig, checkpoint: CheckpointFacts) -> str | None:
+    """Why nothing of one request can serve another; None if it can."""
+    facts = checkpoint.pooling
+    if checkpoint.state_bytes > 0:
+        return "the model keeps recurrent state, which the blocks of a prefix do not hold"
+    if config.model.runner != "pooling" or facts is None:
+        return None
+    if facts.is_encoder:
+        return "an encoder keeps nothing of a text"
+    if facts.pooling is PoolingType.MEAN:
+        return "a mean needs the hidden states of all tokens, and the cache keeps none"
+    return None
 
 
 def _batches(config: EngineConfig, known: _Known) -> EngineConfig:

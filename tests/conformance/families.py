@@ -280,6 +280,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4_moe": (
         "glm4_moe",
         {
+            "num_hidden_layers": 2,
             "moe_intermediate_size": 20,
             "n_routed_experts": 10,
             "num_experts_per_tok": 3,
@@ -291,7 +292,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "glm4_moe_lite": (
         "glm4_moe_lite",
-        {**LATENT, "q_lora_rank": 28, "num_attention_heads": 5, "num_key_value_heads": 5},
+        {
+            **LATENT,
+            "q_lora_rank": 28,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "num_hidden_layers": 2,
+        },
     ),
     "mistral, wide heads": ("mistral", {"head_dim": 20, "sliding_window": None}),
     "ministral": (
