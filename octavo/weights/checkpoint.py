@@ -25,6 +25,7 @@ from octavo.weights.safetensors_checkpoint import (
 if TYPE_CHECKING:
     import torch
 
+    from octavo.ops.stored import StoredMatrix
     from octavo.weights.transfer import OnProgress
 
 LOAD_FORMATS = ("auto", "safetensors", "gguf", "dummy")
@@ -56,6 +57,9 @@ class Checkpoint(Protocol):
         Where nothing has to change it is a view of the mapped file that must not be written to, and takes
         no memory of its own. May be called from several threads.
         """
+
+    def stored_matrix(self, name: str) -> StoredMatrix | None:
+        """The bytes of a matrix as the file packs them; None: only `load` gives its numbers."""
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.base.errors import ModelFileError
+from octavo.ops.stored import StoredMatrix
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.gguf.architectures import Architecture, find_architecture
 from octavo.weights.gguf.bits import Bytes
@@ -73,6 +74,16 @@ class GGUFCheckpoint:
         if plain is not None and wanted is getattr(torch, plain) and not heads and not offset:
             return mapped_tensor(file.data, tensor.start, tensor.shape, plain)
         return _dequantized(self._packed(tensor), tensor, wanted, offset)
+
+    def stored_matrix(self, name: str) -> StoredMatrix | None:
+        tensor, file = self._stored(name), self._opened()
+        packed = self._packed(tensor).reshape(tensor.shape[0], -1)
+        return StoredMatrix(
+            kind=tensor.kind.name,
+            columns=tensor.shape[-1],
+            data=packed,
+            release=partial(file.forget, tensor.name),
+        )
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

@@ -27,6 +27,7 @@ from octavo.messages.step import SchedulerOutput
 from octavo.models.contract import CausalLM
 from octavo.models.load import Placed, load_weights, move_weights
 from octavo.models.table import find_model_class
+from octavo.ops.cpu.engine import NativeEngine, native_engine
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
 from octavo.worker.extras.grammar_masks import GrammarMasks
 from octavo.worker.extras.prompt_logprobs import PromptLogprobs
@@ -94,6 +95,7 @@ class Worker:
             device=torch.device(model.device),
             max_positions=model.max_model_len,
             deterministic=model.deterministic,
+            native=_native(model),
         )
         self._max_model_len = model.max_model_len
         self._max_seqs = schedule.max_num_seqs
@@ -315,6 +317,15 @@ class Worker:
                 "Captured %d graphs in %.1f s; they take %.2f GiB.", len(graphs), seconds, taken / 2**30
             )
         return graphs
+
+
+def _native(model: ModelConfig) -> NativeEngine | None:
+    """Threads and kernels for packed weights. torch's own threads would spin against them."""
+    if not model.packed_weights:
+        return None
+    assert model.cpu_threads is not None, "the config is resolved"
+    torch.set_num_threads(1)
+    return native_engine(model.cpu_threads)
 
 
 def _begin_to_compile() -> KernelCompilers:

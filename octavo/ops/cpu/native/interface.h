@@ -1,0 +1,57 @@
+// The library's C interface: plain structs and functions, called from Python with raw pointers.
+//
+// Shape letters as in the Python code: T tokens, I input width, O output width, E stream width, H query
+// heads, K KV heads, D head width, S sequences. All floats are float32, all arrays row-major.
+#pragma once
+#include <cstdint>
+
+#define OCTAVO_API extern "C" __attribute__((visibility("default")))
+
+namespace octavo {
+
+constexpr int GROUP_ROWS = 16;     // output rows that are packed together
+constexpr int BLOCK_COLUMNS = 32;  // inputs that share a scale of the activations
+
+// How a matrix is packed (forms.h). The numbers are known to Python.
+enum Form : int32_t { FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4 };
+
+struct Matrix {
+    const uint8_t* data;
+    int32_t form;
+    int32_t rows;
+    int32_t columns;
+};
+
+// Inputs of products: as they are, and rounded to 8 bits with a scale for every 32.
+struct Activations {
+    const float* x;         // [T, I]
+    int8_t* q;              // [T, I]
+    float* scale;           // [T, I / 32]
+    float* scaled_sum;      // [T, I / 32]: scale times the sum of a block's q
+    int32_t* sum;           // [T, I / 16]: sums of q
+    int32_t columns;
+};
+
+// What a query sees of the paged KV cache of one layer.
+struct Pages {
+    float* keys;            // element (block, head, token, d) at block * page + (head * D + d) * block_size + token
+    float* values;          // element (block, head, token, d) at block * page + (head * block_size + token) * D + d
+    int64_t page;           // floats from a block to the next
+    int32_t block_size;
+};
+
+struct Heads {
+    int32_t num_heads;
+    int32_t num_kv_heads;
+    int32_t head_dim;
+    int32_t rotated;        // leading values of each head that turn with the position
+    int32_t window;         // keys a query sees, its own included; 0: all
+    float scale;
+    float soft_cap;         // 0: none
+    float norm_epsilon;
+    const float* rotation;  // [positions, rotated]: cosines, then sines; null: nothing turns
+    const float* q_norm;    // [D] or null
+    const float* k_norm;
+};
+
+}  // namespace octavo
