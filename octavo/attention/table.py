@@ -8,6 +8,7 @@ from octavo.base.table import LazyTable
 BACKENDS: LazyTable[type[AttentionBackend]] = LazyTable(
     "attention backend",
     {
+        "native": "octavo.attention.backends.native:NativeAttention",
         "cpu": "octavo.attention.backends.cpu:CpuAttention",
         "triton": "octavo.attention.backends.triton:TritonAttention",
     },

@@ -30,6 +30,7 @@ class GatedMLP(nn.Module):
         self, width: int, inner: int, *, bias: bool, gate: Gate = Gate.SILU, placement: Placement
     ) -> None:
         super().__init__()
+        self.gate = gate
         self._gate = gated_gelu.on(placement.device) if gate is Gate.GELU_TANH else None
         self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
         self.down = Linear(inner, [width], bias=bias, placement=placement)

@@ -25,7 +25,9 @@ from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
 from octavo.models.contract import CausalLM
+from octavo.models.llama import LlamaForCausalLM
 from octavo.models.load import Placed, load_weights, move_weights
+from octavo.models.native_layers import can_run_native_layers
 from octavo.models.table import find_model_class
 from octavo.ops.cpu.engine import NativeEngine, native_engine
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
@@ -43,6 +45,7 @@ from octavo.worker.memory import (
     estimated_graph_bytes,
     kv_cache_bytes,
 )
+from octavo.worker.native_forward import NativeForward
 from octavo.worker.profile import step_peak_bytes
 from octavo.worker.rows import TokenRows, row_memory_bytes
 from octavo.worker.runner import ModelRunner, PendingStep
@@ -115,7 +118,8 @@ class Worker:
             self._compilers = _begin_to_compile()
         model, placed = self._load_model()
         self._backend = choose_backend(
-            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device)
+            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device),
+            has_native=place.native is not None,
         )
         self._model = model
         self._kv_layers = model.kv_layers()
@@ -155,7 +159,11 @@ class Worker:
             device=place.device,
         )
         kv = KVTensors(
-            plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
+            plan,
+            dtype=place.dtype,
+            device=place.device,
+            is_head_major=self._backend.is_head_major,
+            turns_keys=self._backend.turns_keys,
         )
         limits = StepLimits(
             max_seqs=self._max_seqs,
@@ -163,9 +171,10 @@ class Worker:
             num_heads=model.num_heads,
             deterministic=place.deterministic,
             chunk_attention=self._config.chunk_attention,
+            native=place.native,
         )
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
-        forward = Forward(model, [self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
+        forward = self._make_forward(model, limits, kv, buffers)
         sampler = Sampler(num_rows=self._max_seqs, vocab_size=model.vocab_size, device=place.device)
         began = time.monotonic()
         if self._compilers is not None:
@@ -294,6 +303,16 @@ class Worker:
             hidden_size=model.hidden_size,
             dtype_bytes=self._placement.dtype.itemsize,
         )
+
+    def _make_forward(
+        self, model: CausalLM, limits: StepLimits, kv: KVTensors, buffers: StepBuffers
+    ) -> Forward:
+        backends = [self._backend(layout, limits) for layout in kv.layouts]
+        native = self._placement.native
+        if native is None or not kv.layouts[0].turns_keys or not can_run_native_layers(model):
+            return Forward(model, backends, kv, buffers)
+        assert isinstance(model, LlamaForCausalLM), "nothing else can run so"
+        return NativeForward(model, native, backends, kv, buffers)
 
     def _make_graphs(self, model: CausalLM, forward: Forward) -> StepGraphs | None:
         if not self._captures_graphs:

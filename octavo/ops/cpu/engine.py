@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from octavo.base.native import native_kernels, native_library
+from octavo.ops.cpu.structs import LayerStruct, MatrixStruct, NormStruct, TokensStruct
 from octavo.ops.stored import StoredMatrix
 
 TYPES = {
@@ -32,12 +33,6 @@ TYPES = {
     "BF16": 30,
 }
 """Kinds of stored matrices that can be packed, by GGUF's number."""
-
-
-class MatrixStruct(ctypes.Structure):
-    """`Matrix` in native/interface.h."""
-
-    _fields_ = (("data", c_void_p), ("form", c_int32), ("rows", c_int32), ("columns", c_int32))
 
 
 class PackedMatrix(NamedTuple):
@@ -107,6 +102,45 @@ class NativeEngine:
         self._library.octavo_rows(ctypes.byref(matrix.struct), ids.data_ptr(), len(ids), out_TI.data_ptr())
         return out_TI
 
+    def attention(
+        self,
+        heads: object,
+        pages: object,
+        tokens: object,
+        tables: object,
+        qkv_TO: torch.Tensor,
+        out_TI: torch.Tensor,
+    ) -> None:
+        """References to structs; heads are normed and rotated in place."""
+        assert qkv_TO.is_contiguous() and qkv_TO.dtype == torch.float32, "products make them so"
+        self._library.octavo_attention(
+            self.handle, heads, pages, tokens, tables, qkv_TO.data_ptr(), out_TI.data_ptr()
+        )
+
+    def step(
+        self,
+        layers: ctypes.Array[LayerStruct],
+        tokens: TokensStruct,
+        tables: object,
+        x_TE: torch.Tensor,
+        last_norm: NormStruct,
+    ) -> torch.Tensor:
+        """[T, E] behind all layers and the last norm. x_TE is overwritten."""
+        assert x_TE.is_contiguous() and x_TE.dtype == torch.float32, "embeddings are so"
+        out_TE = torch.empty_like(x_TE)
+        self._library.octavo_step(
+            self.handle,
+            layers,
+            len(layers),
+            ctypes.byref(tokens),
+            tables,
+            x_TE.data_ptr(),
+            x_TE.shape[1],
+            ctypes.byref(last_norm),
+            out_TE.data_ptr(),
+        )
+        return out_TE
+
 
 @cache
 def native_engine(num_threads: int) -> NativeEngine:
@@ -127,6 +161,11 @@ def _declare(library: ctypes.CDLL) -> None:
         "octavo_linear": (
             None,
             [c_void_p, c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int32],
+        ),
+        "octavo_attention": (None, [c_void_p] * 7),
+        "octavo_step": (
+            None,
+            [c_void_p, c_void_p, c_int32, c_void_p, c_void_p, c_void_p, c_int32, c_void_p, c_void_p],
         ),
     }
     for name, (result, arguments) in declared.items():

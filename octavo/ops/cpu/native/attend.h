@@ -1,14 +1,16 @@
-// Attention of one query token over paged keys and values, for the query heads that share a KV head.
+// Attention of a few queries over the pages of one sequence and one KV head.
 //
 // Scores first, for all keys a lane each (keys lie with tokens side by side), then softmax, then values.
-// A head's result depends on its own query and keys alone.
+// Queries share the reading of keys and values and nothing else: a query's result depends on itself and the
+// keys it sees, in every bit.
 #pragma once
+#include "kernels.h"
 #include "rows.h"
 
 namespace octavo {
 namespace OCTAVO_ISA {
 
-constexpr int MOST_HEADS = 4;  // query heads that ride along one pass over keys and values
+constexpr int TOGETHER = LANES == 16 ? 12 : 4;  // queries whose sums fit the registers
 
 static inline Floats capped(Floats score, float cap) {
     return cap > 0 ? all(cap) * hyperbolic_tangent(score / all(cap)) : score;
@@ -16,9 +18,11 @@ static inline Floats capped(Floats score, float cap) {
 
 // Scores of keys first to last: scores[g * stride + key - first].
 template <int G>
-static void score_keys(const Heads& h, const Pages& pages, const float* q, int k, const int32_t* table, int first,
+static void score_keys(const Heads& h, const Pages& pages, const Query* queries, int k, const int32_t* table, int first,
                        int last, float* scores, int stride) {
     const int D = h.head_dim, size = pages.block_size;
+    const float* q[G];
+    for (int g = 0; g < G; ++g) q[g] = queries[g].q;
     for (int key = first; key < last;) {
         const int offset = key % size, end = size - offset < last - key ? key + size - offset : last;
         const float* keys = pages.keys + table[key / size] * pages.page + int64_t(k) * D * size + offset;
@@ -28,29 +32,28 @@ static void score_keys(const Heads& h, const Pages& pages, const float* q, int k
             Floats acc[G] = {};
             for (int d = 0; d < D; ++d) {
                 Floats column = load<Floats>(keys + d * size + n);
-                for (int g = 0; g < G; ++g) acc[g] = fma(column, all(q[g * D + d]), acc[g]);
+                for (int g = 0; g < G; ++g) acc[g] = fma(column, all(q[g][d]), acc[g]);
             }
             for (int g = 0; g < G; ++g) store(to + g * stride + n, capped(acc[g] * all(h.scale), h.soft_cap));
         }
         for (; n < end - key; ++n)
             for (int g = 0; g < G; ++g) {
-                Floats acc = {};  // a lane of it: the same steps as above give the same bits
-                for (int d = 0; d < D; ++d) acc = fma(all(keys[d * size + n]), all(q[g * D + d]), acc);
+                Floats acc = {};  // the same steps as above give the same bits
+                for (int d = 0; d < D; ++d) acc = fma(all(keys[d * size + n]), all(q[g][d]), acc);
                 to[g * stride + n] = capped(acc * all(h.scale), h.soft_cap)[0];
             }
         key = end;
     }
 }
 
-// Scores to weights that sum to one; returns nothing, works in place. Padding up to a vector is overwritten.
+// Scores to weights that sum to one, in place. Numbers after them, up to a whole vector, are lost.
 static void softmax(float* scores, int count) {
-    float most = scores[0];
-    Floats top = all(most);
+    Floats top = all(scores[0]);
     int i = 0;
     for (; i + LANES <= count; i += LANES) top = larger(top, load<Floats>(scores + i));
-    most = largest_of(top);
+    float most = largest_of(top);
     for (; i < count; ++i) most = scores[i] > most ? scores[i] : most;
-    for (i = count; i % LANES; ++i) scores[i] = -1e30f;
+    for (i = count; i % LANES; ++i) scores[i] = most;
     Floats total = {};
     for (int j = 0; j < i; j += LANES) {
         Floats e = exponential(load<Floats>(scores + j) - all(most));
@@ -59,70 +62,85 @@ static void softmax(float* scores, int count) {
         store(scores + j, e);
         total += e;
     }
-    // A sum of zero or NaN gives NaN, as it must.
     const Floats inverse = all(1.0f / sum_of(total));
     for (int j = 0; j < i; j += LANES) store(scores + j, load<Floats>(scores + j) * inverse);
 }
 
-template <int G>
-static void weigh_values(const Heads& h, const Pages& pages, int k, const int32_t* table, int first, int last,
-                         const float* weights, int stride, float* out) {
-    const int D = h.head_dim, size = pages.block_size;
-    constexpr int WIDE = 4;  // vectors of a head at a time
-    for (int d = 0; d < D; d += WIDE * LANES) {
-        const int vectors = (D - d) / LANES < WIDE ? (D - d) / LANES : WIDE;
-        Floats acc[G][WIDE] = {};
-        float rest[G][LANES] = {};
-        const int tail = vectors < WIDE ? (D - d) % LANES : 0;
-        for (int key = first; key < last; ++key) {
-            const float* value =
-                pages.values + table[key / size] * pages.page + (int64_t(k) * size + key % size) * D + d;
-            const float* w = weights + key - first;
-            if (vectors == WIDE) {
-                for (int v = 0; v < WIDE; ++v) {
-                    Floats part = load<Floats>(value + v * LANES);
-                    for (int g = 0; g < G; ++g) acc[g][v] = fma(part, all(w[g * stride]), acc[g][v]);
-                }
-                continue;
-            }
-            for (int v = 0; v < vectors; ++v) {
+template <int G, int WIDE>
+static void weigh_part(const Pages& pages, int D, const Query* queries, int k, const int32_t* table, int first,
+                       int last, const float* weights, int stride, int d) {
+    const int size = pages.block_size;
+    Floats acc[G][WIDE] = {};
+    for (int key = first; key < last;) {
+        const int offset = key % size, end = size - offset < last - key ? key + size - offset : last;
+        const float* value = pages.values + table[key / size] * pages.page + (int64_t(k) * size + offset) * D + d;
+        for (; key < end; ++key, value += D)
+            for (int v = 0; v < WIDE; ++v) {
                 Floats part = load<Floats>(value + v * LANES);
-                for (int g = 0; g < G; ++g) acc[g][v] = fma(part, all(w[g * stride]), acc[g][v]);
+                for (int g = 0; g < G; ++g) acc[g][v] = fma(part, all(weights[g * stride + key - first]), acc[g][v]);
             }
-            for (int g = 0; g < G; ++g)
-                for (int i = 0; i < tail; ++i) rest[g][i] += value[vectors * LANES + i] * w[g * stride];
-        }
-        for (int g = 0; g < G; ++g) {
-            for (int v = 0; v < vectors; ++v) store(out + g * D + d + v * LANES, acc[g][v]);
-            for (int i = 0; i < tail; ++i) out[g * D + d + vectors * LANES + i] = rest[g][i];
-        }
     }
+    for (int g = 0; g < G; ++g)
+        for (int v = 0; v < WIDE; ++v) store(queries[g].out + d + v * LANES, acc[g][v]);
 }
 
 template <int G>
-static void attend_heads(const Heads& h, const Pages& pages, const float* q, int k, const int32_t* table, int first,
-                         int last, float* scores, float* out) {
-    const int stride = (last - first + LANES - 1) / LANES * LANES;
-    score_keys<G>(h, pages, q, k, table, first, last, scores, stride);
-    for (int g = 0; g < G; ++g) softmax(scores + g * stride, last - first);
-    weigh_values<G>(h, pages, k, table, first, last, scores, stride, out);
+static void weigh_values(const Pages& pages, int D, const Query* queries, int k, const int32_t* table, int first,
+                         int last, const float* weights, int stride) {
+    constexpr int WIDE = G <= 4 ? 4 : 2;
+    int d = 0;
+    for (; d + WIDE * LANES <= D; d += WIDE * LANES)
+        weigh_part<G, WIDE>(pages, D, queries, k, table, first, last, weights, stride, d);
+    for (; d + LANES <= D; d += LANES)
+        weigh_part<G, 1>(pages, D, queries, k, table, first, last, weights, stride, d);
+    const int size = pages.block_size;
+    for (; d < D; ++d)
+        for (int g = 0; g < G; ++g) {
+            float sum = 0;
+            for (int key = first; key < last; ++key)
+                sum += weights[g * stride + key - first] *
+                       pages.values[table[key / size] * pages.page + (int64_t(k) * size + key % size) * D + d];
+            queries[g].out[d] = sum;
+        }
 }
 
-// Query heads `head` to `head + count` of a token with `length` keys (its own the last); all share a KV head.
-// scores: room for MOST_HEADS * (length + 16) numbers.
-static void attend(const Heads& h, const Pages& pages, const float* q_HD, int head, int count, const int32_t* table,
-                   int length, float* scores, float* out_HD) {
-    const int group = h.num_heads / h.num_kv_heads, k = head / group;
-    const int first = h.window && length > h.window ? length - h.window : 0;
-    for (int done = 0; done < count;) {
-        const float* q = q_HD + int64_t(head + done) * h.head_dim;
-        float* out = out_HD + int64_t(head + done) * h.head_dim;
-        switch (count - done) {
-            case 1: attend_heads<1>(h, pages, q, k, table, first, length, scores, out); done += 1; break;
-            case 2: attend_heads<2>(h, pages, q, k, table, first, length, scores, out); done += 2; break;
-            case 3: attend_heads<3>(h, pages, q, k, table, first, length, scores, out); done += 3; break;
-            default: attend_heads<4>(h, pages, q, k, table, first, length, scores, out); done += 4; break;
+template <int G>
+static void attend_together(const Heads& h, const Pages& pages, const Query* queries, int k, const int32_t* table,
+                            float* scores) {
+    int first = queries[0].first, last = queries[0].length;
+    for (int g = 1; g < G; ++g) {
+        first = queries[g].first < first ? queries[g].first : first;
+        last = queries[g].length > last ? queries[g].length : last;
+    }
+    const int stride = score_room(last - first);
+    score_keys<G>(h, pages, queries, k, table, first, last, scores, stride);
+    for (int g = 0; g < G; ++g) {
+        float* row = scores + g * stride;
+        const int from = queries[g].first - first, to = queries[g].length - first;
+        softmax(row + from, to - from);
+        for (int i = 0; i < from; ++i) row[i] = 0;
+        for (int i = to; i < last - first; ++i) row[i] = 0;
+    }
+    weigh_values<G>(pages, h.head_dim, queries, k, table, first, last, scores, stride);
+}
+
+// All queries belong to one sequence and to query heads that share KV head k.
+static void attend(const Heads& h, const Pages& pages, const Query* queries, int count, int k, const int32_t* table,
+                   float* scores) {
+    while (count > 0) {
+        int done = count < 4 ? count : 4;
+        if (TOGETHER >= 12 && count >= 6) done = count >= 12 ? 12 : count >= 8 ? 8 : 6;
+        switch (done) {
+            case 1: attend_together<1>(h, pages, queries, k, table, scores); break;
+            case 2: attend_together<2>(h, pages, queries, k, table, scores); break;
+            case 3: attend_together<3>(h, pages, queries, k, table, scores); break;
+            case 4: attend_together<4>(h, pages, queries, k, table, scores); break;
+            case 6: attend_together<TOGETHER >= 6 ? 6 : 4>(h, pages, queries, k, table, scores); break;
+            case 8: attend_together<TOGETHER >= 8 ? 8 : 4>(h, pages, queries, k, table, scores); break;
+            case 12: attend_together<TOGETHER >= 12 ? 12 : 4>(h, pages, queries, k, table, scores); break;
         }
+        queries += done;
+        count -= done;
     }
 }
 

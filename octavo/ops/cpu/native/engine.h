@@ -30,20 +30,37 @@ private:
 };
 
 struct Engine {
-    Engine(const Kernels* chosen, int num_threads) : kernels(chosen), team(num_threads), scores(num_threads) {}
+    Engine(const Kernels* chosen, int num_threads) : kernels(chosen), team(num_threads), scores(num_threads), queries(num_threads) {}
 
     const Kernels* kernels;
     Team team;
     std::mutex busy;  // one call at a time
-    ActivationRoom activations;
+    ActivationRoom activations, wide, gated;
     std::vector<float> floats;
-    std::vector<std::vector<float>> scores;  // per thread
+    std::vector<std::vector<float>> scores;  // per thread, as the next
+    std::vector<std::vector<Query>> queries;
 };
 
 inline bool is_rounded(const Matrix& m) { return m.form != FORM_FLOAT; }
 inline int num_groups(const Matrix& m) { return (m.rows + GROUP_ROWS - 1) / GROUP_ROWS; }
 
-// Within a job: matrices that share their input, side by side in the output.
+inline int num_rows(const Linear& linear) {
+    int rows = 0;
+    for (int p = 0; p < linear.num_parts; ++p) rows += linear.parts[p].rows;
+    return rows;
+}
+
+// Phases of a job follow; each returns when its work is done.
+
+// Norm, rotation, and keys and values to their pages, for all heads of qkv[T, (H + 2 K) * D].
+void share_heads(Member& member, const Engine& engine, const Heads& heads, const Pages& pages, const Tokens& tokens,
+                 const PageTables& tables, float* qkv);
+
+// out[T, H * D]
+void share_attention(Member& member, Engine& engine, const Heads& heads, const Pages& pages, const Tokens& tokens,
+                     const PageTables& tables, const float* qkv, float* out);
+
+// Matrices that share their input, side by side in the output.
 void share_product(Member& member, const Engine& engine, const Matrix* parts, int num_parts, const Activations& a,
                    int num_tokens, const Output& out);
 

@@ -22,6 +22,8 @@ struct Matrix {
     int32_t columns;
 };
 
+enum Gate : int32_t { GATE_SILU = 0, GATE_GELU_TANH = 1 };
+
 // Inputs of products: as they are, and rounded to 8 bits with a scale for every 32.
 struct Activations {
     const float* x;         // [T, I]
@@ -52,6 +54,45 @@ struct Heads {
     const float* rotation;  // [positions, rotated]: cosines, then sines; null: nothing turns
     const float* q_norm;    // [D] or null
     const float* k_norm;
+};
+
+// The tokens of a step. Sequence s has tokens starts[s] to starts[s + 1] and the block table of row rows[s].
+struct Tokens {
+    const int32_t* positions;  // [T]
+    const int32_t* starts;     // [S + 1]
+    const int32_t* rows;       // [S]
+    int32_t num_tokens;
+    int32_t num_seqs;
+};
+
+// Where the layers of one KV group find a step's pages.
+struct PageTables {
+    const int32_t* slots;      // [T]: where each token's key and value go; negative: nowhere
+    const int32_t* tables;     // [rows, stride]: block ids
+    int64_t stride;
+};
+
+struct Norm {
+    const float* weight;       // null: none
+    float epsilon;
+};
+
+// A linear layer: matrices that share their input, side by side.
+struct Linear {
+    Matrix parts[3];
+    const float* bias;         // null: none
+    int32_t num_parts;
+};
+
+// x + after(attention(before(x))), then the same with a gated MLP.
+struct Layer {
+    Norm before_attention, after_attention, before_mlp, after_mlp;
+    Linear qkv, out, gate_up, down;
+    Heads heads;
+    Pages pages;
+    int32_t group;             // whose PageTables hold
+    int32_t gate;              // rows.h
+    float branch_factor;       // what branches are multiplied with; 1: nothing
 };
 
 }  // namespace octavo

@@ -11,6 +11,18 @@ struct Output {
     bool adds;           // to what is there
 };
 
+// One query head of one token, and the keys it sees: first to length.
+struct Query {
+    const float* q;
+    float* out;
+    int first;
+    int length;
+};
+constexpr int MOST_QUERIES = 12;  // that attend together
+
+// Floats that the scores of so many keys take.
+static inline int score_room(int num_keys) { return (num_keys + 31) / 16 * 16; }
+
 struct Kernels {
     const char* name;
     void (*product)(const Matrix&, const Activations&, int first, int last, int first_group, int last_group,
@@ -19,8 +31,9 @@ struct Kernels {
     void (*rms_norm)(const float* x, const float* weight, float epsilon, int width, float* y);
     void (*gated)(const float* x, int inner, int32_t kind, float* y);
     void (*prepare_heads)(const Heads&, const Pages&, float* qkv, int position, int slot);
-    void (*attend)(const Heads&, const Pages&, const float* q_HD, int head, int count, const int32_t* table,
-                   int length, float* scores, float* out_HD);
+    // scores: MOST_QUERIES * score_room(the longest's number of keys) floats.
+    void (*attend)(const Heads&, const Pages&, const Query* queries, int count, int k, const int32_t* table,
+                   float* scores);
 };
 
 // The fastest that this processor runs, or the one called `wish` if it runs that; null otherwise.

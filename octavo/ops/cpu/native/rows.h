@@ -82,8 +82,6 @@ static void quantize(const Activations& a, int t) {
     }
 }
 
-enum Gate : int32_t { GATE_SILU = 0, GATE_GELU_TANH = 1 };
-
 static inline Floats silu(Floats x) { return x / (all(1.0f) + exponential(-x)); }
 static inline Floats gelu_tanh(Floats x) {
     Floats inner = all(0.7978845608f) * fma(all(0.044715f) * x * x, x, x);
