@@ -31,7 +31,10 @@ def attention_needs(
 
 
 def choose_backend(needs: frozenset[Capability], *, has_native: bool = False) -> type[AttentionBackend]:
-    """The first backend that can; those of native kernels only where an engine has them. Raises ConfigError that says what each one lacks."""
+    """The first backend that can; native kernels only where an engine has them.
+
+    Raises ConfigError that says what each one lacks.
+    """
     lacks: list[str] = []
     for name in BACKENDS:
         if name == NATIVE and not has_native:
