@@ -20,7 +20,7 @@ from octavo.cli.units import show_bytes, show_count
 from octavo.config.flags import FlagParser, add_config_options, given_options
 from octavo.config.resolve import Resolved, local_device, resolve
 from octavo.config.root import EngineConfig, iter_options
-from octavo.weights.footprint import num_parameters
+from octavo.weights.footprint import num_parameters, packed_bytes
 
 if TYPE_CHECKING:
     from octavo.weights.checkpoint import Checkpoint
@@ -113,7 +113,13 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     from octavo.models.table import MODELS
 
     parameters = num_parameters(checkpoint)
-    memory = plan_memory(checkpoint.config, parameters, config, local_target(config.model.device))
+    memory = plan_memory(
+        checkpoint.config,
+        parameters,
+        config,
+        local_target(config.model.device),
+        packed_bytes=packed_bytes(checkpoint),
+    )
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
     tokens, cache_bytes = memory.cache_tokens, memory.cache_bytes
@@ -140,12 +146,13 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
 
 def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig) -> None:
     supported = "supported" if report.is_supported else "NOT supported"
+    form = "packed as in the file" if config.model.packed_weights else f"as {config.model.dtype}"
     lines = [
         ("model", f"{report.name} ({report.format})"),
         ("files", f"{report.path}, {show_bytes(report.file_bytes)}, mostly {report.stored_dtype}"),
         ("architecture", f"{report.architecture}, {supported}"),
         ("parameters", show_count(report.num_parameters)),
-        ("weights", f"{show_bytes(report.weights_bytes)} as {config.model.dtype}"),
+        ("weights", f"{show_bytes(report.weights_bytes)} {form}"),
         ("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"),
         (
             "fits here",

@@ -102,7 +102,7 @@ def make_report(
 ) -> PlanReport:
     """All of it by arithmetic. `contexts` empty means a few, up to max_model_len."""
     from octavo.models.table import MODELS
-    from octavo.weights.footprint import num_parameters
+    from octavo.weights.footprint import num_parameters, packed_bytes
 
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
@@ -113,9 +113,14 @@ def make_report(
                 f"context is {context}; 1 to max_model_len {max_len} is possible.", param="context"
             )
     parameters = num_parameters(checkpoint)
-    memory = plan_memory(checkpoint.config, parameters, config, target)
+    packed = packed_bytes(checkpoint)
+    memory = plan_memory(checkpoint.config, parameters, config, target, packed_bytes=packed)
     fits = memory.users(contexts[-1]) > 0
-    advice = [] if fits else what_would_fit(checkpoint.config, parameters, config, target, contexts[-1])
+    advice = (
+        []
+        if fits
+        else what_would_fit(checkpoint.config, parameters, config, target, contexts[-1], packed_bytes=packed)
+    )
     return PlanReport(
         model=checkpoint.name,
         architecture=architecture,
@@ -143,8 +148,9 @@ def _lines(report: PlanReport, config: EngineConfig) -> list[str]:
     supported = "" if report.is_supported else ", NOT supported"
     free = memory.memory_bytes - memory.needed_bytes - memory.cache_bytes
     schedule = config.schedule
+    form = "packed" if config.model.packed_weights else f"as {memory.dtype}"
     rows = [
-        ("weights", memory.weights_bytes, f"{show_count(report.num_parameters)} as {memory.dtype}"),
+        ("weights", memory.weights_bytes, f"{show_count(report.num_parameters)} {form}"),
         (
             "step",
             memory.step_bytes,

@@ -181,6 +181,9 @@ def _packed_weights(config: EngineConfig, known: _Known) -> EngineConfig:
         return config
     if obstacle is not None:
         return _set(config, "model", known, packed_weights=(False, obstacle))
+    if known.checkpoint.stored_dtype in PLAIN_TYPES:
+        why = f"the checkpoint's weights are plain {known.checkpoint.stored_dtype}"
+        return _set(config, "model", known, packed_weights=(False, why))
     if config.model.dtype != "auto":
         why = f"dtype {config.model.dtype} was asked for: weights are made plain, and computed with exactly"
         return _set(config, "model", known, packed_weights=(False, why))
@@ -191,8 +194,6 @@ def _packed_weights(config: EngineConfig, known: _Known) -> EngineConfig:
 def _obstacle_to_packing(config: EngineConfig, known: _Known) -> str | None:
     if known.device.kind != "cpu":
         return "this engine runs on a GPU, which computes with plain weights"
-    if known.checkpoint.stored_dtype in PLAIN_TYPES:
-        return f"the checkpoint's weights are plain {known.checkpoint.stored_dtype}"
     if known.device.kernels is None:
         return why_no_kernels()
     if config.model.dtype not in ("auto", "float", "float32"):

@@ -58,6 +58,9 @@ class Checkpoint(Protocol):
         no memory of its own. May be called from several threads.
         """
 
+    def stored_kind(self, name: str) -> str:
+        """How the tensor is packed in the file: GGUF's name of the type, F32 where it is plain numbers."""
+
     def stored_matrix(self, name: str) -> StoredMatrix | None:
         """The bytes of a matrix as the file packs them; None: only `load` gives its numbers."""
 

@@ -65,6 +65,9 @@ class DummyCheckpoint:
         _make(name, made, torch.Generator())
         return made.to(dtype or torch.float32)
 
+    def stored_kind(self, name: str) -> str:  # noqa: ARG002
+        return "F32"
+
     def stored_matrix(self, name: str) -> StoredMatrix | None:  # noqa: ARG002
         return None
 

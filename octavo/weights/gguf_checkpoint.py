@@ -75,6 +75,9 @@ class GGUFCheckpoint:
             return mapped_tensor(file.data, tensor.start, tensor.shape, plain)
         return _dequantized(self._packed(tensor), tensor, wanted, offset)
 
+    def stored_kind(self, name: str) -> str:
+        return self._stored(name).kind.name
+
     def stored_matrix(self, name: str) -> StoredMatrix | None:
         tensor, file = self._stored(name), self._opened()
         packed = self._packed(tensor).reshape(tensor.shape[0], -1)

@@ -67,6 +67,9 @@ class SafetensorsCheckpoint:
         tensor = self._files[name].load(name)
         return tensor if dtype is None else tensor.to(dtype)
 
+    def stored_kind(self, name: str) -> str:  # noqa: ARG002
+        return "F32"
+
     def stored_matrix(self, name: str) -> StoredMatrix | None:
         self._stored(name)
         return None

@@ -263,7 +263,12 @@ class Worker:
             self._compilers.close()
 
     def _load_model(self) -> tuple[CausalLM, Placed]:
-        check_weights_fit(self._checkpoint, self._config.dtype, self._placement.device)
+        check_weights_fit(
+            self._checkpoint,
+            self._config.dtype,
+            self._placement.device,
+            is_packed=self._placement.native is not None,
+        )
         model = find_model_class(self._checkpoint.config)(self._checkpoint.config, self._placement)
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
