@@ -14,6 +14,7 @@ from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
 from octavo.base.errors import DeviceOutOfMemory, ModelFileError
 from octavo.base.integers import ceil_div
+from octavo.base.native import native_kernels, why_no_kernels
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
@@ -116,6 +117,8 @@ class Worker:
         place = self._placement
         if place.device.type == "cuda":
             self._compilers = _begin_to_compile()
+        elif native_kernels() is None:
+            logger.warning("Computing with torch, several times slower: %s.", why_no_kernels())
         model, placed = self._load_model()
         self._backend = choose_backend(
             attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device),
