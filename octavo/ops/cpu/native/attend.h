@@ -29,18 +29,26 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
         float* to = scores + key - first;
         int n = 0;
         for (; n + LANES <= end - key; n += LANES) {
-            Floats acc[G] = {};
-            for (int d = 0; d < D; ++d) {
-                Floats column = load<Floats>(keys + d * size + n);
-                for (int g = 0; g < G; ++g) acc[g] = fma(column, all(q[g][d]), acc[g]);
+            // Two sums each: one alone would wait for itself.
+            Floats even[G] = {}, odd[G] = {};
+            for (int d = 0; d < D; d += 2) {
+                Floats column = load<Floats>(keys + d * size + n), next = load<Floats>(keys + (d + 1) * size + n);
+                for (int g = 0; g < G; ++g) {
+                    even[g] = fma(column, all(q[g][d]), even[g]);
+                    odd[g] = fma(next, all(q[g][d + 1]), odd[g]);
+                }
             }
-            for (int g = 0; g < G; ++g) store(to + g * stride + n, capped(acc[g] * all(h.scale), h.soft_cap));
+            for (int g = 0; g < G; ++g)
+                store(to + g * stride + n, capped((even[g] + odd[g]) * all(h.scale), h.soft_cap));
         }
         for (; n < end - key; ++n)
             for (int g = 0; g < G; ++g) {
-                Floats acc = {};  // the same steps as above give the same bits
-                for (int d = 0; d < D; ++d) acc = fma(all(keys[d * size + n]), all(q[g][d]), acc);
-                to[g * stride + n] = capped(acc * all(h.scale), h.soft_cap)[0];
+                Floats even = {}, odd = {};  // the same steps as above give the same bits
+                for (int d = 0; d < D; d += 2) {
+                    even = fma(all(keys[d * size + n]), all(q[g][d]), even);
+                    odd = fma(all(keys[(d + 1) * size + n]), all(q[g][d + 1]), odd);
+                }
+                to[g * stride + n] = capped((even + odd) * all(h.scale), h.soft_cap)[0];
             }
         key = end;
     }

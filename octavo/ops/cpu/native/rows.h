@@ -71,9 +71,7 @@ static void quantize(const Activations& a, int t) {
             store(q + i * LANES, __builtin_convertvector(rounded, Narrow));
             halves[i / (VECTORS / 2)] += rounded;
         }
-        int32_t sums[2] = {0, 0};
-        for (int half = 0; half < 2; ++half)
-            for (int i = 0; i < LANES; ++i) sums[half] += halves[half][i];
+        const int32_t sums[2] = {sum_of(halves[0]), sum_of(halves[1])};
         const int64_t at = int64_t(t) * num_blocks + b;
         a.scale[at] = scale;
         a.scaled_sum[at] = scale * float(sums[0] + sums[1]);

@@ -89,7 +89,14 @@ static inline Ints nearest(Floats a) {
 }
 #endif
 
-static inline float sum_of(Floats v) {
+// Across all lanes, always in the same order.
+#if defined(__AVX512F__)
+static inline float sum_of(Floats v) { return _mm512_reduce_add_ps((__m512)v); }
+static inline int32_t sum_of(Ints v) { return _mm512_reduce_add_epi32((__m512i)v); }
+static inline float largest_of(Floats v) { return _mm512_reduce_max_ps((__m512)v); }
+#else
+template <class V>
+static inline auto sum_of(V v) {
     for (int width = LANES / 2; width; width /= 2)
         for (int i = 0; i < width; ++i) v[i] += v[i + width];
     return v[0];
@@ -99,6 +106,7 @@ static inline float largest_of(Floats v) {
     for (int i = 1; i < LANES; ++i) most = v[i] > most ? v[i] : most;
     return most;
 }
+#endif
 
 // init + the dot products of QUADS times four weights (one row per lane) with as many inputs.
 //
