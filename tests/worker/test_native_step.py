@@ -130,3 +130,27 @@ def test_a_broken_block_is_told_and_spoils_only_itself(
     Driver(write_gguf(tmp_path / "broken.gguf", None, tensors), native_threads=1)
     assert "1 tensors of the checkpoint hold NaN or infinite numbers" in caplog.text
     assert "blk" not in caplog.text and "model.layers.1.self_attn.o_proj.weight" in caplog.text
+
+
+def test_a_type_without_a_kernel_is_made_plain_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = gguf.GGMLQuantizationType.IQ4_NL
+    block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    packed = np.random.default_rng(5).integers(0, 256, (64 * 32 // block_size, block_bytes), dtype=np.uint8)
+    packed[:, :2] = np.full(len(packed), 0.002, dtype=np.float16).view(np.uint8).reshape(-1, 2)
+    tensors = changed(llama_tensors(), "blk.0.ffn_up.weight", type_id=20, data=packed.tobytes())
+    for tensor in tensors:
+        if tensor.data is None:
+            count = int(np.prod(tensor.shape))
+            numbers = np.random.default_rng(count).normal(0, 0.2, count)
+            tensor.type_id, tensor.data = 0, numbers.astype(np.float32).tobytes()
+    path = write_gguf(tmp_path / "other.gguf", None, tensors)
+    with caplog.at_level("INFO"):
+        drivers = [Driver(path, native_threads=2, max_model_len=128), Driver(path, max_model_len=128)]
+    assert "layers.0.mlp.up_proj.weight is stored as IQ4_NL, for which there is no kernel" in caplog.text
+    for driver in drivers:
+        driver.add(0, random_tokens(20, vocab_size=40))
+        driver.prefill(0)
+    native, exact = (driver.recorder.of(0) for driver in drivers)
+    torch.testing.assert_close(native, exact, rtol=0, atol=1e-4)
