@@ -11,12 +11,12 @@ TORCH := "torch>=2.11,<2.14"
 
 .PHONY: serve chat test test-long test-gpu test-clients check fix reference bench clean
 
-# Each stamp is remade only when pyproject.toml changed: a second call is quick.
+# Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.made pyproject.toml
+$(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py $(wildcard octavo/ops/cpu/native/*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
@@ -50,11 +50,12 @@ test-clients: $(VENV)/.installed-dev $(CLIENTS)/.installed  ## LangChain, LiteLL
 	$(BIN)/octavo pull qwen2.5-coder-0.5b-instruct
 	OCTAVO_CLIENTS_PYTHON=$(abspath $(CLIENTS))/bin/python $(BIN)/python -m pytest tests/clients $(ARGS)
 
-check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors
+check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors, what shipped code never does
 	$(BIN)/ruff format --check octavo tests benchmarks examples docs/make_reference.py
 	$(BIN)/ruff check octavo tests benchmarks examples docs/make_reference.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/security/static_gate.py
 
 fix: $(VENV)/.installed-dev  ## format and mend what can be mended
 	$(BIN)/ruff format octavo tests benchmarks examples docs/make_reference.py

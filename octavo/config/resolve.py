@@ -14,12 +14,34 @@ from typing import Any
 from octavo.base.errors import ConfigError
 from octavo.base.gpus import visible_gpus
 from octavo.base.integers import ceil_div
-from octavo.config.pooling import PoolingFacts
+from octavo.base.native import native_kernels, physical_cores, why_no_kernels
+from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
 MODEL_IMPLS = {"vllm": "octavo"}
+PACKED = frozenset(
+    f"{name}ForCausalLM"
+    for name in (
+        *(
+            "Gemma",
+            "Gemma2",
+            "Gemma3",
+            "Glm",
+            "Glm4",
+            "Granite",
+            "Llama",
+            "Ministral",
+            "Ministral3",
+            "Mistral",
+        ),
+        *("Olmo2", "Olmo3", "Phi3", "Qwen2", "Qwen3", "SmolLM3"),
+    )
+)
+"""Architectures all of whose matrices may stay as a GGUF file packs them."""
 CPU_SEQS, GPU_SEQS = 64, 1024
+ENCODER_SEQS, ENCODER_TOKENS = 256, 2048
+"""On a CPU."""
 MAX_STATE_BYTES = 8 * 2**30
 """Recurrent state of all requests together, unless max_num_seqs asks for more."""
 _STATE_LIMIT = f"{MAX_STATE_BYTES // 2**30} GiB of it"
@@ -56,22 +78,29 @@ class DeviceFacts:
     name: str = "CPU"
     why: str = "no GPU was found"
     """Why this device and no other."""
+    kernels: str | None = None
+    """The native kernels that this machine's processor runs; None: there are none."""
+    num_cores: int = 1
+    """Physical cores that this process may use."""
 
 
 def local_device() -> DeviceFacts:
     """The device that this machine's engine runs on unless told otherwise."""
     gpus = visible_gpus()
+    cpu = dataclasses.replace(CPU, kernels=native_kernels(), num_cores=physical_cores())
     if not gpus:
-        return CPU
+        return cpu
     if metadata.version("torch").endswith("+cpu"):
         return dataclasses.replace(
-            CPU, why=f"the {gpus[0].name} needs a torch built for CUDA; this one is not"
+            cpu, why=f"the {gpus[0].name} needs a torch built for CUDA; this one is not"
         )
     return DeviceFacts(
         kind="cuda",
         has_fast_bfloat16=gpus[0].capability >= (8, 0),
         name=gpus[0].name,
         why="the first GPU of this machine",
+        kernels=cpu.kernels,
+        num_cores=cpu.num_cores,
     )
 
 
@@ -99,17 +128,8 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
     steps = (
-        _names,
-        _runner,
-        _model_impl,
-        _device,
-        _dtype,
-        _lengths,
-        _pooling,
-        _schedule,
-        _cache,
-        _tenants,
-        _batches,
+        *(_names, _runner, _model_impl, _device, _packed_weights, _dtype, _lengths),
+        *(_pooling, _schedule, _cache, _tenants, _batches),
     )
     for step in steps:
         config = step(config, known)
@@ -123,6 +143,11 @@ class _Known:
     checkpoint: CheckpointFacts
     device: DeviceFacts
     reasons: list[Reason]
+
+    @property
+    def is_encoder(self) -> bool:
+        facts = self.checkpoint.pooling
+        return facts is not None and facts.is_encoder
 
 
 def _set(config: EngineConfig, group: str, known: _Known, **values: tuple[Any, str]) -> EngineConfig:
@@ -174,11 +199,6 @@ def _pooling(config: EngineConfig, known: _Known) -> EngineConfig:
     if facts.is_encoder:
         whole = "every token of an encoder sees all others, so a text is computed in one step"
         config = _set(config, "schedule", known, enable_chunked_prefill=(False, whole))
-        nothing = "an encoder keeps nothing of a text"
-        config = _set(config, "cache", known, enable_prefix_caching=(False, nothing))
-    elif facts.pooling == "mean":
-        reason = "a mean needs the hidden states of all tokens, and the cache keeps none"
-        config = _set(config, "cache", known, enable_prefix_caching=(False, reason))
     return config
 
 
@@ -197,7 +217,9 @@ def _chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:
             "(driver, CUDA_VISIBLE_DEVICES, a torch with CUDA).",
             param="device",
         )
-    return CPU if wish == "cpu" else local
+    if wish != "cpu":
+        return local
+    return dataclasses.replace(CPU, kernels=local.kernels, num_cores=local.num_cores)
 
 
 def _device(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -217,6 +239,49 @@ def _device(config: EngineConfig, known: _Known) -> EngineConfig:
     if config.model.device == "auto":
         return _set(config, "model", known, device=(kind, known.device.why))
     return config
+
+
+PLAIN_TYPES = ("float32", "float16", "bfloat16")
+
+
+def _packed_weights(config: EngineConfig, known: _Known) -> EngineConfig:
+    """Whether, and with how many threads. Decided by what was asked for, so before dtype is settled."""
+    wish, threads = config.model.packed_weights, config.model.cpu_threads
+    if threads is None:
+        config = _set(config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core"))
+    elif threads < 1:
+        raise ConfigError(f"cpu_threads is {threads}; at least 1.", param="cpu_threads")
+    obstacle = _obstacle_to_packing(config, known)
+    if wish and obstacle is not None:
+        raise ConfigError(f"packed_weights is on, but {obstacle}. Leave it out.", param="packed_weights")
+    if wish is not None:
+        return config
+    if obstacle is not None:
+        return _set(config, "model", known, packed_weights=(False, obstacle))
+    if known.checkpoint.stored_dtype in PLAIN_TYPES:
+        why = f"the checkpoint's weights are plain {known.checkpoint.stored_dtype}"
+        return _set(config, "model", known, packed_weights=(False, why))
+    if config.model.dtype != "auto":
+        why = f"dtype {config.model.dtype} was asked for: weights are made plain, and computed with exactly"
+        return _set(config, "model", known, packed_weights=(False, why))
+    why = f"{known.checkpoint.stored_dtype} file; the {known.device.kernels} kernels compute with it as it is"
+    return _set(config, "model", known, packed_weights=(True, why))
+
+
+def _obstacle_to_packing(config: EngineConfig, known: _Known) -> str | None:
+    if known.device.kind != "cpu":
+        return "this engine runs on a GPU, which computes with plain weights"
+    if known.device.kernels is None:
+        return why_no_kernels()
+    if config.model.runner == "pooling":
+        return "models that answer with numbers compute with plain weights"
+    if config.model.model_impl == "transformers":
+        return "transformers' modules compute with plain weights"
+    if known.checkpoint.architecture not in PACKED:
+        return f"a {known.checkpoint.architecture} computes with plain weights"
+    if config.model.dtype not in ("auto", "float", "float32"):
+        return f"packed weights compute in float32 and dtype is {config.model.dtype}"
+    return None
 
 
 def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -271,11 +336,7 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
         )
         config = _set(config, "schedule", known, async_scheduling=(is_gpu, why))
     if config.schedule.max_num_seqs is None:
-        seqs, why = (
-            (GPU_SEQS, "as many as graphs are captured for")
-            if is_gpu
-            else (CPU_SEQS, "a CPU gains little from more")
-        )
+        seqs, why = _usual_seqs(known, is_gpu=is_gpu)
         state = known.checkpoint.state_bytes
         if seqs * state > MAX_STATE_BYTES:
             seqs = max(1, MAX_STATE_BYTES // state)
@@ -287,6 +348,14 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
     return _step_tokens(config, known)
 
 
+def _usual_seqs(known: _Known, *, is_gpu: bool) -> tuple[int, str]:
+    if is_gpu:
+        return GPU_SEQS, "as many as graphs are captured for"
+    if known.is_encoder:
+        return ENCODER_SEQS, "short texts fill a step together, and an encoder keeps nothing of them"
+    return CPU_SEQS, "a CPU gains little from more"
+
+
 def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
     schedule = config.schedule
     max_len, max_seqs = config.model.max_model_len, schedule.max_num_seqs
@@ -294,8 +363,8 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
     if max_seqs < 1:
         raise ConfigError(f"max_num_seqs is {max_seqs}; at least 1.", param="max_num_seqs")
     if schedule.max_num_batched_tokens is None:
-        budget = max(512 if known.device.kind == "cpu" else 8192, max_seqs)
-        why = "keeps a step short on a CPU" if known.device.kind == "cpu" else "fills the device"
+        budget, why = _usual_budget(known)
+        budget = max(budget, max_seqs)
         if not schedule.enable_chunked_prefill and budget < max_len:
             budget, why = max_len, "whole prompts, as chunked prefill is off"
         return _set(config, "schedule", known, max_num_batched_tokens=(budget, why))
@@ -309,6 +378,14 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
             param="max_num_batched_tokens",
         )
     return config
+
+
+def _usual_budget(known: _Known) -> tuple[int, str]:
+    if known.device.kind != "cpu":
+        return 8192, "fills the device"
+    if known.is_encoder:
+        return ENCODER_TOKENS, "few large steps: no text waits for its next token"
+    return 512, "keeps a step short on a CPU"
 
 
 def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -329,20 +406,31 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
 
 
 def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:
-    is_recurrent = known.checkpoint.state_bytes > 0
+    why_not = _why_no_prefixes(config, known.checkpoint)
     wish = config.cache.enable_prefix_caching
-    if wish is None and is_recurrent:
-        why = "the model keeps recurrent state, which the blocks of a prefix do not hold"
-        return _set(config, "cache", known, enable_prefix_caching=(False, why))
+    if wish is None and why_not is not None:
+        return _set(config, "cache", known, enable_prefix_caching=(False, why_not))
     if wish is None:
         return _set(config, "cache", known, enable_prefix_caching=(True, "what was computed is not again"))
-    if wish and is_recurrent:
+    if wish and why_not is not None:
         raise ConfigError(
-            "enable_prefix_caching is on, but this model keeps recurrent state, which the blocks of a prefix "
-            "do not hold. Leave it out.",
-            param="enable_prefix_caching",
+            f"enable_prefix_caching is on, but {why_not}. Leave it out.", param="enable_prefix_caching"
         )
     return config
+
+
+def _why_no_prefixes(config: EngineConfig, checkpoint: CheckpointFacts) -> str | None:
+    """Why nothing of one request can serve another; None if it can."""
+    facts = checkpoint.pooling
+    if checkpoint.state_bytes > 0:
+        return "the model keeps recurrent state, which the blocks of a prefix do not hold"
+    if config.model.runner != "pooling" or facts is None:
+        return None
+    if facts.is_encoder:
+        return "an encoder keeps nothing of a text"
+    if facts.pooling is PoolingType.MEAN:
+        return "a mean needs the hidden states of all tokens, and the cache keeps none"
+    return None
 
 
 def _tenants(config: EngineConfig, known: _Known) -> EngineConfig:

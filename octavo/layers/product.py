@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from octavo.layers.activations import ACTIVATIONS
 from octavo.layers.norm import Norm, RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
+from octavo.layers.slot import PackedTarget
 from octavo.ops.activation import gated_silu
 from octavo.ops.matmul_invariant import matmul_invariant
 from octavo.ops.matvec import MAX_TOKENS, matvec
@@ -34,6 +36,12 @@ class Product:
         """A view of it as checkpoints have it, [O, I]."""
         return weight
 
+    def packed_target(self, first_row: int) -> PackedTarget | None:  # noqa: ARG002
+        """Takes one of the layer's matrices packed, the one whose first row this is; None: it goes into the
+        room that `empty` made.
+        """
+        return None
+
     def rows(self, weight: torch.Tensor, ids_T: torch.Tensor) -> torch.Tensor:
         """Rows of the [O, I] matrix, contiguous [T, I]."""
         return weight.index_select(0, ids_T)
@@ -41,6 +49,12 @@ class Product:
     def run(self, x_TI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None) -> torch.Tensor:
         """[T, O]"""
         return functional.linear(x_TI, weight, bias_O)
+
+    def activated(
+        self, x_TI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None, activation: str
+    ) -> torch.Tensor:
+        """The same behind an activation, one of ACTIVATIONS."""
+        return ACTIVATIONS[activation](self.run(x_TI, weight, bias_O))
 
     def from_stream(
         self,
@@ -71,9 +85,22 @@ class Product:
 
 
 def product_on(placement: Placement) -> Product:
+    if placement.native is not None:
+        from octavo.layers.packed_product import PackedProduct  # it is a Product itself
+
+        return PackedProduct(placement)
     if placement.device.type == "cpu":
-        return TransposedProduct(placement)
+        return _product_on_cpu(placement)
     return InvariantProduct(placement) if placement.deterministic else StreamingProduct(placement)
+
+
+def _product_on_cpu(placement: Placement) -> Product:
+    if placement.only_reads:
+        from octavo.layers.wide_product import WideProduct, has_wide_products  # needs Product
+
+        if has_wide_products(placement.dtype):
+            return WideProduct(placement)
+    return TransposedProduct(placement)
 
 
 class TransposedProduct(Product):

@@ -13,12 +13,16 @@ from octavo.base.errors import EngineError, ErrorCode, RequestError
 from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from octavo.engine.pooling.outputs import PoolingRequestOutput
+from octavo.engine.pooling.prepare import Input
+from octavo.engine.pooling.refuse import cannot_pool
 from octavo.engine.usage import UsageListener, Used
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.kv import KVPlan
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.pooling import PoolingParams
 from octavo.messages.prompt_vectors import PromptVectors
 from octavo.messages.request import PLAIN_TERMS, PrefixPin, Terms
 from octavo.messages.result import CoreStats
@@ -229,6 +233,20 @@ class FakeEngine:
             used = Used(cached_tokens=num_cached, output_tokens=num_tokens, seconds=0.5)
             for listener in self.usage_listeners:
                 listener.ended(terms.tenant, used)
+
+    def encode_many(
+        self,
+        prompts: Sequence[Input],
+        pooling_params: PoolingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
+        prompt_name: str | None = None,
+    ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
+        """This engine writes."""
+        raise cannot_pool("encode")
 
     async def _stream(
         self, prompt: list[int], params: SamplingParams, request_id: str

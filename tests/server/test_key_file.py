@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,13 @@ def test_who_administrates(book: Book) -> None:
     book.replace("[[keys]]\nname = 'ops'\nkey = 'sk-ops'\nscopes = ['admin']")
     assert not administrators([], server).is_open
     assert sorted(administrators(["a"], server).names()) == ["admin-key-1", "ops"]
+
+
+@pytest.mark.parametrize("language", ["toml", "yaml"])
+def test_the_documented_files_can_be_used(tmp_path: Path, language: str) -> None:
+    page = Path(__file__).parents[2] / "docs" / "features" / "tenants.md"
+    [text] = re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    file = tmp_path / f"keys.{language}"
+    file.write_text(text)
+    names = {tenant.name: tenant for tenant in read_key_file(file).values()}
+    assert names["search"].weight == 2 and names["operator"].scopes == {Scope.ADMIN}

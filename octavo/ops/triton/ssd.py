@@ -22,8 +22,10 @@ from octavo.ops.step import SEQUENCES, SINGLES
 from octavo.ops.step_rows import StepRows
 from octavo.ops.triton.softplus import softplus
 
-CHUNK = 64
-"""Tokens of a matrix product."""
+CHUNK, SHORT_CHUNK = 64, 32
+"""Tokens of a matrix product; short ones where a token's B or C is wider than WIDE bytes, for the sake of
+GPUs with little shared memory."""
+WIDE = 256
 LEAST = 16
 """A matrix product's sides have at least so many."""
 VALUES_EACH = 32
@@ -81,8 +83,8 @@ def ssd(
             *weights.dt_limits,
             **shape,
             VALUES=values,
-            CHUNK=CHUNK,
-            num_warps=4,
+            CHUNK=CHUNK if shape["PADDED_SIZE"] * b_TJ.element_size() <= WIDE else SHORT_CHUNK,
+            num_warps=4 if shape["PADDED_SIZE"] <= 128 else 8,
             num_stages=2,
         )
     return y_TI
@@ -197,13 +199,12 @@ def _chunk_kernel(  # noqa: PLR0913
     values = tl.program_id(0) * VALUES + tl.arange(0, VALUES)
     numbers = tl.arange(0, PADDED_SIZE)
     is_value, is_number = values < WIDTH, numbers < SIZE
-    # Transposed, [numbers, values]: as the products want it.
-    inside = is_number[:, None] & is_value[None, :]
+    inside = is_value[:, None] & is_number[None, :]
     state_ptrs = (
-        states_ptr + (row * HEADS + head) * (WIDTH * SIZE) + values[None, :] * SIZE + numbers[:, None]
+        states_ptr + (row * HEADS + head) * (WIDTH * SIZE) + values[:, None] * SIZE + numbers[None, :]
     )
     num_kept = tl.minimum(num_before, 1) * SIZE  # nothing, before a sequence's first token
-    state = tl.load(state_ptrs, mask=inside & (numbers[:, None] < num_kept), other=0.0)
+    state = tl.load(state_ptrs, mask=inside & (numbers[None, :] < num_kept), other=0.0)
     rate = -tl.exp(tl.load(log_decay_ptr + head))
     skip = tl.load(skip_ptr + head)
     dt_bias = tl.load(dt_bias_ptr + head)
@@ -231,11 +232,12 @@ def _chunk_kernel(  # noqa: PLR0913
         scores = tl.dot(c, tl.trans(b), input_precision="ieee")
         between = tl.where(is_not_later, decay[:, None] - decay[None, :], 0.0)
         scores = tl.where(is_not_later, scores * tl.exp(between) * dt[None, :], 0.0)
-        y = tl.dot(c, state.to(dtype), input_precision="ieee") * tl.exp(decay)[:, None]
+        y = tl.dot(c, tl.trans(state.to(dtype)), input_precision="ieee") * tl.exp(decay)[:, None]
         y += tl.dot(scores.to(dtype), x, input_precision="ieee")
         y += skip * x.to(tl.float32)
         y_ptrs = y_ptr + at[:, None] * (HEADS * WIDTH) + head * WIDTH + values[None, :]
         tl.store(y_ptrs, y, mask=is_token[:, None] & is_value[None, :])
         added = (x.to(tl.float32) * (dt * tl.exp(whole_decay - decay))[:, None]).to(dtype)
-        state = state * tl.exp(whole_decay) + tl.dot(tl.trans(b), added, input_precision="ieee")
+        # The values first: with 64 numbers and more first, Triton 3.6 gives wrong states in 16 bits (H100).
+        state = state * tl.exp(whole_decay) + tl.dot(tl.trans(added), b, input_precision="ieee")
     tl.store(state_ptrs, state, mask=inside)
