@@ -7,6 +7,7 @@ value it chose; `octavo explain` prints them. A wish that cannot be met is refus
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -362,6 +363,12 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
     assert max_len is not None and max_seqs is not None, "both are resolved before the budget"
     if max_seqs < 1:
         raise ConfigError(f"max_num_seqs is {max_seqs}; at least 1.", param="max_num_seqs")
+    target = schedule.itl_target_ms
+    if target is not None and (not 0.0 < target < math.inf or not schedule.enable_chunked_prefill):
+        raise ConfigError(
+            f"itl_target_ms is {target}; it must be over 0, and needs chunked prefill, by which it is kept.",
+            param="itl_target_ms",
+        )
     if schedule.max_num_batched_tokens is None:
         budget, why = _usual_budget(known)
         budget = max(budget, max_seqs)

@@ -17,6 +17,11 @@ class ScheduleConfig:
     long_prefill_token_threshold: int = option(
         0, "Most prompt tokens of one request in one step; 0 means up to the token budget."
     )
+    itl_target_ms: float | None = option(
+        None,
+        "Milliseconds between two tokens of a stream: while answers are written, prompts come in chunks that "
+        "keep to it, as far as the engine's own steps tell. auto means steps as large as the budget.",
+    )
     scheduling_policy: str = option(
         "auto",
         "Order of waiting requests: as they came, by priority, or in turns of keys by tokens and weight; "

@@ -23,12 +23,11 @@ from octavo.core.kv.block import Holding
 from octavo.core.kv.manager import KVCacheManager
 from octavo.core.kv.plan import max_request_tokens
 from octavo.core.ledger import check_ledger
-from octavo.core.policy import make_limits, make_rank, make_waiting
+from octavo.core.policy import make_budget, make_limits, make_rank, make_waiting
 from octavo.core.ports import Executor
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
 from octavo.core.scheduler import Scheduler
-from octavo.core.step_budget import StepBudget
 from octavo.messages.kv import KVPlan
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import CoreStats, FinishReason, RequestDelta, StepOutput
@@ -72,7 +71,7 @@ class EngineCore:
         self._kv = KVCacheManager(plan, enable_prefix_caching=cache.enable_prefix_caching)
         assert schedule.max_num_seqs is not None, "the schedule is resolved before the core is built"
         self._rows = Rows(schedule.max_num_seqs)
-        self._budget = StepBudget(max_step_tokens)
+        self._budget = make_budget(schedule, max_step_tokens)
         self._scheduler = Scheduler(
             budget=self._budget,
             limits=make_limits(schedule, depth=depth),
@@ -93,6 +92,7 @@ class EngineCore:
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self._failed_in_a_row = 0
+        self._collected_at = clock()
         self.num_collected = 0
         """Steps that came back, or failed: the stats have changed since it was less."""
 
@@ -217,13 +217,15 @@ class EngineCore:
         if record.is_void:
             return []
         self._failed_in_a_row = 0
-        self._budget.step_fitted()
-        self._step_tokens = record.num_tokens
-        return self._update(record, output)
-
-    def _update(self, record: StepRecord, output: StepOutput) -> list[RequestDelta]:
-        """Append what was sampled, apply the stop rules, end what is over."""
         now = self._clock()
+        # Steps in flight run one after the other: what counts is the time since the one before.
+        self._budget.step_took(record, now - max(record.began, self._collected_at))
+        self._collected_at = now
+        self._step_tokens = record.num_tokens
+        return self._update(record, output, now)
+
+    def _update(self, record: StepRecord, output: StepOutput, now: float) -> list[RequestDelta]:
+        """Append what was sampled, apply the stop rules, end what is over."""
         deltas = self._fail_rows(record, output.failed) if output.failed else []
         numbers = output.numbers
         num_tokens = len(output.rows) - len(numbers)

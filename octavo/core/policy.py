@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.fair_queue import FairQueue, ShareMeter
+from octavo.core.latency_budget import LatencyBudget
 from octavo.core.limits import ChunkSize, LengthLimit, Limit, TokenBudget, WholePrompt
 from octavo.core.queue_bound import Bounds
 from octavo.core.queues import RankedQueue, WaitingQueue
 from octavo.core.request import Rank
+from octavo.core.step_budget import StepBudget
 
 
 def make_waiting(policy: str) -> WaitingQueue:
@@ -18,6 +20,13 @@ def make_waiting(policy: str) -> WaitingQueue:
 def make_rank(policy: str, priority: int, number: int) -> Rank:
     """Smaller goes first. `number` counts arrivals; the priority matters only under the priority policy."""
     return (priority if policy == "priority" else 0, number)
+
+
+def make_budget(schedule: ScheduleConfig, most: int) -> StepBudget:
+    """How many tokens each step may compute, at most `most`."""
+    if schedule.itl_target_ms is None:
+        return StepBudget(most)
+    return LatencyBudget(most, schedule.itl_target_ms / 1000)
 
 
 def queue_bounds(schedule: ScheduleConfig) -> Bounds:

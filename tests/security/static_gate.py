@@ -1,4 +1,4 @@
-"""What shipped code never does: `python tests/security/static_gate.py`, part of `make check`, ends with 1 else.
+"""What shipped code never does: `python tests/security/static_gate.py` says if it does.
 
 No pickle and its kin, nothing that runs text as code, no shell, no YAML that makes objects. No assert as a
 check of what comes from outside: one without a reason, or, in the rooms that meet outside input, one that
