@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
 from octavo.config.pooling import Activation, PoolingFacts, PoolingType
-from octavo.weights.config_json import text_config
+from octavo.weights.config_json import MAX_CONTEXT, text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object, parse_objects
@@ -239,7 +239,11 @@ def _with_dense(facts: PoolingFacts, folder: Path, path: str) -> PoolingFacts:
 
 def _with_limits(facts: PoolingFacts, folder: Path) -> PoolingFacts:
     said = _read(folder, "sentence_bert_config.json")
+    # Older versions write it there, newer ones leave it to the tokenizer, who may say that there is no end.
     most = said.get("max_seq_length")
+    if most is None:
+        stated = _read(folder, "tokenizer_config.json").get("model_max_length")
+        most = stated if isinstance(stated, int) and 1 <= stated <= MAX_CONTEXT else None
     if most is not None and (not isinstance(most, int) or most < 1):
         raise ModelFileError(f"max_seq_length is {str(most)[:40]}; it must be at least 1.")
     return replace(facts, max_tokens=most, lowercases=bool(said.get("do_lower_case")))
