@@ -37,6 +37,7 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
         "GraniteMoeForCausalLM": "octavo.models.granite:GraniteMoeForCausalLM",
         "GraniteMoeHybridForCausalLM": "octavo.models.granite_hybrid:GraniteMoeHybridForCausalLM",
         "LlamaForCausalLM": "octavo.models.llama:LlamaForCausalLM",
+        "Mamba2ForCausalLM": "octavo.models.mamba2:Mamba2ForCausalLM",
         "MistralForCausalLM": "octavo.models.llama:MistralForCausalLM",
         "MinistralForCausalLM": "octavo.models.ministral:MinistralForCausalLM",
         "Ministral3ForCausalLM": "octavo.models.ministral:Ministral3ForCausalLM",

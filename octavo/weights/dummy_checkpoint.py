@@ -14,13 +14,12 @@ from octavo.weights.config_json import read_config, read_generation_config, text
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.safetensors_checkpoint import folder_name
 from octavo.weights.shapes import expected_shapes
-from octavo.weights.shapes_hybrid import hybrid_shapes
-from octavo.weights.shapes_layer_norm import layer_norm_shapes
 from octavo.weights.skeleton import build_skeleton, has_skeleton, stored_tensors
 
 if TYPE_CHECKING:
     import torch
 
+    from octavo.ops.stored import StoredMatrix
     from octavo.weights.transfer import OnProgress
 
 INITIAL_DEVIATION = 0.02
@@ -74,6 +73,12 @@ class DummyCheckpoint:
         _make(name, made, torch.Generator())
         return made.to(dtype or torch.float32)
 
+    def stored_kind(self, name: str) -> str:  # noqa: ARG002
+        return "F32"
+
+    def stored_matrix(self, name: str) -> StoredMatrix | None:  # noqa: ARG002
+        return None
+
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None
     ) -> None:
@@ -104,7 +109,7 @@ def _make(name: str, target: torch.Tensor, generator: torch.Generator) -> None:
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    shapes = expected_shapes(config) or layer_norm_shapes(config) or hybrid_shapes(config)
+    shapes = expected_shapes(config)
     if shapes is not None:
         return shapes
     if not has_skeleton(config):

@@ -27,17 +27,17 @@ class AttentionSteps(Protocol):
 
 
 class PagedSteps:
-    """Of models that keep keys and values: one plan for each KV group."""
+    """Of models that keep keys and values (or a state): one plan for each KV group."""
 
     def __init__(self, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers) -> None:
         self.long_prompt = _long_prompt(backends)
         self.multiple = 1
+        self.kv = kv
         self._backends = backends
-        self._kv = kv
         self._buffers = buffers
 
     def plan(self, bounds: StepBounds, host: HostView | None) -> Attend:
-        return StepAttention(self._backends, self._kv, self._buffers.views(bounds, host))
+        return StepAttention(self._backends, self.kv, self._buffers.views(bounds, host))
 
 
 class PackedSteps:
@@ -71,4 +71,4 @@ def _long_prompt(backends: list[AttentionBackend]) -> int | None:
     """Only if all KV groups want them apart."""
     wishes = [backend.long_prompt for backend in backends]
     known = [wish for wish in wishes if wish is not None]
-    return max(known) if len(known) == len(wishes) else None
+    return max(known, default=None) if len(known) == len(wishes) else None

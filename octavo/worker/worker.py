@@ -14,6 +14,7 @@ from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
 from octavo.base.errors import DeviceOutOfMemory, ModelFileError
 from octavo.base.integers import ceil_div
+from octavo.base.native import native_kernels, why_no_kernels
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
@@ -26,6 +27,8 @@ from octavo.messages.step import SchedulerOutput
 from octavo.models.build import build_model
 from octavo.models.contract import Backbone, recurrent_layers
 from octavo.models.load import Placed, load_weights, move_weights
+from octavo.models.native_layers import as_native
+from octavo.ops.cpu.engine import NativeEngine, native_engine
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
 from octavo.worker.forward import Forward
 from octavo.worker.give_back import give_back_memory
@@ -38,6 +41,7 @@ from octavo.worker.memory import (
     estimated_graph_bytes,
     kv_cache_bytes,
 )
+from octavo.worker.native_forward import NativeForward
 from octavo.worker.profile import step_peak_bytes
 from octavo.worker.purpose import Purpose, purpose_of
 from octavo.worker.row_states import RowStates, check_states_fit, row_state_bytes
@@ -92,6 +96,7 @@ class Worker:
             device=torch.device(model.device),
             max_positions=model.max_model_len,
             deterministic=model.deterministic,
+            native=_native(model),
         )
         self._max_model_len = model.max_model_len
         self._max_seqs = schedule.max_num_seqs
@@ -110,9 +115,12 @@ class Worker:
         place = self._placement
         if place.device.type == "cuda":
             self._compilers = _begin_to_compile()
+        elif native_kernels() is None:
+            logger.warning("Computing with torch, several times slower: %s.", why_no_kernels())
         model, placed = self._load_model()
         self._backend = choose_backend(
-            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device)
+            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device),
+            has_native=place.native is not None,
         )
         self._model = model
         self._kv_layers = model.kv_layers()
@@ -159,14 +167,14 @@ class Worker:
         )
         states = RowStates(self._recurrent_layers, num_rows=self._max_seqs, placement=place)
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
-        forward = Forward(model, self._attention(model, plan, buffers), states, buffers)
+        forward = self._make_forward(model, self._attention(model, plan, buffers), states, buffers)
         purpose = self._purpose(model)
         sampler, extras = purpose.make(rows, self._max_seqs)
         began = time.monotonic()
         if self._compilers is not None:
             from octavo.worker.warm_up import warm_up  # needs Triton
 
-            if plan.groups:
+            if self._remembers:
                 warm_up(
                     purpose.logits,
                     forward,
@@ -241,11 +249,15 @@ class Worker:
             self._compilers.close()
 
     def _attention(self, model: Backbone, plan: KVPlan, buffers: StepBuffers) -> AttentionSteps:
-        if not plan.groups:
+        if not self._remembers:
             return PackedSteps(buffers)
         place = self._placement
         kv = KVTensors(
-            plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
+            plan,
+            dtype=place.dtype,
+            device=place.device,
+            is_head_major=self._backend.is_head_major,
+            turns_keys=self._backend.turns_keys,
         )
         limits = StepLimits(
             max_seqs=self._max_seqs,
@@ -253,6 +265,7 @@ class Worker:
             num_heads=model.num_heads,
             deterministic=place.deterministic,
             chunk_attention=self._config.chunk_attention,
+            native=place.native,
         )
         return PagedSteps([self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
 
@@ -260,7 +273,12 @@ class Worker:
         return purpose_of(model, self._words, is_overlapping=self._is_overlapping)
 
     def _load_model(self) -> tuple[Backbone, Placed]:
-        check_weights_fit(self._checkpoint, self._config.dtype, self._placement.device)
+        check_weights_fit(
+            self._checkpoint,
+            self._config.dtype,
+            self._placement.device,
+            is_packed=self._placement.native is not None,
+        )
         model = build_model(self._checkpoint, self._config, self._placement)
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
@@ -280,7 +298,12 @@ class Worker:
     def _captures_graphs(self) -> bool:
         """Steps of whole texts, without a cache, have too many shapes."""
         is_gpu = self._placement.device.type == "cuda"
-        return is_gpu and bool(self._kv_layers) and not self._config.enforce_eager
+        return is_gpu and self._remembers and not self._config.enforce_eager
+
+    @property
+    def _remembers(self) -> bool:
+        """Texts are computed bit by bit: something of them is kept from step to step."""
+        return bool(self._kv_layers or self._recurrent_layers)
 
     def _row_bytes(self, model: Backbone) -> int:
         counts = Counter(model.kv_layers()).values()
@@ -302,6 +325,16 @@ class Worker:
             hidden_size=model.hidden_size,
             dtype_bytes=self._placement.dtype.itemsize,
         )
+
+    def _make_forward(
+        self, model: Backbone, attention: AttentionSteps, states: RowStates, buffers: StepBuffers
+    ) -> Forward:
+        native = self._placement.native
+        if native is not None and isinstance(attention, PagedSteps) and attention.kv.layouts[0].turns_keys:
+            decoder = as_native(model)
+            if decoder is not None:
+                return NativeForward(decoder, native, attention, states, buffers)
+        return Forward(model, attention, states, buffers)
 
     def _make_graphs(self, model: Backbone, forward: Forward) -> StepGraphs | None:
         if not self._captures_graphs:
@@ -325,6 +358,15 @@ class Worker:
                 "Captured %d graphs in %.1f s; they take %.2f GiB.", len(graphs), seconds, taken / 2**30
             )
         return graphs
+
+
+def _native(model: ModelConfig) -> NativeEngine | None:
+    """Threads and kernels for packed weights. torch's own threads would spin against them."""
+    if not model.packed_weights:
+        return None
+    assert model.cpu_threads is not None, "the config is resolved"
+    torch.set_num_threads(1)
+    return native_engine(model.cpu_threads)
 
 
 def _begin_to_compile() -> KernelCompilers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,9 @@ import torch
 
 from octavo.base.errors import ModelFileError
 from octavo.models.contract import recurrent_layers
+from octavo.weights.config_json import context_length
+from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.recurrent import recurrent_facts
-from octavo.weights.shapes_hybrid import hybrid_shapes
 from octavo.worker.row_states import row_state_bytes
 from tests.models.test_load_weights import CONFIG, build, load, tensors_for
 
@@ -23,6 +26,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "layer_types": ["mamba", "attention"],
         "num_local_experts": 3,
         "num_experts_per_tok": 2,
+    },
+    "Mamba2": {
+        "num_heads": 3,
+        "head_dim": 8,
+        "state_size": 5,
+        "n_groups": 1,
+        "max_position_embeddings": None,
     },
     "Qwen3Next": {
         "layer_types": ["linear_attention", "full_attention"],
@@ -41,6 +51,7 @@ MODEL_TYPES = {
     "Bamba": "bamba",
     "FalconH1": "falcon_h1",
     "GraniteMoeHybrid": "granitemoehybrid",
+    "Mamba2": "mamba2",
     "Qwen3Next": "qwen3_next",
 }
 
@@ -74,14 +85,26 @@ def test_planning_knows_what_the_model_keeps(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("has_biases", [False, True])
-def test_known_shapes_are_the_models(name: str, has_biases: bool) -> None:
+def test_known_shapes_are_the_models(name: str, has_biases: bool, tmp_path: Path) -> None:
     """What dummy weights are made from."""
     names = ("attention_bias", "mamba_proj_bias", "projectors_bias", "mamba_conv_bias", "tie_word_embeddings")
     overrides: dict[str, Any] = dict.fromkeys(names, has_biases)
     config = {**CONFIG, **FAMILIES[name], **overrides, "model_type": MODEL_TYPES[name]}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": [f"{name}ForCausalLM"]}))
+    dummy = DummyCheckpoint(tmp_path)
     slots = build_family(name, **overrides).weight_slots()
-    assert hybrid_shapes(config) == {slot.name: tuple(slot.target.shape) for slot in slots}
-    assert hybrid_shapes({**config, "num_hidden_layers": None}) is None
+    assert {name: dummy.shape(name) for name in dummy.tensor_names() if name != "lm_head.weight"} == {
+        slot.name: tuple(slot.target.shape) for slot in slots if slot.name != "lm_head.weight"
+    }
+
+
+def test_a_model_without_attention_has_no_cache_and_an_older_name() -> None:
+    model = build_family("Mamba2")
+    assert model.kv_layers() == []
+    tensors = tensors_for(model)
+    tensors["backbone.embedding.weight"] = tensors.pop("backbone.embeddings.weight")
+    load(model, tensors)
+    assert context_length({**CONFIG, **FAMILIES["Mamba2"], "model_type": "mamba2"}) == 2**18
 
 
 def test_a_model_that_only_attends_keeps_nothing() -> None:
@@ -138,6 +161,7 @@ def test_groups_of_qwen_are_told_apart() -> None:
         ("GraniteMoeHybrid", {"layer_types": ["mamba"]}, "lists 1 layer_types for 2 layers"),
         ("GraniteMoeHybrid", {"layer_types": ["mamba", "moe"]}, "layer_types name 'moe'"),
         ("GraniteMoeHybrid", {"mamba_d_state": None}, "mamba_d_state None"),
+        ("Mamba2", {"num_heads": 4}, "num_heads 4 times head_dim 8 is not the inner width 24"),
         ("Qwen3Next", {"linear_num_key_heads": 3}, "heads 4 is not a multiple of linear_num_key_heads 3"),
         ("Qwen3Next", {"layer_types": ["full_attention", "mamba"]}, "layer_types name 'mamba'"),
     ],

@@ -99,7 +99,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("family", "deterministic"),
     [
         ("qwen3", False),
-        ("deepseek_v3", True),
+        pytest.param("deepseek_v3", True, marks=pytest.mark.slow),
         pytest.param("deepseek_v3", False, marks=pytest.mark.slow),
         pytest.param("granitemoehybrid", False, marks=pytest.mark.slow),
         pytest.param("granitemoehybrid", True, marks=pytest.mark.slow),
