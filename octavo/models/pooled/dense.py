@@ -39,8 +39,8 @@ class DenseLayers(nn.Module):
             facts = read_dense(folder, name)
             if facts.activation not in _ACTIVATIONS:
                 raise ModelFileError(
-                    f"The activation of the Dense module in {name[:80]!r} is {facts.activation[:80]!r}; known "
-                    f"are {', '.join(_ACTIVATIONS)}."
+                    f"The activation of the Dense module in {name[:80]!r} is {facts.activation[:40]!r}; "
+                    f"known are {', '.join(_ACTIVATIONS)}."
                 )
             linear = Linear(facts.width_in, [facts.width_out], bias=facts.has_bias, placement=placement)
             _fill(linear, SafetensorsFile(confined(folder, name, "model.safetensors")), name)
@@ -49,6 +49,7 @@ class DenseLayers(nn.Module):
         self.layers = nn.ModuleList(self._linears)
 
     def forward(self, pooled_SE: torch.Tensor) -> torch.Tensor:
+        pooled_SE = pooled_SE.to(self._linears[0].weight.dtype)
         for linear, activation in zip(self._linears, self._activations, strict=True):
             pooled_SE = activation(linear.forward(pooled_SE))
         return pooled_SE
