@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 PATH = Path(__file__).parents[1] / "ops" / "cpu" / "libnative.so"
-VERSION = 2
+VERSION = 4
 """Of the interface, as in native/handle.cpp."""
 
 
