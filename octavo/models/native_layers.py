@@ -33,7 +33,9 @@ def can_run_native_layers(model: CausalLM) -> bool:
     """Whether `native_layers` can tell this model."""
     if not isinstance(model, LlamaForCausalLM) or type(model).forward is not LlamaForCausalLM.forward:
         return False
-    return all(type(block) in (DecoderLayer, BranchLayer) and _is_plain(block) for block in model.blocks)
+    if not all(type(block) in (DecoderLayer, BranchLayer) and _is_plain(block) for block in model.blocks):
+        return False
+    return len({_widths(block) for block in model.blocks}) == 1
 
 
 def _is_plain(block: DecoderLayer | BranchLayer) -> bool:
@@ -44,6 +46,12 @@ def _is_plain(block: DecoderLayer | BranchLayer) -> bool:
         and attention.layer.terms.sinks_H is None
         and all(isinstance(linear.product, PackedProduct) for linear in linears)
     )
+
+
+def _widths(block: DecoderLayer | BranchLayer) -> tuple[torch.Size, ...]:
+    """Layers share the memory of a step, so they must be of one size."""
+    attention, mlp = block.attention, block.mlp
+    return tuple(linear.weight.shape for linear in (attention.qkv, attention.out, mlp.gate_up, mlp.down))
 
 
 def native_layers(
