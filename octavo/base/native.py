@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
 PATH = Path(__file__).parents[1] / "ops" / "cpu" / "libnative.so"
-VERSION = 2
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+VERSION = 4
 """Of the interface, as in native/handle.cpp."""
 
 
@@ -47,9 +49,22 @@ def why_no_kernels() -> str:
 
 
 def physical_cores() -> int:
-    """Cores that this process may use, two threads of one core counted once."""
+    """Cores that this process may use, two threads of a core counted once; less if a container limits it."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
+    return max(1, min(_allowed_cores(), _quota()))
+
+
+def _quota() -> int:
+    """Cores' worth of time that the container gets."""
+    try:
+        share, period = QUOTA.read_text().split()
+        return -(-int(share) // int(period))
+    except (OSError, ValueError):
+        return sys.maxsize  # no container, or one without a limit ('max')
+
+
+def _allowed_cores() -> int:
     cores: set[str] = set()
     for cpu in os.sched_getaffinity(0):
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")

@@ -33,8 +33,9 @@ def as_native(model: Backbone) -> LlamaForCausalLM | None:
     """The model, if `native_layers` can tell it."""
     if not isinstance(model, LlamaForCausalLM) or type(model).forward is not LlamaForCausalLM.forward:
         return None
-    is_native = all(type(block) in (DecoderLayer, BranchLayer) and _is_plain(block) for block in model.blocks)
-    return model if is_native else None
+    if not all(type(block) in (DecoderLayer, BranchLayer) and _is_plain(block) for block in model.blocks):
+        return None
+    return model if len({_widths(block) for block in model.blocks}) == 1 else None
 
 
 def _is_plain(block: DecoderLayer | BranchLayer) -> bool:
@@ -47,6 +48,13 @@ def _is_plain(block: DecoderLayer | BranchLayer) -> bool:
         and attention.layer.terms.sinks_H is None
         and all(isinstance(linear.product, PackedProduct) for linear in linears)
     )
+
+
+def _widths(block: DecoderLayer | BranchLayer) -> tuple[torch.Size, ...]:
+    """Layers share the memory of a step, so they must be of one size."""
+    attention, mlp = block.attention, block.mlp
+    assert isinstance(attention, SelfAttention) and isinstance(mlp, GatedMLP), "asked before"
+    return tuple(linear.weight.shape for linear in (attention.qkv, attention.out, mlp.gate_up, mlp.down))
 
 
 def native_layers(

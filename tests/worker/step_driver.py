@@ -136,7 +136,7 @@ class Driver:
         runner = self.worker._runner
         assert runner is not None
         self.runner = runner
-        self.kv = runner._forward._attention._kv
+        self.kv = runner._forward._attention.kv
         for pages in self.kv.pages:
             pages.rows_RC.fill_(float("nan"))  # whatever is read before it is written must show
         for states in runner._forward._states.by_layer:

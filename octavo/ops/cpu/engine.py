@@ -52,7 +52,7 @@ class NativeEngine:
         """kernels: the name of an instruction set instead of the fastest; the processor must have it."""
         library = native_library()
         assert library is not None, "whoever opens the library has asked whether there is one"
-        _declare(library)
+        declare(library)
         self._library = library
         self.num_threads = num_threads
         self.kernels = kernels or native_kernels()
@@ -149,7 +149,7 @@ def native_engine(num_threads: int) -> NativeEngine:
 
 
 @cache
-def _declare(library: ctypes.CDLL) -> None:
+def declare(library: ctypes.CDLL) -> None:
     """The C signatures."""
     declared = {
         "octavo_open": (c_void_p, [c_int32, c_char_p]),
@@ -161,6 +161,12 @@ def _declare(library: ctypes.CDLL) -> None:
         "octavo_linear": (
             None,
             [c_void_p, c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int32],
+        ),
+        "octavo_best_tokens": (None, [c_void_p, c_int64, c_int32, c_int32, c_void_p]),
+        "octavo_append_tokens": (None, [c_void_p, c_int64, *[c_void_p] * 3, c_int32, c_int32]),
+        "octavo_gather_step": (
+            None,
+            [c_void_p, c_int64, *[c_void_p] * 5, *[c_int32] * 3, c_void_p, c_void_p, c_void_p, c_int64],
         ),
         "octavo_attention": (None, [c_void_p] * 7),
         "octavo_step": (

@@ -10,7 +10,7 @@ namespace octavo {
 namespace OCTAVO_ISA {
 
 extern const Kernels kernels;
-const Kernels kernels = {OCTAVO_TEXT(OCTAVO_ISA), product, quantize, rms_norm, gated, prepare_heads, attend};
+const Kernels kernels = {OCTAVO_TEXT(OCTAVO_ISA), product, quantize, rms_norm, gated, best, prepare_heads, attend};
 
 }  // namespace OCTAVO_ISA
 }  // namespace octavo

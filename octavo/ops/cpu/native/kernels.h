@@ -30,6 +30,8 @@ struct Kernels {
     void (*quantize)(const Activations&, int token);
     void (*rms_norm)(const float* x, const float* weight, float epsilon, int width, float* y);
     void (*gated)(const float* x, int inner, int32_t kind, float* y);
+    // The lowest index of the largest number; value: that number, or NaN if there is one among all.
+    int (*best)(const float* x, int count, float* value);
     void (*prepare_heads)(const Heads&, const Pages&, float* qkv, int position, int slot);
     // scores: MOST_QUERIES * score_room(the longest's number of keys) floats.
     void (*attend)(const Heads&, const Pages&, const Query* queries, int count, int k, const int32_t* table,

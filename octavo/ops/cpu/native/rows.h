@@ -80,6 +80,35 @@ static void quantize(const Activations& a, int t) {
     }
 }
 
+static int best(const float* x, int count, float* value) {
+    Floats top = all(-INFINITY);
+    Ints is_nan = {};
+    int i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        Floats v = load<Floats>(x + i);
+        is_nan |= v != v;
+        top = larger(top, v);
+    }
+    bool broken = false;
+    for (int lane = 0; lane < LANES; ++lane) broken |= is_nan[lane] != 0;
+    float most = largest_of(top);
+    for (; i < count; ++i) {
+        broken |= x[i] != x[i];
+        most = x[i] > most ? x[i] : most;
+    }
+    *value = broken ? NAN : most;
+    if (broken) return 0;
+    int found = 0;
+    for (; found + LANES <= count; found += LANES) {
+        Ints is_best = load<Floats>(x + found) == all(most);
+        bool here = false;
+        for (int lane = 0; lane < LANES; ++lane) here |= is_best[lane] != 0;
+        if (here) break;
+    }
+    while (found < count && x[found] != most) ++found;
+    return found;
+}
+
 static inline Floats silu(Floats x) { return x / (all(1.0f) + exponential(-x)); }
 static inline Floats gelu_tanh(Floats x) {
     Floats inner = all(0.7978845608f) * fma(all(0.044715f) * x * x, x, x);
