@@ -43,6 +43,7 @@ from octavo.server.tenants.turnstile import Turnstile
 from octavo.server.tenants.usage_api import add_usage_routes
 from octavo.server.tgi.errors import TGI_SHAPES
 from octavo.server.tgi.routes import add_tgi_routes
+from octavo.server.time_limit import HEADER as TIMEOUT_HEADER
 from octavo.server.time_limit import TimeLimit, check_time_limit
 from octavo.server.tokens_api import add_token_routes
 
@@ -135,8 +136,14 @@ def _cors(server: ServerConfig) -> list[Middleware]:
     options: dict[str, Any] = {
         "allow_origins": server.allowed_origins,
         "allow_methods": ["GET", "POST", "DELETE"],
-        "allow_headers": ["authorization", "content-type", "x-request-id", *ANTHROPIC_HEADERS],
-        "expose_headers": ["x-request-id", "request-id"],
+        "allow_headers": [
+            "authorization",
+            "content-type",
+            "x-request-id",
+            TIMEOUT_HEADER,
+            *ANTHROPIC_HEADERS,
+        ],
+        "expose_headers": ["x-request-id", "request-id", "retry-after"],
     }
     return [Middleware(CORSMiddleware, **options)]
 

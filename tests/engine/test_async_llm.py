@@ -169,7 +169,7 @@ async def test_who_keeps_books_hears_of_every_end(make_engine: Any) -> None:
         def ended(self, tenant: str, used: Used) -> None:
             self.told.append((tenant, used.cached_tokens, used.output_tokens, used.seconds > 0))
 
-    engine = await make_engine()
+    engine = await make_engine(FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005))
     engine.add_usage_listener(Books())
     await collect(engine, PROMPT, params(), terms=Terms("a"))
     broken_off = engine.generate(PROMPT, params(max_tokens=400), terms=Terms("b"))
