@@ -7,6 +7,7 @@ twice), as in the Virtual Token Counter of Sheng et al., "Fairness in Serving La
 turns while idle: the virtual time of start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
 
 Nobody starves: the counter of a tenant that waits stands still, and those of all others grow with each token.
+And where long answers hold every row, a tenant without any gets one from whoever has most.
 """
 
 # ruff: noqa: ARG002  (a limit looks only at what concerns it)
@@ -14,7 +15,8 @@ Nobody starves: the counter of a tenant that waits stands still, and those of al
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from octavo.core.limits import Limit
 from octavo.core.queues import RankedQueue
@@ -64,6 +66,21 @@ class FairQueue:
                 self._virtual_time = max(self._virtual_time, served)
                 return queue.peek()
         return None
+
+    def displaced(self, running: Sequence[Request]) -> Request | None:
+        """The last request of the tenant with the most rows for its weight, if the next tenant has none."""
+        request = self.peek()
+        if request is None:
+            return None
+        rows = Counter(other.share for other in running)
+        if rows[request.share]:
+            return None
+        most = max(
+            (share for share in rows if share is not None), key=lambda share: rows[share] / share.weight
+        )
+        if rows[most] < 2:
+            return None
+        return next(other for other in reversed(running) if other.share is most)
 
     def remove(self, request: Request) -> None:
         self._queues[request.message.terms.tenant].remove(request)

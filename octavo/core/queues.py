@@ -7,7 +7,7 @@ class, whoever else went or came in between.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from octavo.core.request import Rank, Request
@@ -20,6 +20,9 @@ class WaitingQueue(Protocol):
 
     def peek(self) -> Request | None:
         """The request to admit next."""
+
+    def displaced(self, running: Sequence[Request]) -> Request | None:
+        """Who has to give up its row to the next one, as none is free. Asked once a step."""
 
     def remove(self, request: Request) -> None: ...
 
@@ -45,6 +48,10 @@ class RankedQueue:
         while heap and self._requests.get(heap[0][1].request_id) is not heap[0][1]:
             heapq.heappop(heap)
         return heap[0][1] if heap else None
+
+    def displaced(self, running: Sequence[Request]) -> Request | None:  # noqa: ARG002
+        """Nobody: who runs came first, or is as important."""
+        return None
 
     def remove(self, request: Request) -> None:
         del self._requests[request.request_id]

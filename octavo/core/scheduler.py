@@ -64,6 +64,8 @@ class Scheduler:
         self.kv.journal = record.published
         self._is_short = False
         record.began = now
+        if len(self.waiting) and not self.rows.has_free:
+            self._free_a_row()
         tokens = self.budget.for_step(record, self.running)
         left = self._schedule_running(record, tokens)
         if not self._is_short:
@@ -90,6 +92,13 @@ class Scheduler:
                 self.running.remove(request)
                 self._to_waiting(request)
             request.num_known = len(request.token_ids)
+
+    def _free_a_row(self) -> None:
+        """Before anything is placed: if the next one in the queue may displace somebody, do it."""
+        displaced = self.waiting.displaced(self.running)
+        if displaced is not None:
+            self.running.remove(displaced)
+            self._preempt(displaced)
 
     def _schedule_running(self, record: StepRecord, budget: int) -> int:
         running = self.running

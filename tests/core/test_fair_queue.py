@@ -146,6 +146,31 @@ def test_the_core_lets_the_light_tenant_in(bench, request_for) -> None:
     assert 5 * fair < fcfs
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_tenant_without_a_row_gets_one(bench, request_for, depth: int) -> None:
+    b = bench(blocks=400, seqs=4, depth=depth, schedule={"scheduling_policy": "fair"})
+    for number in range(8):
+        b.core.add(request_for(f"h{number}", [number] * 4, 50, terms=Terms("heavy")))
+    for _ in range(6):
+        b.step()
+    for tenant in ("light", "lighter"):
+        b.core.add(request_for(tenant, [7] * 4, 50, terms=Terms(tenant)))
+    for _ in range(4 + depth):
+        b.step()
+    assert "light" in b.tokens and "lighter" in b.tokens
+    assert b.core.stats().num_preemptions == 2, "one row each, and nobody is displaced again"
+    b.run()
+    assert len(b.last) == 10 and all(len(tokens) == 50 for tokens in b.tokens.values())
+
+
+def test_one_row_each_displaces_nobody(bench, request_for) -> None:
+    b = bench(seqs=2, schedule={"scheduling_policy": "fair"})
+    for tenant in ("a", "b", "c"):
+        b.core.add(request_for(tenant, [7] * 4, 20, terms=Terms(tenant)))
+    b.run()
+    assert b.core.stats().num_preemptions == 0 and len(b.last) == 3
+
+
 def test_terms_cross_the_wire(request_for) -> None:
     import msgspec
 
