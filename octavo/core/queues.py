@@ -1,4 +1,4 @@
-"""The order in which requests wait: by rank.
+"""The order in which requests wait: by rank, or in turns of tenants (fair_queue.py).
 
 A rank never changes, so a preempted request comes back in front of all that arrived after it in its
 class, whoever else went or came in between.
@@ -8,16 +8,27 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from typing import Protocol
 
 from octavo.core.request import Rank, Request
 
 
-def make_rank(policy: str, priority: int, number: int) -> Rank:
-    """Smaller goes first. `number` counts arrivals; the priority matters only under the priority policy."""
-    return (priority if policy == "priority" else 0, number)
+class WaitingQueue(Protocol):
+    """What the scheduler asks of any order."""
+
+    def push(self, request: Request) -> None: ...
+
+    def peek(self) -> Request | None:
+        """The request to admit next."""
+
+    def remove(self, request: Request) -> None: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Request]: ...
 
 
-class WaitingQueue:
+class RankedQueue:
     """A heap with late deletion: O(log n), so that thousands may wait."""
 
     def __init__(self) -> None:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
+from octavo.core.policy import queue_bounds
+from octavo.core.queue_bound import QueueBound
 from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
 from octavo.engine.beam_search import BeamSearch
 from octavo.engine.core_choice import make_core
@@ -28,12 +30,13 @@ from octavo.engine.pooling.refuse import cannot_pool, cannot_write
 from octavo.engine.prepare import EnginePrompt, RequestPreparer, fresh_keys, vector_limits
 from octavo.engine.prompt_vectors import MAX_HELD_BYTES
 from octavo.engine.rest import Rest
+from octavo.engine.usage import UsageListener, used_by
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words, vocabulary_of
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import PoolingParams
-from octavo.messages.request import AbortRequest, PrefixPin
+from octavo.messages.request import PLAIN_TERMS, AbortRequest, PrefixPin, Terms
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import (
@@ -90,6 +93,8 @@ class AsyncLLM:
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
         self._stats_listeners: list[Callable[[CoreStats], None]] = []
+        self._usage_listeners: list[UsageListener] = []
+        self._bound = QueueBound(queue_bounds(config.schedule), monotonic)
         self._last_sign = monotonic()
         self._failure: OctavoError | None = None
         self._idle = asyncio.Event()
@@ -139,6 +144,7 @@ class AsyncLLM:
         priority: int = 0,
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Check the request at once (raises RequestError or EngineError), then stream its outputs.
 
@@ -146,9 +152,15 @@ class AsyncLLM:
         """
         self._check_writes()
         prepared = self._preparer.prepare(
-            prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt, pins=pins
+            prompt,
+            params,
+            request_id=request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            pins=pins,
+            terms=terms,
         )
-        self._check_queue(len(prepared.samples))
+        self._bound.check(terms, len(prepared.samples), len(prepared.prompt_token_ids))
         if prepared.vector_bytes:
             self._check_vectors(prepared.vector_bytes)
         return self._stream(prepared)
@@ -161,13 +173,16 @@ class AsyncLLM:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Like `generate`, for the likeliest answers, best first: one output, at the end."""
         self._check_writes()
         search = open_search(self._preparer, prompt, params, cache_salt)
-        self._check_queue(params.beam_width)
+        self._bound.check(terms, params.beam_width, len(search.prompt_token_ids))
         name = request_id or secrets.token_hex(16)
-        steps = BeamSteps(self._preparer, request_id=name, priority=priority, cache_salt=cache_salt)
+        steps = BeamSteps(
+            self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
+        )
         return self._search(name, search, stream_search(search, steps, self._stream, self.tokenizer, name))
 
     def encode(
@@ -198,6 +213,7 @@ class AsyncLLM:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
     ) -> list[AsyncGenerator[PoolingRequestOutput, None]]:
         """Check several at once, and tokenize them together. May be slow on long text."""
@@ -210,9 +226,10 @@ class AsyncLLM:
             request_id=request_id,
             priority=priority,
             cache_salt=cache_salt,
+            terms=terms,
             prompt_name=prompt_name,
         )
-        self._check_queue(len(prepared))
+        self._bound.check(terms, len(prepared), sum(len(one.prompt_token_ids) for one in prepared))
         return [self._stream(one) for one in prepared]
 
     async def _search(
@@ -239,16 +256,6 @@ class AsyncLLM:
         if self._pooling is not None:
             raise cannot_write(self._pooling.facts)
 
-    def _check_queue(self, num_new: int) -> None:
-        schedule = self.config.schedule
-        bound = schedule.max_num_queued_reqs
-        assert schedule.max_num_seqs is not None, "the config is resolved"
-        if bound and len(self._processor) + num_new > bound + schedule.max_num_seqs:
-            raise EngineError(
-                f"{len(self._processor)} requests run or wait; the queue holds {bound}. Try again soon.",
-                code=ErrorCode.OVERLOADED,
-            )
-
     def _check_vectors(self, num_new: int) -> None:
         held = sum(stream.state.prepared.vector_bytes for stream in self._streams.values())
         if held + num_new > MAX_HELD_BYTES:
@@ -263,6 +270,12 @@ class AsyncLLM:
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
+        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
+        for number, sample in enumerate(prepared.samples):
+            # Further samples find the prompt in the cache.
+            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
+        for listener in self._usage_listeners:
+            listener.begun(terms.tenant, num_tokens)
         try:
             for sample in prepared.samples:
                 self._core.send(sample)
@@ -281,6 +294,10 @@ class AsyncLLM:
     def _forget(self, state: OpenRequest[Any]) -> None:
         self._streams.pop(id(state), None)
         unfinished = self._processor.close(state)
+        for sample in state.prepared.samples:
+            self._bound.left(sample.request_id)
+        for listener in self._usage_listeners:
+            listener.ended(state.prepared.samples[0].terms.tenant, used_by(state))
         if unfinished and self._failure is None:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
@@ -307,6 +324,10 @@ class AsyncLLM:
         self._stats = update.stats
         for listener in self._stats_listeners:
             listener(update.stats)
+        if self._bound.num_waiting:
+            for delta in update.deltas:
+                if delta.timing is not None:
+                    self._bound.began(delta.request_id)
         changed, to_abort = self._processor.process(update.deltas)
         if to_abort:
             self._core.send(AbortRequest(request_ids=to_abort))
@@ -359,6 +380,10 @@ class AsyncLLM:
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         """Call `listener` with each report of the core, in the event loop."""
         self._stats_listeners.append(listener)
+
+    def add_usage_listener(self, listener: UsageListener) -> None:
+        """Tell `listener` of each request that begins and ends."""
+        self._usage_listeners.append(listener)
 
     async def reset_prefix_cache(self) -> bool:
         """Forget reusable prefixes; running requests go on without sharing theirs."""
