@@ -81,6 +81,8 @@ class ErrorCode(Enum):
     """An operator put the model to sleep."""
     ENGINE_FAILED = ErrorKind("engine_failed", 500, "server_error", Retry.SAFE)
     """The engine could not finish the answer."""
+    ENGINE_RESTARTED = ErrorKind("engine_restarted", 503, "server_error", Retry.LATER)
+    """The engine broke down while it worked on this request, and is started again."""
     INTERNAL = ErrorKind("internal_error", 500, "server_error", Retry.SAFE)
     """The server met an error of its own; its log says more."""
 

@@ -44,6 +44,8 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """The prompt, where it is not tokens: prompt_token_ids are placeholders then, as many as vectors."""
     pooling: PoolingParams | None = None
     """What to answer with instead of tokens; max_tokens is 0 then: the request ends with its prompt."""
+    output_token_ids: list[int] = []
+    """What an earlier core answered already: the answer goes on behind it, at the same positions."""
     reads_prefix_cache: bool = True
     """False: every token of the prompt is computed, because all their hidden states are needed."""
 

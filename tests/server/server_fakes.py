@@ -123,6 +123,9 @@ class FakeEngine:
     """Token at which answers wait for ever."""
     fail_at: int | None = None
     """Token at which answers fail with EngineError (0: before the first)."""
+    fails_for_good: bool = False
+    """And with that answer the engine."""
+    failing: asyncio.Event = field(default_factory=asyncio.Event)
     crash_at: int | None = None
     """The same with an exception that is a bug."""
     refuse: Exception | None = None
@@ -235,6 +238,8 @@ class FakeEngine:
 
     async def _trouble(self, position: int) -> None:
         if self.fail_at == position:
+            if self.fails_for_good:
+                self.failing.set()
             raise EngineError("The step failed.")
         if self.crash_at == position:
             raise ZeroDivisionError("a secret detail")
@@ -299,6 +304,11 @@ class FakeEngine:
 
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         self.listeners.append(listener)
+
+    async def failed(self) -> EngineError:
+        """Says so with the answer that failed."""
+        await self.failing.wait()
+        return EngineError("The engine failed for good.")
 
     async def drain(self, timeout_s: float) -> None:
         self.is_shut_down = True
