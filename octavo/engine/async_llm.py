@@ -314,7 +314,9 @@ class AsyncLLM:
                     self._orders.answered(message)
 
     def _update(self, update: CoreUpdate) -> None:
-        stats = self._stats = update.stats.after(self._earlier) if self._earlier.core_restarts else update.stats
+        stats = self._stats = (
+            update.stats.after(self._earlier) if self._earlier.core_restarts else update.stats
+        )
         for listener in self._stats_listeners:
             listener(stats)
         self._take(update.deltas)

@@ -89,6 +89,8 @@ class SupervisedCore:
             if self._core.is_same_process:
                 raise
             raise CoreLost(self._lost) from error
+        if self._stuck is not None:
+            return []  # Woken up to say where it was: it is replaced all the same.
         last = messages[-1]
         self._watch.heard(last.doing if type(last) is CoreBusy else None)
         self._was_pinged = False

@@ -89,7 +89,7 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
     from octavo.engine.async_llm import AsyncLLM
 
     set_up_logging(config.observe.log_format, config.observe.log_level)
-    faulthandler.register(signal.SIGQUIT, file=sys.__stderr__, all_threads=True)
+    faulthandler.register(signal.SIGQUIT, file=sys.__stderr__ or 2, all_threads=True)
     configured_keys(config.server)
     check_files_dir(config.server)
     check_store(config.server)

@@ -47,7 +47,7 @@ class Executor(FakeExecutor):
         super().__init__(vocab_size=VOCAB_SIZE, step_seconds=0.002, fail=self._wait)
         type(self).num_made += 1
 
-    def _wait(self, step: SchedulerOutput) -> dict[int, str]:  # noqa: ARG002
+    def _wait(self, step: SchedulerOutput) -> dict[int, str]:
         self.is_free.wait(20)
         return {}
 
