@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
+import importlib
 import inspect
 import sys
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import octavo
 from octavo.base.errors import ErrorCode, Retry
 from octavo.config.root import GROUPS, EngineConfig, OptionSpec, iter_options
+from octavo.models.pooled.table import ENCODERS
 from octavo.models.table import MODELS
 from octavo.server.admin.app import create_admin_app
 from octavo.server.app import create_app
@@ -96,7 +97,9 @@ def routes_page() -> str:
 def openapi_pages() -> tuple[dict[str, Any], dict[str, Any]]:
     """Of clients' application and of the administrative one, without a model."""
     config = EngineConfig.from_options({"served_model_name": ["model"], "disable_metrics": True})
-    engine: Any = SimpleNamespace(config=config, rest=None, tokenizer=NoTokenizer(0))
+    engine: Any = SimpleNamespace(
+        config=config, rest=None, tokenizer=NoTokenizer(0), facts=SimpleNamespace(pooling=None)
+    )
     app = create_app(engine, config.server, config.observe)
     return app.openapi(), create_admin_app(engine, config, Lifecycle()).openapi()
 
@@ -314,6 +317,7 @@ def models_page() -> str:
         "| --- | --- | --- | --- |",
         *(_own_row(name, own[name]) for name in sorted(MODELS)),
         "",
+        *_pooled_lines(),
         "## Through transformers",
         "",
         "What is not in the table above runs as transformers' own modules on Octavo's paged attention, "
@@ -327,7 +331,8 @@ def models_page() -> str:
         "",
         "## Refused, with the reason",
         "",
-        "Models of transformers that paged attention cannot run, one for each reason that is tested.",
+        "What cannot run in this second way, one for each reason that is tested. Some of these architectures "
+        "are Octavo's own and run in the first.",
         "",
         "| what | a model type that has it | the message says |",
         "| --- | --- | --- |",
@@ -337,13 +342,38 @@ def models_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def _pooled_lines() -> list[str]:
+    """Models that answer with embeddings or scores."""
+    encoders, decoders = _cases("pooled.py", "ENCODERS"), _cases("pooled.py", "DECODERS")
+    rows = []
+    for name in sorted(ENCODERS):
+        file = ENCODERS.module(name).replace(".", "/") + ".py"
+        own = [case for case, (kind, _) in encoders.items() if kind.replace("-", "") == name.lower()]
+        assert own, f"Add a case to tests/conformance/pooled.py for {name}"
+        names = f"`{name}Model`, `{name}ForSequenceClassification`"
+        rows.append(f"| {names} | [{file}](../../{file}) | {_listed(own)} |")
+    return [
+        "## Pooled: embeddings and scores",
+        "",
+        "Cases of `tests/conformance/pooled.py`: hidden states, embeddings and scores equal transformers' "
+        "within 1e-5, alone and in a crowd. Every decoder of Octavo's own can be pooled too, as `...Model` "
+        "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`; shown for "
+        f"{_listed(list(decoders))}, in chunks and from the prefix cache.",
+        "",
+        "| architectures | file | cases |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+    ]
+
+
 def _cases(file: str, table: str) -> dict[str, Any]:
     """A table of tests/conformance/."""
-    path = ROOT / "tests" / "conformance" / file
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(ROOT))
+    try:
+        module = importlib.import_module(f"tests.conformance.{file.removesuffix('.py')}")
+    finally:
+        sys.path.remove(str(ROOT))
     cases: dict[str, Any] = getattr(module, table)
     return cases
 

@@ -140,8 +140,11 @@ class LatentStep:
         return torch.cat(outs)
 
     def check(self, backend: Any, tolerance: float = 1e-5) -> None:
+        self.check_plan(backend.plan(self.view), tolerance)
+
+    def check_plan(self, plan: Any, tolerance: float = 1e-5) -> None:
         expected_TO = self.expected()
-        found_TO = backend.plan(self.view).run(self.layer, self.qkv_TO.clone(), self.pages)
+        found_TO = plan.run(self.layer, self.qkv_TO.clone(), self.pages)
         assert found_TO.shape[1] == self.layer.out_width
         error = (found_TO.float() - expected_TO).norm() / expected_TO.norm()
         assert error < tolerance, f"off by {error:.1e}"

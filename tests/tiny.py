@@ -67,7 +67,8 @@ def save_model(folder: Path, family: str = "llama", **overrides: Any) -> Path:
     torch.manual_seed(7)
     model = AutoModelForCausalLM.from_config(config).to(torch.float32)
     for name, weight in [*model.named_parameters(), *model.named_buffers()]:
-        if "norm" in name or name.endswith("bias"):  # made as all ones or zeros, which would hide much
+        is_trivial = "norm" in name or name.endswith("bias")  # all ones or zeros, which would hide much
+        if is_trivial and weight.is_floating_point():
             weight.data += 0.2 * torch.randn(weight.shape)
     model.save_pretrained(folder)
     save_tokenizer(folder)

@@ -51,7 +51,8 @@ def load_reference(folder: Path, device: str, dtype: str = "float32") -> Any:
     from transformers import AutoModelForCausalLM
 
     read: Any = AutoModelForCausalLM.from_pretrained
-    model = read(folder, dtype=getattr(torch, dtype), attn_implementation="eager")
+    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    model = read(folder, dtype=getattr(torch, dtype), **eager)
     return model.to(device).eval()
 
 

@@ -9,7 +9,7 @@ weighted sum of latents (DeepSeek-V2, https://arxiv.org/abs/2405.04434, section 
 
 Operations per head, for T queries over L keys with N + R wide keys, V wide values and C wide latents:
 absorbed 2 C (N + V) T, and 2 (2 C + R) for each query and key; expanded 2 C (N + V) L, and 2 (N + R + V) for
-each query and key. With DeepSeek's 128 + 64, 128 and 512 that is 131072 a token either way, and 2176 against
+each query and key. With DeepSeek's 128 + 64, 128 and 512 that is 262144 a token either way, and 2176 against
 640 for each pair: a single token over a long past is absorbed, a prompt without a past is expanded.
 
 T tokens, L keys, H heads, C width of the latent, R rotated width, N width of a head's other columns,
@@ -47,6 +47,16 @@ class LatentShape:
         """Of one head."""
         return self.nope + self.rotated
 
+    @property
+    def work_per_head(self) -> int:
+        """Numbers of a token while it is absorbed: its query and its sum."""
+        return 2 * self.latent
+
+    @property
+    def expanded_per_head(self) -> int:
+        """Numbers of a token whose key and value are made, padded values included."""
+        return self.nope + self.value + self.query + max(self.query, self.value)
+
     def expanding_pays(self, num_queries: int, num_keys: int) -> bool:
         """Whether the last `num_queries` of `num_keys` tokens take fewer operations expanded."""
         pairs = num_queries * num_keys - num_queries * (num_queries - 1) // 2
@@ -73,8 +83,8 @@ class LatentLayer(AttentionLayer):
 
     @property
     def work_width(self) -> int:
-        """Queries and sums as wide as latents, or keys and values as wide as queries."""
-        return 2 * self.num_heads * max(self.shape.latent, self.shape.query + self.shape.value)
+        """The larger of both forms'."""
+        return self.num_heads * max(self.shape.work_per_head, self.shape.expanded_per_head)
 
     def absorb(self, q_THD: torch.Tensor) -> torch.Tensor:
         """[T, H, C]: queries that meet latents; their rotated columns are not in it."""

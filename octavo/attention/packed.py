@@ -84,9 +84,10 @@ class PackedAttention:
         """[T, H * D]. A layer's window counts the keys that a query sees, itself in the middle."""
         if layer.rotation_PD is not None:
             self._rotate(layer, qkv_TO)
-        if len(self._runs) == 1:
+        if len(self._runs) == 1 and self._runs[0].end == len(qkv_TO):
             return self._attend(self._runs[0], layer, qkv_TO)
         out_TC = qkv_TO.new_empty(len(qkv_TO), layer.num_heads * layer.head_dim)
+        out_TC[self._runs[-1].end :] = 0.0  # Tokens of nobody, at the step's end.
         for run in self._runs:
             out_TC[run.start : run.end] = self._attend(run, layer, qkv_TO)
         return out_TC

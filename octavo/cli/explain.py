@@ -56,6 +56,8 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     file_bytes: int
     weights_bytes: int
     kv_bytes_per_token: int
+    state_bytes: int
+    """Recurrent state of one request."""
     cache_bytes: int
     """What the KV cache would take on this machine now."""
     cache_tokens: int
@@ -155,6 +157,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         file_bytes=stored_bytes(checkpoint.path),
         weights_bytes=memory.weights_bytes,
         kv_bytes_per_token=memory.kv_bytes_per_token,
+        state_bytes=memory.state_bytes // memory.max_num_seqs,
         cache_bytes=cache_bytes,
         cache_tokens=tokens,
         requests_at_once=tokens / max_len if memory.kv_bytes_per_token else memory.users(max_len),
@@ -187,13 +190,17 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
 
 
 def _cache_lines(report: ModelReport, config: EngineConfig) -> list[tuple[str, str]]:
+    state = [("state", f"{show_bytes(report.state_bytes)} per request, however long it is")]
+    state = state if report.state_bytes else []
+    if not report.kv_bytes_per_token and state:
+        return [("KV cache", "none: no layer attends"), *state]
     if not report.kv_bytes_per_token:
         return [("KV cache", "none: texts are computed whole, and nothing of them is kept")]
     fits = (
         f"{show_bytes(report.cache_bytes)} of cache: about {report.cache_tokens:,} tokens, "
         f"{report.requests_at_once:.1f} requests of {config.model.max_model_len:,}"
     )
-    return [("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"), ("fits here", fits)]
+    return [("KV cache", f"{show_bytes(report.kv_bytes_per_token)} per token"), *state, ("fits here", fits)]
 
 
 def _show(value: Any) -> str:

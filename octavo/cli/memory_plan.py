@@ -76,7 +76,7 @@ def plan_memory(
     weights_bytes = num_parameters * width
     runtime_bytes = 0 if is_cpu else RUNTIME_BYTES
     step_bytes, graph_bytes = _step_bytes(model_config, config), 0
-    if not is_cpu and not config.model.enforce_eager:
+    if not is_cpu and not config.model.enforce_eager and per_token:
         graph_bytes = _graph_bytes(model_config, config)
     free = max(0, target.memory_bytes - weights_bytes - runtime_bytes)
     state_bytes = recurrent_facts(model_config).state_bytes * _limits(config)[1]

@@ -14,7 +14,7 @@ from typing import Any
 from octavo.base.errors import ConfigError
 from octavo.base.gpus import visible_gpus
 from octavo.base.integers import ceil_div
-from octavo.config.pooling import PoolingFacts
+from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
@@ -22,6 +22,8 @@ MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
 CPU_STALL_S, GPU_STALL_S = 300.0, 60.0
 MIN_STALL_S = 1.0
+ENCODER_SEQS, ENCODER_TOKENS = 256, 2048
+"""On a CPU."""
 MAX_STATE_BYTES = 8 * 2**30
 """Recurrent state of all requests together, unless max_num_seqs asks for more."""
 _STATE_LIMIT = f"{MAX_STATE_BYTES // 2**30} GiB of it"
@@ -126,6 +128,11 @@ class _Known:
     device: DeviceFacts
     reasons: list[Reason]
 
+    @property
+    def is_encoder(self) -> bool:
+        facts = self.checkpoint.pooling
+        return facts is not None and facts.is_encoder
+
 
 def _set(config: EngineConfig, group: str, known: _Known, **values: tuple[Any, str]) -> EngineConfig:
     known.reasons.extend(Reason(name, value, why) for name, (value, why) in values.items())
@@ -176,11 +183,6 @@ def _pooling(config: EngineConfig, known: _Known) -> EngineConfig:
     if facts.is_encoder:
         whole = "every token of an encoder sees all others, so a text is computed in one step"
         config = _set(config, "schedule", known, enable_chunked_prefill=(False, whole))
-        nothing = "an encoder keeps nothing of a text"
-        config = _set(config, "cache", known, enable_prefix_caching=(False, nothing))
-    elif facts.pooling == "mean":
-        reason = "a mean needs the hidden states of all tokens, and the cache keeps none"
-        config = _set(config, "cache", known, enable_prefix_caching=(False, reason))
     return config
 
 
@@ -273,17 +275,21 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
         )
         config = _set(config, "schedule", known, async_scheduling=(is_gpu, why))
     if config.schedule.max_num_seqs is None:
-        seqs, why = (
-            (GPU_SEQS, "as many as graphs are captured for")
-            if is_gpu
-            else (CPU_SEQS, "a CPU gains little from more")
-        )
+        seqs, why = _usual_seqs(known, is_gpu=is_gpu)
         state = known.checkpoint.state_bytes
         if seqs * state > MAX_STATE_BYTES:
             seqs = max(1, MAX_STATE_BYTES // state)
             why = f"each request has {state / 2**20:.1f} MiB of recurrent state; {_STATE_LIMIT} may be taken"
         config = _set(config, "schedule", known, max_num_seqs=(seqs, why))
     return _step_tokens(config, known)
+
+
+def _usual_seqs(known: _Known, *, is_gpu: bool) -> tuple[int, str]:
+    if is_gpu:
+        return GPU_SEQS, "as many as graphs are captured for"
+    if known.is_encoder:
+        return ENCODER_SEQS, "short texts fill a step together, and an encoder keeps nothing of them"
+    return CPU_SEQS, "a CPU gains little from more"
 
 
 def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -293,8 +299,8 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
     if max_seqs < 1:
         raise ConfigError(f"max_num_seqs is {max_seqs}; at least 1.", param="max_num_seqs")
     if schedule.max_num_batched_tokens is None:
-        budget = max(512 if known.device.kind == "cpu" else 8192, max_seqs)
-        why = "keeps a step short on a CPU" if known.device.kind == "cpu" else "fills the device"
+        budget, why = _usual_budget(known)
+        budget = max(budget, max_seqs)
         if not schedule.enable_chunked_prefill and budget < max_len:
             budget, why = max_len, "whole prompts, as chunked prefill is off"
         return _set(config, "schedule", known, max_num_batched_tokens=(budget, why))
@@ -308,6 +314,14 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
             param="max_num_batched_tokens",
         )
     return config
+
+
+def _usual_budget(known: _Known) -> tuple[int, str]:
+    if known.device.kind != "cpu":
+        return 8192, "fills the device"
+    if known.is_encoder:
+        return ENCODER_TOKENS, "few large steps: no text waits for its next token"
+    return 512, "keeps a step short on a CPU"
 
 
 def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -328,20 +342,31 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
 
 
 def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:
-    is_recurrent = known.checkpoint.state_bytes > 0
+    why_not = _why_no_prefixes(config, known.checkpoint)
     wish = config.cache.enable_prefix_caching
-    if wish is None and is_recurrent:
-        why = "the model keeps recurrent state, which the blocks of a prefix do not hold"
-        return _set(config, "cache", known, enable_prefix_caching=(False, why))
+    if wish is None and why_not is not None:
+        return _set(config, "cache", known, enable_prefix_caching=(False, why_not))
     if wish is None:
         return _set(config, "cache", known, enable_prefix_caching=(True, "what was computed is not again"))
-    if wish and is_recurrent:
+    if wish and why_not is not None:
         raise ConfigError(
-            "enable_prefix_caching is on, but this model keeps recurrent state, which the blocks of a prefix "
-            "do not hold. Leave it out.",
-            param="enable_prefix_caching",
+            f"enable_prefix_caching is on, but {why_not}. Leave it out.", param="enable_prefix_caching"
         )
     return config
+
+
+def _why_no_prefixes(config: EngineConfig, checkpoint: CheckpointFacts) -> str | None:
+    """Why nothing of one request can serve another; None if it can."""
+    facts = checkpoint.pooling
+    if checkpoint.state_bytes > 0:
+        return "the model keeps recurrent state, which the blocks of a prefix do not hold"
+    if config.model.runner != "pooling" or facts is None:
+        return None
+    if facts.is_encoder:
+        return "an encoder keeps nothing of a text"
+    if facts.pooling is PoolingType.MEAN:
+        return "a mean needs the hidden states of all tokens, and the cache keeps none"
+    return None
 
 
 def _batches(config: EngineConfig, known: _Known) -> EngineConfig:

@@ -2,7 +2,8 @@
 
 Its KV cache is real: pages hold the token ids that were computed into them. The next token is a keyed
 hash of all token ids read back through the block tables, so any mix-up of blocks, rows or positions
-shows at once as a wrong token, and `expected_tokens` knows the right ones. Never imports torch.
+shows at once as a wrong token, and `expected_tokens` knows the right ones. Pooled requests get that token as
+their only number. Never imports torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from hashlib import blake2b
 from octavo.base.errors import ConfigError
 from octavo.messages.kv import KVGroup, KVKind, KVPlan, KVSpec
 from octavo.messages.params import SamplingParams
-from octavo.messages.result import StepOutput, TokenLogprobs
+from octavo.messages.result import Numbers, StepOutput, TokenLogprobs
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import NewRow, SchedulerOutput
 
@@ -66,6 +67,7 @@ class _Row:
     tables: list[list[int]]
     params: SamplingParams
     key: int
+    is_pooled: bool
 
 
 class FakeExecutor:
@@ -205,6 +207,7 @@ class FakeExecutor:
         rows: list[int] = []
         token_ids: list[int] = []
         logprobs: dict[int, TokenLogprobs] = {}
+        numbers: dict[int, Numbers] = {}
         prompt_logprobs: dict[int, list[TokenLogprobs]] = {}
         for number, count in zip(step.rows, step.num_tokens, strict=True):
             row = self._rows[number]
@@ -218,6 +221,8 @@ class FakeExecutor:
                 continue
             rows.append(number)
             token_ids.append(token)
+            if row.is_pooled:
+                numbers[number] = Numbers(array("f", [float(token)]).tobytes(), [1])
             if row.params.logprobs is not None:
                 logprobs[number] = self._logprobs(token, row.params.logprobs)
         return StepOutput(
@@ -227,6 +232,7 @@ class FakeExecutor:
             logprobs=logprobs,
             prompt_logprobs={number: entries for number, entries in prompt_logprobs.items() if entries},
             failed=failed,
+            numbers=numbers,
         )
 
     def _next_token(self, row: _Row) -> int:
@@ -272,6 +278,7 @@ def _make_row(new: NewRow) -> _Row:
         tables=[list(table) for table in new.block_ids],
         params=new.params,
         key=new.random_key,
+        is_pooled=new.pooling is not None,
     )
 
 

@@ -36,6 +36,10 @@ class Linear(nn.Module):
     def forward(self, x_TI: torch.Tensor) -> torch.Tensor:
         return self.product.run(x_TI, self.weight, self.bias_O)
 
+    def activated(self, x_TI: torch.Tensor, activation: str) -> torch.Tensor:
+        """activation(x @ W^T + b), by the name in ACTIVATIONS."""
+        return self.product.activated(x_TI, self.weight, self.bias_O, activation)
+
     def from_stream(
         self, stream: Residual, norm: Norm | None, *, is_gated: bool = False
     ) -> tuple[Residual, torch.Tensor]:

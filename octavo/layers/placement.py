@@ -15,6 +15,8 @@ class Placement:
     """Tokens of the longest text."""
     deterministic: bool = False
     """A token's numbers must not depend on the others in its step: fixed tiles, fixed order of addition."""
+    only_reads: bool = False
+    """The model is pooled and never writes: its steps have many tokens."""
 
     def empty(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=self.dtype, device=self.device)

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import torch
 from torch import nn
-from torch.nn import functional
 
+from octavo.layers.activations import ACTIVATIONS
 from octavo.layers.linear import Linear
 from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
-
-Activation = Callable[[torch.Tensor], torch.Tensor]
-
-_TANH_GELU: Activation = partial(functional.gelu, approximate="tanh")
-ACTIVATIONS: dict[str, Activation] = {
-    "gelu": functional.gelu,
-    "gelu_fast": _TANH_GELU,
-    "gelu_new": _TANH_GELU,
-    "gelu_pytorch_tanh": _TANH_GELU,
-    "relu": functional.relu,
-    "relu2": lambda x: functional.relu(x).square(),
-    "silu": functional.silu,
-}
-"""By the name that configs give them. Three of the names say one formula."""
 
 
 class PlainMLP(nn.Module):
@@ -35,14 +18,16 @@ class PlainMLP(nn.Module):
     def __init__(self, width: int, inner: int, *, bias: bool, activation: str, placement: Placement) -> None:
         """activation: one of ACTIVATIONS."""
         super().__init__()
-        self._activation = ACTIVATIONS[activation]
+        self._activation = activation
         self.up = Linear(width, [inner], bias=bias, placement=placement)
         self.down = Linear(inner, [width], bias=bias, placement=placement)
 
     def forward(self, stream: Residual, norm: Norm | None) -> Residual:
+        if norm is None:
+            return self.onto(stream, stream.total())
         stream, inner_TF = self.up.from_stream(stream, norm)
-        return self.down.onto_stream(stream, self._activation(inner_TF))
+        return self.down.onto_stream(stream, ACTIVATIONS[self._activation](inner_TF))
 
     def onto(self, stream: Residual, x_TE: torch.Tensor) -> Residual:
         """stream + down(activation(up(x)))"""
-        return self.down.onto_stream(stream, self._activation(self.up.forward(x_TE)))
+        return self.down.onto_stream(stream, self.up.activated(x_TE, self._activation))

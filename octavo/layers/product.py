@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from octavo.layers.activations import ACTIVATIONS
 from octavo.layers.norm import Norm, RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
@@ -42,6 +43,12 @@ class Product:
         """[T, O]"""
         return functional.linear(x_TI, weight, bias_O)
 
+    def activated(
+        self, x_TI: torch.Tensor, weight: torch.Tensor, bias_O: torch.Tensor | None, activation: str
+    ) -> torch.Tensor:
+        """The same behind an activation, one of ACTIVATIONS."""
+        return ACTIVATIONS[activation](self.run(x_TI, weight, bias_O))
+
     def from_stream(
         self,
         stream: Residual,
@@ -72,8 +79,17 @@ class Product:
 
 def product_on(placement: Placement) -> Product:
     if placement.device.type == "cpu":
-        return TransposedProduct(placement)
+        return _product_on_cpu(placement)
     return InvariantProduct(placement) if placement.deterministic else StreamingProduct(placement)
+
+
+def _product_on_cpu(placement: Placement) -> Product:
+    if placement.only_reads:
+        from octavo.layers.wide_product import WideProduct, has_wide_products  # needs Product
+
+        if has_wide_products(placement.dtype):
+            return WideProduct(placement)
+    return TransposedProduct(placement)
 
 
 class TransposedProduct(Product):

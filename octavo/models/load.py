@@ -150,14 +150,15 @@ def _check(slots: list[WeightSlot], checkpoint: Checkpoint) -> None:
     missing = [slot.name for slot in slots if slot.name not in names]
     if missing:
         raise ModelFileError(
-            f"The checkpoint lacks {len(missing)} tensors that its config asks for: {_listed(missing)}."
+            f"The checkpoint lacks {len(missing)} tensors that its config asks for: {_listed(missing)}. "
+            "Fetch the model again, or take the config that belongs to these files."
         )
     for slot in slots:
         stored, wanted = tuple(checkpoint.shape(slot.name)), tuple(slot.target.shape)
         if stored != wanted:
             raise ModelFileError(
                 f"Tensor {slot.name} has shape {list(stored)} in the file; "
-                f"the model's config asks for {list(wanted)}."
+                f"the model's config asks for {list(wanted)}. Take the config that belongs to these files."
             )
     wanted_names = {slot.name for slot in slots}
     unexpected = sorted(name for name in names - wanted_names if not name.endswith(DERIVED + UNUSED_HEADS))

@@ -37,6 +37,7 @@ MODELS: LazyTable[type[CausalLM]] = LazyTable(
         "GraniteMoeForCausalLM": "octavo.models.granite:GraniteMoeForCausalLM",
         "GraniteMoeHybridForCausalLM": "octavo.models.granite_hybrid:GraniteMoeHybridForCausalLM",
         "LlamaForCausalLM": "octavo.models.llama:LlamaForCausalLM",
+        "Mamba2ForCausalLM": "octavo.models.mamba2:Mamba2ForCausalLM",
         "MistralForCausalLM": "octavo.models.llama:MistralForCausalLM",
         "MinistralForCausalLM": "octavo.models.ministral:MinistralForCausalLM",
         "Ministral3ForCausalLM": "octavo.models.ministral:Ministral3ForCausalLM",
@@ -94,7 +95,8 @@ def choose_path(config: Mapping[str, Any], wish: str = "auto") -> ModelPath:
         )
     raise ModelFileError(
         f"The model's architecture is not supported: {stated}. It is neither a causal language model of the "
-        f"installed transformers nor one of Octavo's own: {', '.join(sorted(MODELS))}."
+        f"installed transformers nor one of Octavo's own: {', '.join(sorted(MODELS))}. "
+        "A newer transformers may have it."
         + (" Code that the checkpoint brings is never run." if config.get("auto_map") else "")
     )
 

@@ -56,7 +56,7 @@ def _plain(
     heads, width, size = states_RHPN.shape[1:]
     dt_TH, decay_TH = weights.steps(dt_TH)
     x_THP = x_TI.float().reshape(-1, heads, width)
-    b_THN, c_THN = (_by_head(values, heads, size) for values in (b_TJ, c_TJ))
+    b_THN, c_THN = (_by_head(_by_group(values, size), heads) for values in (b_TJ, c_TJ))
     for row, start, end, is_fresh in step.on_host():
         state_HPN = torch.zeros_like(states_RHPN[row]) if is_fresh else states_RHPN[row].clone()
         for t in range(start, end):
@@ -68,9 +68,13 @@ def _plain(
     return y_TI
 
 
-def _by_head(values_TJ: torch.Tensor, heads: int, size: int) -> torch.Tensor:
-    """[T, H, N], float32"""
-    values_TGN = values_TJ.float().reshape(len(values_TJ), -1, size)
+def _by_group(values_TJ: torch.Tensor, size: int) -> torch.Tensor:
+    """[T, G, N], float32"""
+    return values_TJ.float().reshape(len(values_TJ), -1, size)
+
+
+def _by_head(values_TGN: torch.Tensor, heads: int) -> torch.Tensor:
+    """[T, H, N]"""
     return values_TGN.repeat_interleave(heads // values_TGN.shape[1], 1)
 
 
@@ -88,21 +92,22 @@ def ssd_cpu(
     heads, width, size = states_RHPN.shape[1:]
     dt_TH, decay_TH = weights.steps(dt_TH)
     x_THP = x_TI.float().reshape(-1, heads, width)
-    b_THN, c_THN = (_by_head(values, heads, size) for values in (b_TJ, c_TJ))
+    b_TGN, c_TGN = _by_group(b_TJ, size), _by_group(c_TJ, size)
     y_THP = weights.skip_H[:, None] * x_THP
     rows_S, is_fresh_S = step.singles_on_host()
     count = len(rows_S)
     if count:
         states_SHPN = states_RHPN[rows_S].masked_fill_(is_fresh_S[:, None, None, None], 0.0)
         states_SHPN.mul_(decay_TH[:count].exp()[..., None, None])
-        states_SHPN.add_((dt_TH[:count, :, None] * x_THP[:count])[..., None] * b_THN[:count, :, None])
-        y_THP[:count].add_((states_SHPN @ c_THN[:count, ..., None])[..., 0])
+        b_SHN, c_SHN = _by_head(b_TGN[:count], heads), _by_head(c_TGN[:count], heads)
+        states_SHPN.add_((dt_TH[:count, :, None] * x_THP[:count])[..., None] * b_SHN[:, :, None])
+        y_THP[:count].add_((states_SHPN @ c_SHN[..., None])[..., 0])
         states_RHPN[rows_S] = states_SHPN
     for row, start, end, is_fresh in step.on_host(count):
         state_HPN = torch.zeros_like(states_RHPN[row]) if is_fresh else states_RHPN[row]
         for first in range(start, end, CHUNK):
             at = slice(first, min(first + CHUNK, end))
-            y_QHP, state_HPN = _chunk(x_THP[at], b_THN[at], c_THN[at], dt_TH[at], decay_TH[at], state_HPN)
+            y_QHP, state_HPN = _chunk(x_THP[at], b_TGN[at], c_TGN[at], dt_TH[at], decay_TH[at], state_HPN)
             y_THP[at] += y_QHP
         states_RHPN[row] = state_HPN
     return y_THP.flatten(1).to(x_TI.dtype)
@@ -110,26 +115,33 @@ def ssd_cpu(
 
 def _chunk(
     x_QHP: torch.Tensor,
-    b_QHN: torch.Tensor,
-    c_QHN: torch.Tensor,
+    b_QGN: torch.Tensor,
+    c_QGN: torch.Tensor,
     dt_QH: torch.Tensor,
     decay_QH: torch.Tensor,
     state_HPN: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(y without the skip, the state behind): within the chunk as masked attention, from before by the state.
 
-    Section 6 of the paper. Q tokens.
+    Section 6 of the paper. Q tokens. Products with B and C are of all heads of a group at once.
     """
+    num_tokens, heads, width = x_QHP.shape
+    groups, size = b_QGN.shape[1:]
     sum_HQ = decay_QH.t().cumsum(1)
     x_HQP = (dt_QH[..., None] * x_QHP).transpose(0, 1)
-    b_HQN, c_HQN = b_QHN.transpose(0, 1), c_QHN.transpose(0, 1)
-    is_later_QQ = torch.ones(len(x_QHP), len(x_QHP), dtype=torch.bool).triu(1)
+    b_GQN, c_GQN = b_QGN.transpose(0, 1), c_QGN.transpose(0, 1)
+    is_later_QQ = torch.ones(num_tokens, num_tokens, dtype=torch.bool).triu(1)
     between_HQQ = (sum_HQ[:, :, None] - sum_HQ[:, None]).masked_fill_(is_later_QQ, -torch.inf).exp_()
-    y_HQP = (c_HQN @ b_HQN.transpose(1, 2)).mul_(between_HQQ) @ x_HQP
-    y_HQP += (c_HQN @ state_HPN.transpose(1, 2)).mul_(sum_HQ.exp()[..., None])
+    scores_GQQ = c_GQN @ b_GQN.transpose(1, 2)
+    between_HQQ.view(groups, -1, num_tokens, num_tokens).mul_(scores_GQQ[:, None])
+    y_HQP = between_HQQ @ x_HQP
+    from_state = c_GQN @ state_HPN.reshape(groups, -1, size).transpose(1, 2)
+    from_state_QHP = from_state.transpose(0, 1).reshape(num_tokens, heads, width)
+    y_QHP = torch.addcmul(y_HQP.transpose(0, 1), from_state_QHP, sum_HQ.t().exp()[..., None])
     to_end_HQ = (sum_HQ[:, -1:] - sum_HQ).exp()
-    added_HPN = (x_HQP * to_end_HQ[..., None]).transpose(1, 2) @ b_HQN
-    return y_HQP.transpose(0, 1), state_HPN * sum_HQ[:, -1].exp()[:, None, None] + added_HPN
+    told_HPQ = (x_HQP * to_end_HQ[..., None]).transpose(1, 2)
+    added_HPN = (told_HPQ.reshape(groups, -1, num_tokens) @ b_GQN).view(heads, width, size)
+    return y_QHP, torch.addcmul(added_HPN, state_HPN, sum_HQ[:, -1].exp()[:, None, None])
 
 
 def _examples() -> Iterator[tuple[Any, ...]]:

@@ -43,6 +43,10 @@ CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length"
 
 COUNTING_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
 
+WITHOUT_POSITIONS = ("mamba2",)
+"""Models that know no positions: a text may have any length."""
+LONG_CONTEXT = 2**18
+"""What texts of theirs are held to: ids are kept for so many."""
 OLDER_NAMES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -194,6 +198,8 @@ def context_length(config: dict[str, Any]) -> int:
     """
     text = text_config(config)
     stated = next((text[name] for name in CONTEXT_NAMES if text.get(name) is not None), None)
+    if stated is None and text.get("model_type") in WITHOUT_POSITIONS:
+        return LONG_CONTEXT
     if stated is None:
         raise ModelFileError(
             "The model's config does not say how many positions it has (max_position_embeddings)."

@@ -14,7 +14,6 @@ from octavo.weights.config_json import read_config, read_generation_config, text
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.safetensors_checkpoint import folder_name
 from octavo.weights.shapes import expected_shapes
-from octavo.weights.shapes_layer_norm import layer_norm_shapes
 from octavo.weights.skeleton import build_skeleton, has_skeleton, stored_tensors
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def _make(name: str, target: torch.Tensor, generator: torch.Generator) -> None:
 
 
 def _shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    shapes = expected_shapes(config) or layer_norm_shapes(config)
+    shapes = expected_shapes(config)
     if shapes is not None:
         return shapes
     if not has_skeleton(config):

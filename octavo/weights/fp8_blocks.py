@@ -87,12 +87,12 @@ class ScaledTensor:
         return self.stored.shape
 
     def load(self, dtype: torch.dtype | None) -> torch.Tensor:
-        """bfloat16 where no type is given."""
+        """float32 where no type is given."""
         import torch
 
         stored_RI = self.file.load(self.name).view(torch.uint8).numpy()
         scales = self.scales_file.load(self.name + SCALES).numpy()
-        made_RI = torch.empty(self.shape, dtype=dtype or torch.bfloat16)
+        made_RI = torch.empty(self.shape, dtype=dtype or torch.float32)
         for start in range(0, len(stored_RI), ROWS_AT_ONCE):
             rows = stored_RI[start : start + ROWS_AT_ONCE]
             room = np.empty(rows.shape, dtype=np.float32)

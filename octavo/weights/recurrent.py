@@ -70,10 +70,22 @@ def _qwen3_next(config: Config) -> RecurrentFacts:
     return RecurrentFacts(num_attention, (layers - num_attention) * STATE_BYTES * (inner * key + window))
 
 
+def _mamba2(config: Config) -> RecurrentFacts:
+    spelled = {
+        "mamba_expand": config.get("expand"),
+        "mamba_d_state": config.get("state_size"),
+        "mamba_n_groups": config.get("n_groups"),
+        "mamba_d_conv": config.get("conv_kernel"),
+        "hidden_size": config.get("hidden_size"),
+    }
+    return RecurrentFacts(0, (config.get("num_hidden_layers") or 0) * _mamba2_bytes(spelled))
+
+
 FAMILIES: dict[str, Callable[[Config], RecurrentFacts]] = {
     "bamba": _bamba,
     "falcon_h1": _falcon_h1,
     "granitemoehybrid": _granite,
+    "mamba2": _mamba2,
     "qwen3_next": _qwen3_next,
 }
 """model_type -> its facts."""

@@ -7,6 +7,7 @@ transformers when called.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,7 @@ def build_skeleton(
     values |= {"output_router_logits": False} if "output_router_logits" in values else {}
     try:
         with torch.device("meta"):
-            return model_class._from_config(
+            skeleton = model_class._from_config(
                 config_class.from_dict(values),
                 dtype=getattr(torch, dtype),
                 attn_implementation=attention,
@@ -65,6 +66,12 @@ def build_skeleton(
             f"{name} of transformers {transformers.__version__} cannot be built from the model's config: "
             f"{str(error)[:500]}"
         ) from error
+    for pattern, wider in skeleton._get_dtype_plan(getattr(torch, dtype)).items():
+        # Routers and the like, which narrow types would lead astray.
+        for tensor_name, tensor in skeleton.state_dict(keep_vars=True).items():
+            if re.search(pattern.replace("*", ".*"), tensor_name):
+                tensor.data = tensor.data.to(wider)
+    return skeleton
 
 
 def _config_class(name: str, config: Mapping[str, Any]) -> Any:

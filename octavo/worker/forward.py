@@ -31,7 +31,9 @@ class Forward:
 
     def run(self, batch: StepBatch, given: Sequence[GivenInputs] = ()) -> torch.Tensor:
         """Hidden states [T, E] of a step whose numbers are loaded."""
-        return self.run_bounded(StepBounds.of(batch), batch.view, given)
+        num_tokens = self._buffers.rounded(batch.total_tokens, self._attention.multiple)
+        bounds = StepBounds.of(batch)._replace(num_tokens=num_tokens)
+        return self.run_bounded(bounds, batch.view, given)
 
     def run_bounded(
         self, bounds: StepBounds, host: HostView | None, given: Sequence[GivenInputs] = ()

@@ -9,6 +9,7 @@ import torch
 from octavo.attention.contract import Attend, AttentionBackend, AttentionLayer
 from octavo.attention.packed import PackedAttention
 from octavo.attention.step_view import HostView, StepView
+from octavo.layers.wide_product import ROWS_MULTIPLE
 from octavo.worker.kv_tensors import KVTensors
 from octavo.worker.step_buffers import StepBounds, StepBuffers
 
@@ -18,16 +19,19 @@ class AttentionSteps(Protocol):
 
     long_prompt: int | None
     """From how many tokens on whole prompts come last in a step."""
+    multiple: int
+    """To which the number of a step's tokens is rounded up, with tokens that belong to nobody."""
 
     def plan(self, bounds: StepBounds, host: HostView | None) -> Attend:
         """`host` is None while a graph is captured."""
 
 
 class PagedSteps:
-    """Of models that keep keys and values: one plan for each KV group."""
+    """Of models that keep keys and values (or a state): one plan for each KV group."""
 
     def __init__(self, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers) -> None:
         self.long_prompt = _long_prompt(backends)
+        self.multiple = 1
         self._backends = backends
         self._kv = kv
         self._buffers = buffers
@@ -40,6 +44,7 @@ class PackedSteps:
     """Of models that keep nothing: whole texts, all of whose tokens see each other."""
 
     long_prompt: int | None = None
+    multiple = ROWS_MULTIPLE
 
     def __init__(self, buffers: StepBuffers) -> None:
         self._buffers = buffers
@@ -66,4 +71,4 @@ def _long_prompt(backends: list[AttentionBackend]) -> int | None:
     """Only if all KV groups want them apart."""
     wishes = [backend.long_prompt for backend in backends]
     known = [wish for wish in wishes if wish is not None]
-    return max(known) if len(known) == len(wishes) else None
+    return max(known, default=None) if len(known) == len(wishes) else None

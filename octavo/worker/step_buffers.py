@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from octavo.attention.step_view import HostView, StepView
+from octavo.base.integers import ceil_div
 from octavo.ops.step import gather_step
 from octavo.ops.step_rows import StepRows
 from octavo.worker.rows import TokenRows
@@ -58,6 +59,10 @@ class StepBuffers:
         self.positions_T = self._zeros(max_tokens)
         self.slots_GT = self._zeros(len(rows.tables), max_tokens)
         self._gather_step = gather_step.on(self._device)
+
+    def rounded(self, num_tokens: int, multiple: int) -> int:
+        """The next multiple for which there is room."""
+        return min(ceil_div(num_tokens, multiple) * multiple, len(self.token_ids_T))
 
     def load(self, batch: StepBatch) -> None:
         """Send the step's numbers. Enqueued; the host does not wait."""

@@ -166,7 +166,7 @@ class Worker:
         if self._compilers is not None:
             from octavo.worker.warm_up import warm_up  # needs Triton
 
-            if plan.groups:
+            if self._remembers:
                 warm_up(
                     purpose.logits,
                     forward,
@@ -241,7 +241,7 @@ class Worker:
             self._compilers.close()
 
     def _attention(self, model: Backbone, plan: KVPlan, buffers: StepBuffers) -> AttentionSteps:
-        if not plan.groups:
+        if not self._remembers:
             return PackedSteps(buffers)
         place = self._placement
         kv = KVTensors(
@@ -280,7 +280,12 @@ class Worker:
     def _captures_graphs(self) -> bool:
         """Steps of whole texts, without a cache, have too many shapes."""
         is_gpu = self._placement.device.type == "cuda"
-        return is_gpu and bool(self._kv_layers) and not self._config.enforce_eager
+        return is_gpu and self._remembers and not self._config.enforce_eager
+
+    @property
+    def _remembers(self) -> bool:
+        """Texts are computed bit by bit: something of them is kept from step to step."""
+        return bool(self._kv_layers or self._recurrent_layers)
 
     def _row_bytes(self, model: Backbone) -> int:
         counts = Counter(model.kv_layers()).values()

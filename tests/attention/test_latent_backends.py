@@ -60,6 +60,21 @@ def test_long_prompts_are_expanded(sequences: list[tuple[int, int]]) -> None:
     LatentStep(sequences, WIDE, num_long=num_long).check(TritonLatentAttention(layout_of(WIDE), LIMITS))
 
 
+def test_long_chunks_are_expanded() -> None:
+    backend = TritonLatentAttention(layout_of(WIDE), LIMITS)
+    backend.long_prompt = 8
+    step = LatentStep([(3, 1), (40, 3), (5, 30), (60, 20), (0, 33)], WIDE, num_long=1)
+    plan = backend.plan(step.view)
+    step.check_plan(plan)
+    assert plan._cut is not None and [part[:2] for part in plan._cut.expanded] == [
+        (4, 34),
+        (34, 54),
+        (54, 87),
+    ]
+    assert plan._cut.counts.tolist()[:2] == [1, 2] and step.view.counts.tolist()[:2] == [1, 4]
+    assert not backend.expands(WIDE, 60, 512 * 8), "keys and values would take more than a step may"
+
+
 def test_the_form_with_fewer_operations() -> None:
     deepseek = LatentShape(latent=512, rotated=64, nope=128, value=128)
     assert [deepseek.expanding_pays(queries, 8192) for queries in (1, 128, 256, 8192)] == [

@@ -47,6 +47,33 @@ def shown(capsys, *words):
     return capsys.readouterr().out
 
 
+def test_recurrent_state_is_planned_for(tmp_path, capsys):
+    """Granite 4.0 H tiny in outline: 4 of 40 layers attend, the others keep a state of fixed size."""
+    config = {
+        **CONFIG,
+        "architectures": ["GraniteMoeHybridForCausalLM"],
+        "model_type": "granitemoehybrid",
+        "hidden_size": 1536,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 4,
+        "layer_types": (["mamba"] * 9 + ["attention"]) * 4,
+        "mamba_n_heads": 48,
+        "mamba_d_state": 128,
+        "num_local_experts": 0,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    memory = planned(capsys, str(tmp_path), "--gpu", "h100", "--max-num-seqs", "100")["memory"]
+    window = 3 * (3072 + 2 * 128)
+    assert memory["state_bytes"] == 100 * 36 * 4 * (48 * 64 * 128 + window)
+    assert memory["kv_bytes_per_token"] == 2 * 4 * 4 * 128 * 2
+    assert "recurrent, of 100 requests" in shown(
+        capsys, str(tmp_path), "--gpu", "h100", "--max-num-seqs", "100"
+    )
+    parts = ("weights_bytes", "step_bytes", "graph_bytes", "runtime_bytes", "state_bytes", "cache_bytes")
+    assert sum(memory[part] for part in parts) <= memory["memory_bytes"]
+
+
 def test_an_8b_model_on_an_h100(llama8b, capsys):
     report = planned(capsys, llama8b, "--gpu", "h100")
     memory = report["memory"]

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.base.errors import ConfigError
+from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.resolve import CheckpointFacts, DeviceFacts, resolve
 from octavo.config.root import EngineConfig
 
@@ -162,3 +163,68 @@ def test_a_gpu_without_bfloat16_computes_float16():
     with pytest.raises(ConfigError, match=r"Tesla T4 does not compute\. Use float16 or float32"):
         resolved(device=OLD_GPU, dtype="bfloat16")
     assert resolved(device=OLD_GPU, dtype="float32").config.model.dtype == "float32"
+
+
+def embedder(pooling=PoolingType.MEAN, is_encoder=True, can_write=False):
+    facts = PoolingFacts(
+        task="embed",
+        pooling=pooling,
+        why_pooling="for a test",
+        num_outputs=8,
+        is_encoder=is_encoder,
+        max_tokens=256,
+    )
+    return dataclasses.replace(CHECKPOINT, pooling=facts, can_write=can_write)
+
+
+def test_an_encoder_takes_whole_texts_and_keeps_nothing():
+    result = resolved(checkpoint=embedder())
+    config = result.config
+    assert (config.model.runner, config.model.pooling_type) == ("pooling", "mean")
+    assert (config.model.max_model_len, config.cache.enable_prefix_caching) == (256, False)
+    assert not config.schedule.enable_chunked_prefill
+    assert config.schedule.max_num_batched_tokens >= config.model.max_model_len
+    reasons = {reason.option: reason.reason for reason in result.reasons}
+    assert "keeps nothing" in reasons["enable_prefix_caching"]
+    assert "sees all others" in reasons["enable_chunked_prefill"]
+    with pytest.raises(ConfigError, match="keeps nothing"):
+        resolved(checkpoint=embedder(), enable_prefix_caching=True)
+
+
+@pytest.mark.parametrize(("pooling", "caches"), [(PoolingType.LAST, True), (PoolingType.MEAN, False)])
+def test_a_decoder_that_is_pooled_may_use_its_cache(pooling, caches):
+    config = resolved(checkpoint=embedder(pooling, is_encoder=False, can_write=True)).config
+    assert config.schedule.enable_chunked_prefill
+    assert config.cache.enable_prefix_caching is caches
+
+
+def test_a_model_that_cannot_write_is_not_made_to():
+    with pytest.raises(ConfigError, match="cannot write"):
+        resolved(checkpoint=embedder(), runner="generate")
+    assert resolved().config.model.runner == "generate"
+
+
+RECURRENT = dataclasses.replace(CHECKPOINT, state_bytes=100 * 2**20)
+
+
+def test_prefixes_are_not_cached_where_a_model_keeps_recurrent_state():
+    result = resolved(checkpoint=RECURRENT)
+    assert result.config.cache.enable_prefix_caching is False
+    reason = next(r.reason for r in result.reasons if r.option == "enable_prefix_caching")
+    assert "recurrent state" in reason
+    assert resolved(checkpoint=RECURRENT, enable_prefix_caching=False).config == result.config
+    with pytest.raises(ConfigError, match=r"keeps recurrent state, .*Leave it out"):
+        resolved(checkpoint=RECURRENT, enable_prefix_caching=True)
+    assert resolved().config.cache.enable_prefix_caching is True
+    assert resolved(enable_prefix_caching=False).config.cache.enable_prefix_caching is False
+
+
+@pytest.mark.parametrize(("device", "seqs"), [(CPU, 64), (CUDA, 81)])
+def test_recurrent_state_bounds_how_many_run(device, seqs):
+    """8 GiB of 100 MiB each; a wish is a wish."""
+    result = resolved(device, RECURRENT)
+    assert result.config.schedule.max_num_seqs == seqs
+    if device is CUDA:
+        reason = next(r.reason for r in result.reasons if r.option == "max_num_seqs")
+        assert "100.0 MiB of recurrent state" in reason
+    assert resolved(device, RECURRENT, max_num_seqs=500).config.schedule.max_num_seqs == 500

@@ -153,6 +153,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "its keys are 12 wide and its values 8",
     ),
+    "an embedding of another width": (
+        "electra",
+        {"is_decoder": True, "embedding_size": 24},
+        "its embedding is 24 wide and its hidden states 48",
+    ),
     "a mask from the tokens": ("doge", {}, "a mask of its own"),
     "an older attention": ("xglm", {"d_model": 48, "attention_heads": 6, "num_layers": 2}, BY_ITSELF),
     "pictures": ("gemma3", {}, "pictures or sound"),

@@ -280,6 +280,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4_moe": (
         "glm4_moe",
         {
+            "num_hidden_layers": 2,
             "moe_intermediate_size": 20,
             "n_routed_experts": 10,
             "num_experts_per_tok": 3,
@@ -291,7 +292,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "glm4_moe_lite": (
         "glm4_moe_lite",
-        {**LATENT, "q_lora_rank": 28, "num_attention_heads": 5, "num_key_value_heads": 5},
+        {
+            **LATENT,
+            "q_lora_rank": 28,
+            "num_attention_heads": 5,
+            "num_key_value_heads": 5,
+            "num_hidden_layers": 2,
+        },
     ),
     "mistral, wide heads": ("mistral", {"head_dim": 20, "sliding_window": None}),
     "ministral": (
@@ -300,6 +307,19 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "num_hidden_layers": 4,
             "sliding_window": 24,
             "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+        },
+    ),
+    "mamba2": (
+        "mamba2",
+        {
+            **dict.fromkeys(("intermediate_size", "num_attention_heads", "num_key_value_heads"), ...),
+            "max_position_embeddings": ...,
+            "num_heads": 6,
+            "head_dim": 16,
+            "n_groups": 2,
+            "state_size": 20,
+            "chunk_size": 24,
+            "use_bias": True,
         },
     ),
     "ministral3": ("ministral3", {"sliding_window": None, "rope_parameters": MINISTRAL3_ROPE}),
@@ -367,6 +387,7 @@ ALIKE = {
     "gpt2",
     "gpt_neox",
     "gptj",
+    "mamba2",
     "nemotron",
     "opt",
     "opt of 350m",

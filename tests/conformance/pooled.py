@@ -25,6 +25,7 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
             "hidden_act": "relu",
         },
     ),
+    "camembert": ("camembert", {"max_position_embeddings": LONGEST + 2, "pad_token_id": 1}),
     "distilbert": (
         "distilbert",
         {"dim": 48, "hidden_dim": 88, "n_layers": 3, "n_heads": 6, "max_position_embeddings": LONGEST},

@@ -11,6 +11,8 @@ from tests.conformance.fallback import FALLBACK
 from tests.conformance.test_generation import MODES, check, check_prompt_logprobs, load_reference, run
 from tests.tiny import save_model
 
+TOLERANCE = 3e-4
+"""Experts are added up in another order than the reference does; gpt_oss differs by up to 1.1e-4."""
 EVERYTHING = {
     "num_gpu_blocks_override": 32,
     "max_num_seqs": 24,
@@ -37,13 +39,13 @@ def run_fallback(model: Path, **options: Any) -> Any:
 
 def test_plain_equals_transformers(model: Path, reference: Any) -> None:
     outputs, stats = run_fallback(model)
-    check(reference, outputs)
+    check(reference, outputs, TOLERANCE)
     assert stats.prefix_hits_tokens > 0
 
 
 def test_everything_at_once_equals_transformers(model: Path, reference: Any) -> None:
     outputs, stats = run_fallback(model, **EVERYTHING)
-    check(reference, outputs)
+    check(reference, outputs, TOLERANCE)
     assert stats.num_preemptions > 0, "the pool was too large for this test to say anything"
 
 
@@ -51,7 +53,7 @@ def test_everything_at_once_equals_transformers(model: Path, reference: Any) -> 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "plain"])
 def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) -> None:
     outputs, stats = run_fallback(model, **MODES[mode])
-    check(reference, outputs)
+    check(reference, outputs, TOLERANCE)
     if "preempting" in mode:
         assert stats.num_preemptions > 0
 
@@ -59,7 +61,7 @@ def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) 
 @pytest.mark.slow
 def test_one_by_one_equals_transformers(model: Path, reference: Any) -> None:
     outputs, _ = run_fallback(model, one_by_one=True)
-    check(reference, outputs)
+    check(reference, outputs, TOLERANCE)
 
 
 @pytest.mark.slow

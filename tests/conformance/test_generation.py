@@ -86,11 +86,11 @@ def keeps_state(config: dict[str, Any]) -> bool:
     return recurrent_facts(config).state_bytes > 0
 
 
-def check(reference: Any, outputs: list[Any]) -> None:
+def check(reference: Any, outputs: list[Any], tolerance: float | None = None) -> None:
     """Every token is the reference's argmax after those before it, with the same log-probability."""
     import torch
 
-    tolerance = tolerance_of(reference)
+    tolerance = tolerance or tolerance_of(reference)
     for output in outputs:
         sample = output.outputs[0]
         ids = torch.tensor([output.prompt_token_ids + sample.token_ids])
@@ -121,7 +121,7 @@ def run(model: Path, one_by_one: bool = False, **options: Any) -> tuple[list[Any
 def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) -> None:
     outputs, stats = run(model, **MODES[mode])
     check(reference, outputs)
-    if "preempting" in mode:
+    if "preempting" in mode and recurrent_facts(reference.config.to_dict()).num_attention_layers:
         assert stats.num_preemptions > 0, "the pool was too large for this test to say anything"
 
 

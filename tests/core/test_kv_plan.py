@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from octavo.base.errors import ConfigError
+from octavo.core.kv.group import make_group
 from octavo.core.kv.plan import max_request_tokens, plan_kv
 from octavo.executor.fake import FULL, sliding
 from octavo.messages.kv import KVKind, KVSpec
@@ -56,6 +57,16 @@ def test_a_model_that_keeps_nothing_has_no_groups_and_no_bounds() -> None:
     nothing = plan([])
     assert (nothing.groups, nothing.num_tensors, nothing.block_bytes) == ([], 0, 0)
     assert max_request_tokens(nothing, max_model_len=512, max_step_tokens=None) == 512
+
+
+def test_a_latent_row_is_kept_once() -> None:
+    latent = KVSpec(kind=KVKind.LATENT, num_kv_heads=1, head_dim=576, value_dim=512, dtype_bytes=2)
+    assert latent.bytes_per_token == 1152
+    made = plan([latent] * 27, block_size=16)
+    assert made.page_bytes == 16 * 1152 and len(made.groups) == 1
+    group = make_group(made.groups[0], 16)
+    assert group.first_needed(1000) == 0, "every row is needed to the end"
+    assert max_request_tokens(made, max_model_len=1000, max_step_tokens=8) == 19 * 16
 
 
 def test_longest_request() -> None:

@@ -19,3 +19,11 @@ def documented_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     options = ("--enable-prompt-embeds",)
     with serving(Path(MODEL), *flags, *options, log=folder / "log") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def documented_embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """For the page about models that embed."""
+    log = tmp_path_factory.mktemp("embedder") / "log"
+    with serving(Path("all-minilm-l6-v2"), log=log) as server:
+        yield server

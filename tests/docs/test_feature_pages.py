@@ -1,4 +1,5 @@
-"""The examples in docs/features/ run as they stand, against a live server with the default model.
+"""The examples in docs/features/ run as they stand, against a live server with the default model
+(or with the one that a page is about).
 
 A page's blocks run one after the other in one process, as a reader would run them. A block after
 `<!-- not run: reason -->` is left out.
@@ -20,6 +21,8 @@ FEATURES = Path(__file__).resolve().parents[2] / "docs" / "features"
 PAGES = sorted(FEATURES.glob("*.md"))
 ADDRESS = "http://127.0.0.1:8000"
 TIMEOUT_S = 180
+SERVERS = {"embeddings": "documented_embedder"}
+"""Pages whose examples want another server than the default model's, and its fixture."""
 
 BLOCK = re.compile(
     r"(?P<note><!-- not run: (?P<reason>[^>]+?) -->\s*\n)?^```python\n(?P<code>.*?)^```$",
@@ -39,9 +42,10 @@ def script_of(page: Path) -> str:
 
 @pytest.mark.real
 @pytest.mark.parametrize("page", [page for page in PAGES if script_of(page)], ids=lambda page: page.stem)
-def test_examples_of(page: Path, documented_server: ServerProcess, tmp_path: Path) -> None:
+def test_examples_of(page: Path, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    server: ServerProcess = request.getfixturevalue(SERVERS.get(page.stem, "documented_server"))
     script = tmp_path / "example_page.py"
-    script.write_text(script_of(page).replace(ADDRESS, documented_server.url))
+    script.write_text(script_of(page).replace(ADDRESS, server.url))
     # Octavo itself stays off the network; huggingface_hub's clients may talk to our own server.
     env = {key: value for key, value in os.environ.items() if key != "HF_HUB_OFFLINE"}
     done = subprocess.run(

@@ -137,9 +137,10 @@ def test_window_and_soft_cap(terms: AttentionTerms) -> None:
     assert _error(step.run(terms)[2:], step.expected(terms)[2:]) < 6e-3
 
 
-def test_sinks() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sinks(dtype: torch.dtype) -> None:
     step = Step(MIXED, seed=3)
-    terms = AttentionTerms(scale=0.1, window=128, sinks_H=torch.randn(32, device="cuda") * 3)
+    terms = AttentionTerms(scale=0.1, window=128, sinks_H=(torch.randn(32, device="cuda") * 3).to(dtype))
     assert _error(step.run(terms)[2:], step.expected(terms)[2:]) < 6e-3
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.latent_attention import LatentAttention
 from octavo.layers.moe import MixtureOfExperts
 from octavo.messages.kv import KVKind
+from octavo.models.load import load_weights
 from octavo.ops.routing import Groups, Scoring
+from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.footprint import kv_bytes_per_token
 from octavo.weights.shapes import expected_shapes
 from tests.models.test_load_weights import CONFIG, build, load, tensors_for
@@ -97,6 +102,29 @@ def test_layers_for_drafting_are_left_out_with_a_line(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.INFO):
         load(model, tensors)
     assert "model.layers.2.eh_proj.weight" in caplog.text
+
+
+def test_files_in_fp8_fill_the_model(tmp_path: Path) -> None:
+    """As DeepSeek V3 is published: matrices in FP8, each block of 4 by 4 with a scale; all else as it is."""
+    config = {**CONFIG, **WIDTHS, "q_lora_rank": 9, "model_type": "deepseek_v3", "dtype": "bfloat16"}
+    config |= {"architectures": ["DeepseekV3ForCausalLM"], "tie_word_embeddings": False}
+    model, plain = build(**config), build(**config)
+    stored, truth = {}, {}
+    for name, tensor in tensors_for(model).items():
+        if "_proj" not in name or tensor.ndim != 2:
+            stored[name] = truth[name] = tensor
+            continue
+        scales = torch.rand(-(-tensor.shape[0] // 4), -(-tensor.shape[1] // 4)) + 0.1
+        stored[name], stored[f"{name}_scale_inv"] = tensor.to(torch.float8_e4m3fn), scales
+        factors = scales.repeat_interleave(4, 0).repeat_interleave(4, 1)
+        truth[name] = stored[name].float() * factors[: tensor.shape[0], : tensor.shape[1]]
+    quantization = {"quant_method": "fp8", "weight_block_size": [4, 4]}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}))
+    save_file(stored, tmp_path / "model.safetensors")
+    load_weights(model, open_checkpoint(tmp_path))
+    load(plain, truth)
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(model.get_parameter(name), parameter), name
 
 
 def test_rotated_rows_go_from_neighbours_to_halves() -> None:

@@ -16,6 +16,7 @@ from octavo.models.fallback.apart import check_tokens_stay_apart, own_attention
 from octavo.models.fallback.model import TransformersForCausalLM, observe
 from octavo.models.fallback.probe import NUM_TOKENS, Observer, window_of
 from octavo.models.fallback.substitute import rms_norm_facts, substitute
+from tests.conformance.fallback import FALLBACK
 from tests.models.test_fallback_refused import PLACEMENT, config_of
 
 CPU = torch.device("cpu")
@@ -244,9 +245,10 @@ def test_a_buffer_that_nobody_computes_is_refused(monkeypatch: pytest.MonkeyPatc
         made("cohere")
 
 
-def test_half_precision_computes_much_the_same() -> None:
+@pytest.mark.parametrize("family", ["cohere", "gemma3_text"])
+def test_half_precision_computes_much_the_same(family: str) -> None:
     exact, half = (
-        TransformersForCausalLM(config_of("cohere"), Placement(dtype=dtype, device=CPU, max_positions=64))
+        TransformersForCausalLM(config_of(family), Placement(dtype=dtype, device=CPU, max_positions=64))
         for dtype in (torch.float32, torch.bfloat16)
     )
     generator = torch.Generator().manual_seed(1)
@@ -257,3 +259,30 @@ def test_half_precision_computes_much_the_same() -> None:
     a_TE, b_TE = compute(exact, [3, 50, 7]), compute(half, [3, 50, 7])
     assert b_TE.dtype == torch.bfloat16
     torch.testing.assert_close(b_TE.float(), a_TE, atol=0.1, rtol=0.1)
+    assert {tensor.dtype for name, tensor in half.named_parameters() if "norm" not in name} == {
+        torch.bfloat16
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "kept"),
+    [
+        ("dots1", ["layers.1.mlp.gate.weight", "layers.1.mlp.gate.e_score_correction_bias"]),
+        ("gpt_oss", ["layers.0.self_attn.sinks"]),
+    ],
+)
+def test_what_stays_in_float32(family: str, kept: list[str]) -> None:
+    """What transformers says of routers, and what attention says of sinks."""
+    experts = {"num_local_experts": 6, "num_experts_per_tok": 2, "intermediate_size": 20}
+    overrides = FALLBACK["dots1"][1] if family == "dots1" else experts
+    placement = Placement(dtype=torch.bfloat16, device=CPU, max_positions=64)
+    model = TransformersForCausalLM(config_of(family, **overrides), placement)
+    tensors = model.body.state_dict()
+    assert [tensors[name].dtype for name in kept] == [torch.float32] * len(kept)
+    for slot in model.weight_slots():
+        slot.target.normal_(0.0, 0.2)
+    model.verify()
+    for layer in model.layers:
+        sinks_H = layer.terms.sinks_H
+        assert (sinks_H is None) is (family == "dots1")
+        assert sinks_H is None or (sinks_H.dtype == torch.float32 and sinks_H.abs().sum() > 0)

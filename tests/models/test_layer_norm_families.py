@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.config_json import add_modern_names, context_length
-from octavo.weights.shapes_layer_norm import FAMILIES, layer_norm_shapes
+from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from tests.models.test_load_weights import CONFIG, build, load, tensors_for
 
 CLASSES = {
@@ -96,16 +98,35 @@ def test_configs_that_cannot_be(model_type: str, overrides: dict[str, Any], mess
         build_family(model_type, **overrides)
 
 
-@pytest.mark.parametrize("model_type", FAMILIES)
-@pytest.mark.parametrize("is_tied", [False, True])
-def test_known_shapes_are_the_models(model_type: str, is_tied: bool) -> None:
+OLDER: dict[str, dict[str, Any]] = {
+    "falcon": {"ffn_hidden_size": 10},
+    "gpt2": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 10},
+    "gptj": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 10},
+    "opt": {"ffn_dim": 10, "word_embed_proj_dim": 10, "do_layer_norm_before": False},
+}
+"""What configs of these say in their own way."""
+
+
+@pytest.mark.parametrize("model_type", CLASSES)
+def test_known_shapes_are_the_models(model_type: str, tmp_path: Path) -> None:
     """What dummy weights are made from."""
-    overrides: dict[str, Any] = {"tie_word_embeddings": is_tied}
-    if model_type == "opt":
-        overrides |= {"word_embed_proj_dim": 10, "do_layer_norm_before": False}
-    config = {**CONFIG, **WIDER, **overrides, "model_type": model_type}
-    slots = build_family(model_type, **overrides).weight_slots()
-    assert layer_norm_shapes(config) == {slot.name: tuple(slot.target.shape) for slot in slots}
+    tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "tie_word_embeddings": False}
+    config = {**CONFIG, **WIDER, **tokens, **OLDER.get(model_type, {}), "model_type": model_type}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": [CLASSES[model_type]]}))
+    dummy = DummyCheckpoint(tmp_path)
+    slots = build_family(model_type, **tokens, **OLDER.get(model_type, {})).weight_slots()
+    assert {name: dummy.shape(name) for name in dummy.tensor_names()} == {
+        slot.name: tuple(slot.target.shape) for slot in slots
+    }
+
+
+def test_a_head_that_is_the_embedding_keeps_its_bias() -> None:
+    model = build_family("phi", tie_word_embeddings=True)
+    tensors = tensors_for(model)
+    assert "lm_head.weight" not in tensors and "model.embed_tokens.bias" not in tensors
+    load(model, tensors)
+    logits_SV = model.logits(torch.zeros(1, 24))
+    torch.testing.assert_close(logits_SV[0], tensors["lm_head.bias"])
 
 
 def test_counts_under_older_names_are_found() -> None:

@@ -147,28 +147,10 @@ def test_a_llama_ignores_sliding_window_and_a_mistral_does_not() -> None:
     assert build(sliding_window=7, architectures=["MistralForCausalLM"]).kv_layers()[0].window == 7
 
 
-PARTICULAR: dict[str, Any] = {
-    "head_dim": 8,
-    "rotary_dim": 4,
-    "sliding_window": 8,
-    "layer_types": ["full_attention", "full_attention"],
-    "mamba_n_heads": 3,
-    "mamba_d_head": 8,
-    "mamba_d_state": 4,
-    "mamba_n_groups": 1,
-    "mamba_d_ssm": 24,
-    "linear_num_value_heads": 4,
-    "linear_num_key_heads": 2,
-    "linear_value_head_dim": 4,
-    "linear_key_head_dim": 4,
-    "num_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 6,
-    "shared_expert_intermediate_size": 6,
-}
-"""What some families cannot do without and others do not look at."""
-
-
 def test_all_of_the_table_can_be_built() -> None:
+    from tests.models.test_hybrid import FAMILIES as HYBRID
+
     for name in MODELS:
-        assert build(architectures=[name], **PARTICULAR).vocab_size == 11
+        overrides = {"sliding_window": 8, "head_dim": 8, "rotary_dim": 4}
+        overrides |= HYBRID.get(name.removesuffix("ForCausalLM"), {})
+        assert build(architectures=[name], **overrides).vocab_size == 11

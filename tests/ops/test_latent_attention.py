@@ -9,6 +9,7 @@ import torch
 
 pytest.importorskip("triton")
 from octavo.ops.head_product import head_product
+from octavo.ops.triton import latent_states
 from octavo.ops.triton.latent_states import LatentTile, fitting, head_blocks
 from tests.latent_case import LatentCase
 
@@ -105,9 +106,19 @@ def test_heads_are_cut_into_equal_parts() -> None:
     assert [head_blocks(n) for n in (1, 16, 64, 65, 96, 128)] == [1, 1, 1, 5, 2, 2]
 
 
-def test_a_tile_fits_where_there_is_no_limit() -> None:
-    tile = LatentTile(rows=64, keys=64, num_warps=8, num_stages=2)
-    assert fitting(tile, 1152, torch.device("cpu")) == tile
+@pytest.mark.parametrize(
+    ("shared_kb", "tile"),
+    [(227, (64, 64, 2)), (163, (64, 32, 2)), (99, (16, 32, 2)), (64, (16, 16, 2))],
+)
+def test_tiles_fit_into_smaller_gpus(
+    shared_kb: int, tile: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H100, A100 and L40; at last as small as heads allow."""
+    monkeypatch.setattr(latent_states, "_shared_memory", lambda device: shared_kb * 1024)
+    wide = LatentTile(rows=64, keys=64, num_warps=8, num_stages=2)
+    found = fitting(wide, 1152, torch.device("cpu"), fewest_rows=16)
+    assert (found.rows, found.keys, found.num_stages) == tile
+    assert fitting(wide, 1152, torch.device("cpu"), fewest_rows=64).rows == 64
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -112,3 +112,16 @@ def test_tokens_are_appended_where_a_row_is_named(form: Callable[..., None]) -> 
     form(memory_RW, ints(3, -1, 0), ints(4, 2, 0), torch.tensor([70, 80, 90]))
     assert memory_RW.nonzero().tolist() == [[0, 0], [3, 4]]
     assert memory_RW[3, 4] == 70 and memory_RW[0, 0] == 90
+
+
+@pytest.mark.parametrize("form", GATHER)
+def test_a_model_without_a_cache_has_tokens_and_no_slots(form: Callable[..., None]) -> None:
+    memory_RW = torch.arange(24, dtype=torch.int32).view(2, 12)
+    counts = torch.zeros(8, dtype=torch.int32)
+    counts[SINGLES], counts[TOKENS], counts[SEQUENCES] = 1, 3, 2
+    token_ids_T, positions_T = ints(*[-5] * 4), ints(*[-5] * 4)
+    slots_GT = torch.empty(0, 4, dtype=torch.int32)
+    rows_S, starts_S1, firsts_S = ints(1, 0), ints(0, 1, 3), ints(5, 2)
+    form(memory_RW, rows_S, starts_S1, firsts_S, counts, [], 16, token_ids_T, positions_T, slots_GT)
+    assert token_ids_T.tolist() == [17, 2, 3, 0]
+    assert positions_T.tolist() == [5, 2, 3, 0]

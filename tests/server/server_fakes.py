@@ -12,11 +12,15 @@ from octavo.base.errors import EngineError, ErrorCode, RequestError
 from octavo.config.resolve import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
+from octavo.engine.pooling.outputs import PoolingRequestOutput
+from octavo.engine.pooling.prepare import Input
+from octavo.engine.pooling.refuse import cannot_pool
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.kv import KVPlan
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.pooling import PoolingParams
 from octavo.messages.prompt_vectors import PromptVectors
 from octavo.messages.request import PrefixPin
 from octavo.messages.result import CoreStats
@@ -205,6 +209,19 @@ class FakeEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         return self.generate(prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt)
+
+    def encode_many(
+        self,
+        prompts: Sequence[Input],
+        pooling_params: PoolingParams | None = None,
+        request_id: str | None = None,
+        *,
+        priority: int = 0,
+        cache_salt: str | None = None,
+        prompt_name: str | None = None,
+    ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
+        """This engine writes."""
+        raise cannot_pool("encode")
 
     async def _stream(
         self, prompt: list[int], params: SamplingParams, request_id: str

@@ -59,8 +59,8 @@ def test_weights_come_back_times_their_scales(tmp_path: Path, monkeypatch: pytes
     assert checkpoint.tensor_names() == ["model.norm.weight", NAME]
     assert checkpoint.shape(NAME) == (70, 41) and checkpoint.stored_dtype == "bfloat16"
     truth = expected(stored, scales)
-    assert torch.equal(checkpoint.load(NAME, torch.float32), truth)
-    assert torch.equal(checkpoint.load(NAME), truth.bfloat16())
+    assert torch.equal(checkpoint.load(NAME), truth)
+    assert torch.equal(checkpoint.load(NAME, torch.bfloat16), truth.bfloat16())
     assert torch.equal(checkpoint.load("model.norm.weight"), norm)
     wide = torch.zeros(41, 70)
     checkpoint.upload([(NAME, wide.t()), ("model.norm.weight", torch.empty(41))])

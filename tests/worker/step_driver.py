@@ -26,7 +26,7 @@ GREEDY = SamplingParams(temperature=0.0)
 
 def make_model(folder: Path, family: str = "llama", **overrides: Any) -> tuple[Path, Any]:
     """A random checkpoint of odd sizes and the transformers model it was made from."""
-    from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     values: dict[str, Any] = {
         "vocab_size": 131,
@@ -40,9 +40,7 @@ def make_model(folder: Path, family: str = "llama", **overrides: Any) -> tuple[P
         "initializer_range": 0.2,
         **overrides,
     }
-    config = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}[
-        family
-    ](**values)
+    config = AutoConfig.for_model(family, **values)
     torch.manual_seed(11)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").to(torch.float32).eval()
     for name, parameter in model.named_parameters():
@@ -134,6 +132,9 @@ class Driver:
         self.kv = runner._forward._attention._kv
         for pages in self.kv.pages:
             pages.rows_RC.fill_(float("nan"))  # whatever is read before it is written must show
+        for states in runner._forward._states.by_layer:
+            for state in states:
+                state.fill_(float("nan"))
         self.recorder = Recorder(self.worker)
         runner.extras.append(self.recorder)
         self.free = list(range(1, num_blocks))

@@ -203,18 +203,20 @@ def _input_of(prompt: object) -> Input:
     )
 
 
-def pairs_of(data_1: str | Sequence[str], data_2: str | Sequence[str]) -> list[tuple[str, str]]:
-    """One to many, or pair by pair. RequestError if the numbers do not fit."""
+def pairs_of(
+    data_1: str | Sequence[str], data_2: str | Sequence[str], param: str = "data_2"
+) -> list[tuple[str, str]]:
+    """One to many, or pair by pair. RequestError, of this parameter, if the numbers do not fit."""
     firsts = [data_1] if isinstance(data_1, str) else list(data_1)
     seconds = [data_2] if isinstance(data_2, str) else list(data_2)
     if not firsts or not seconds:
-        raise RequestError("There is nothing to score; give at least one text on each side.", param="data_2")
+        raise RequestError("There is nothing to score; give at least one text on each side.", param=param)
     if len(firsts) == 1:
         firsts *= len(seconds)
     if len(firsts) != len(seconds):
         raise RequestError(
             f"{len(firsts)} texts cannot be scored with {len(seconds)}: give one, or equally many.",
-            param="data_2",
+            param=param,
         )
     return list(zip(firsts, seconds, strict=True))
 

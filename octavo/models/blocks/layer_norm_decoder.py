@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from octavo.base.errors import ModelFileError
+from octavo.layers.activations import ACTIVATIONS
 from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.embedding import Embedding, TiedEmbedding
 from octavo.layers.linear import Linear
 from octavo.layers.mlp import GatedMLP
 from octavo.layers.norm import LayerNorm
 from octavo.layers.placement import Placement
-from octavo.layers.plain_mlp import ACTIVATIONS, PlainMLP
+from octavo.layers.plain_mlp import PlainMLP
 from octavo.layers.residual import Residual
 from octavo.layers.rope import rotation_table
 from octavo.layers.slot import WeightSlot

@@ -20,6 +20,9 @@ PAGED = "octavo"
 OBSERVED = "octavo_observed"
 """Attention that is told by which rule the model would mask (see probe.py)."""
 
+GROUPED_ALIGNMENT = 16
+"""Bytes that rows are a multiple of, for torch's grouped products in half precision."""
+
 MaskRule = Callable[..., torch.Tensor]
 """(sequence, head, query's position, key's position), all tensors -> bool tensor: whether it is seen."""
 
@@ -88,10 +91,13 @@ def _note_rule(*, q_length: int, kv_length: int, mask_function: MaskRule, **_: A
 def _experts(
     module: nn.Module, x_TE: torch.Tensor, expert_TN: torch.Tensor, share_TN: torch.Tensor
 ) -> torch.Tensor:
-    """All experts' tokens in grouped products, whatever the type; without numbers only the shape."""
+    """All experts' tokens in grouped products; without numbers only the shape."""
     from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
     if x_TE.device.type == "meta":
         return torch.empty_like(x_TE)
-    grouped: torch.Tensor = ALL_EXPERTS_FUNCTIONS["grouped_mm"](module, x_TE, expert_TN, share_TN)
-    return grouped
+    widths = {width for weight in module.parameters() if weight.ndim == 3 for width in weight.shape[1:]}
+    is_aligned = all(width * x_TE.itemsize % GROUPED_ALIGNMENT == 0 for width in widths)
+    how = "grouped_mm" if is_aligned or x_TE.dtype == torch.float32 else "batched_mm"
+    computed_TE: torch.Tensor = ALL_EXPERTS_FUNCTIONS[how](module, x_TE, expert_TN, share_TN)
+    return computed_TE

@@ -74,7 +74,6 @@ def probe(skeleton: Any) -> Probed:
                 attention_mask=torch.ones_like(tokens_1T),
                 use_cache=False,
             )[0]
-            logits_1TV = skeleton.get_output_embeddings()(hidden_1TE)
     except ModelFileError:
         raise
     except Exception as error:  # whatever happens in a model's code
@@ -83,7 +82,11 @@ def probe(skeleton: Any) -> Probed:
         ) from error
     if not observer.calls:
         raise _refusal(skeleton, OWN_ATTENTION)
-    return Probed(calls=observer.calls, hidden_size=hidden_1TE.shape[-1], vocab_size=logits_1TV.shape[-1])
+    embedding, head = skeleton.get_input_embeddings(), skeleton.get_output_embeddings()
+    width, hidden_size = embedding.weight.shape[-1], hidden_1TE.shape[-1]
+    if width != hidden_size:
+        raise _refusal(skeleton, f"its embedding is {width} wide and its hidden states {hidden_size}")
+    return Probed(calls=observer.calls, hidden_size=hidden_size, vocab_size=head.weight.shape[0])
 
 
 def refuse_class(skeleton: Any) -> None:

@@ -113,10 +113,9 @@ def substitute(skeleton: Any, placement: Placement) -> EmbeddingPart:
         if type(module) is nn.Linear and module.weight.dtype == placement.dtype:
             parts[module] = LinearPart(module, placement)
         elif (facts := rms_norm_facts(module)) is not None:
-            epsilon, offset = facts
-            parts[module] = NormPart(
-                module.get_parameter("weight").numel(), epsilon=epsilon, offset=offset, placement=placement
-            )
+            weight_E, (epsilon, offset) = module.get_parameter("weight"), facts
+            if weight_E.dtype == placement.dtype:
+                parts[module] = NormPart(len(weight_E), epsilon=epsilon, offset=offset, placement=placement)
     new_head = parts.get(head)
     if not isinstance(new_head, LinearPart):
         raise ModelFileError(f"The head of {type(skeleton).__name__} is not in {placement.dtype}.")

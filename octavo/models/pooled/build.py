@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from octavo.base.errors import ModelFileError
 from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
@@ -18,6 +20,7 @@ def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placeme
         raise ModelFileError(
             f"The model's linear layers behind its pooling ({', '.join(facts.dense)}) are not supported."
         )
+    placement = replace(placement, only_reads=True)
     stated = checkpoint.config.get("architectures") or []
     for name in stated:
         if (encoder := encoder_of(name)) is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octavo.base.errors import ModelFileError
-from octavo.layers.plain_mlp import ACTIVATIONS
+from octavo.layers.activations import ACTIVATIONS
 from octavo.models.decoder_config import MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, read_count, read_number
 from octavo.weights.config_json import MAX_CONTEXT, first_position
 

@@ -13,12 +13,12 @@ from torch import nn
 
 from octavo.attention.contract import Attend
 from octavo.base.errors import ModelFileError
+from octavo.layers.activations import ACTIVATIONS
 from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.embedding import Embedding
 from octavo.layers.mlp import Gate, GatedMLP
 from octavo.layers.norm import LayerNorm
 from octavo.layers.placement import Placement
-from octavo.layers.plain_mlp import ACTIVATIONS
 from octavo.layers.residual import Residual
 from octavo.layers.rope import RopeFacts, rotation_table
 from octavo.layers.slot import WeightSlot

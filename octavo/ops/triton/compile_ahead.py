@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,6 +22,7 @@ from threading import Thread
 from typing import Any
 
 import triton
+from triton.runtime.jit import JITFunction
 
 from octavo.ops.triton.cache_keys import settle_cache_keys
 from octavo.ops.triton.compile_worker import compile_one
@@ -50,11 +52,41 @@ def record(calls: Sequence[Callable[[], object]]) -> list[Task]:
     before = triton.knobs.runtime.jit_cache_hook
     triton.knobs.runtime.jit_cache_hook = skip
     try:
-        for call in calls:
-            call()
+        with _all_is_new():
+            for call in calls:
+                call()
     finally:
         triton.knobs.runtime.jit_cache_hook = before
     return list(tasks)
+
+
+@contextlib.contextmanager
+def _all_is_new() -> Iterator[None]:
+    """Let kernels that an earlier engine of this process has compiled be skipped like the others.
+
+    The hook is asked about new kernels only, and one that ran would take for its input what the skipped ones
+    before it have not written: indices of anything, say.
+    """
+    run = JITFunction.run
+    empty: dict[JITFunction[Any], Any] = {}
+
+    def run_as_new(kernel: JITFunction[Any], *arguments: Any, **options: Any) -> Any:
+        known = kernel.device_caches
+        if not any(caches[0] for caches in known.values()):
+            return run(kernel, *arguments, **options)
+        if kernel not in empty:
+            empty[kernel] = defaultdict(kernel.create_binder)
+        kernel.device_caches = empty[kernel]
+        try:
+            return run(kernel, *arguments, **options)
+        finally:
+            kernel.device_caches = known
+
+    JITFunction.run = run_as_new
+    try:
+        yield
+    finally:
+        JITFunction.run = run
 
 
 class KernelCompilers:

@@ -60,19 +60,18 @@ def gated_delta(
         "TINY": TINY,
         "SINGLES": SINGLES,
         "SEQUENCES": SEQUENCES,
-        "num_warps": 4,
     }
     by_token = step.num_seqs if is_by_token else step.num_singles
     if by_token:
         _token_kernel[(by_token, heads, triton.cdiv(width, values))](
-            *arguments, **shape, IS_FOR_ALL=is_by_token, VALUES=values
+            *arguments, **shape, IS_FOR_ALL=is_by_token, VALUES=values, num_warps=4
         )
     if step.has_chunks and not is_by_token:
         values = max(values, LEAST)
         # A sequence that is no single has two tokens at least.
         num_chunked = min(step.num_seqs, max(num_tokens // 2, 1))
         _chunk_kernel[(triton.cdiv(width, values), heads, num_chunked)](
-            *arguments, **shape, VALUES=values, CHUNK=CHUNK, num_stages=2
+            *arguments, **shape, VALUES=values, CHUNK=CHUNK, num_warps=8, num_stages=2
         )
     return y_TI
 

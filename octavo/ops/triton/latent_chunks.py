@@ -51,8 +51,8 @@ def latent_chunks(  # noqa: PLR0913
     """
     constants = latent_constants(q_THC, q_THR, pages_BNW, out_THC, scale)
     if tile is None:
-        tile = chunk_tile(constants["LATENT"], constants["ROTATED"], q_THC)
-    rows = max(tile.rows, triton.next_power_of_2(constants["G"]))
+        tile = chunk_tile(constants["G"], constants["LATENT"], constants["ROTATED"], q_THC)
+    rows = tile.rows
     num_blocks = max_tokens // (rows // constants["G"]) + max_seqs + 1
     _latent_chunks_kernel[(num_blocks, head_blocks(q_THC.shape[1]))](
         q_THC,
@@ -77,13 +77,14 @@ def latent_chunks(  # noqa: PLR0913
     )
 
 
-def chunk_tile(latent: int, rotated: int, q_THC: torch.Tensor) -> LatentTile:
-    """The same for every chunk."""
+def chunk_tile(heads: int, latent: int, rotated: int, q_THC: torch.Tensor) -> LatentTile:
+    """The same for every chunk. heads: that share a program."""
+    fewest_rows = max(16, triton.next_power_of_2(heads))
     itemsize = q_THC.element_size()
     wanted = LatentTile(rows=64, keys=64, num_warps=8, num_stages=2)
     if itemsize > 2:  # exact products, without matrix units
         wanted = LatentTile(rows=64, keys=16, num_warps=8, num_stages=1)
-    return fitting(wanted, row_bytes(latent, rotated, itemsize), q_THC.device)
+    return fitting(wanted, row_bytes(latent, rotated, itemsize), q_THC.device, fewest_rows=fewest_rows)
 
 
 @triton.jit

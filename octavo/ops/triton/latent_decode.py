@@ -268,4 +268,4 @@ def decode_tile(heads: int, latent: int, rotated: int, q_THC: torch.Tensor) -> L
         wanted = LatentTile(rows=rows, keys=32, num_warps=4, num_stages=3)
     else:
         wanted = LatentTile(rows=rows, keys=64, num_warps=8, num_stages=2)
-    return fitting(wanted, row_bytes(latent, rotated, itemsize), q_THC.device)
+    return fitting(wanted, row_bytes(latent, rotated, itemsize), q_THC.device, fewest_rows=rows)

@@ -19,6 +19,8 @@ from octavo.ops.triton.paged_decode_states import LOG2_E, empty_states
 
 MOST_HEADS = 64
 """Heads that share a load of the latents: the sums of so many, [64, 512] float32, fill the registers."""
+EXCHANGED_BYTES = 160
+"""For each row, at most, what warps exchange."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +36,24 @@ class LatentTile:
 
     def shared_bytes(self, row_bytes: int) -> int:
         """At most."""
-        return (self.rows + self.num_stages * self.keys) * row_bytes
+        return (self.rows + self.num_stages * self.keys) * row_bytes + self.rows * EXCHANGED_BYTES
 
 
-def fitting(tile: LatentTile, row_bytes: int, device: torch.device) -> LatentTile:
-    """The tile, or a smaller one where the device has less shared memory."""
-    while tile.shared_bytes(row_bytes) > _shared_memory(device) and tile.keys * tile.num_stages > 16:
-        if tile.num_stages > 2 or tile.keys == 16:
+def fitting(tile: LatentTile, row_bytes: int, device: torch.device, *, fewest_rows: int) -> LatentTile:
+    """The tile, or a smaller one where the device has less shared memory. fewest_rows: a power of two."""
+    while tile.shared_bytes(row_bytes) > _shared_memory(device):
+        if tile.num_stages > 2:
             tile = replace(tile, num_stages=tile.num_stages - 1)
-        else:
+        elif tile.keys > 32:
             tile = replace(tile, keys=tile.keys // 2)
+        elif tile.rows > fewest_rows:
+            tile = replace(tile, rows=tile.rows // 2)
+        elif tile.keys > 16:
+            tile = replace(tile, keys=tile.keys // 2)
+        elif tile.num_stages > 1:
+            tile = replace(tile, num_stages=1)
+        else:
+            return tile
     return tile
 
 

@@ -46,7 +46,7 @@ def choose_tile(head_dim: int, itemsize: int, *, is_short: bool, shared_memory: 
     these tiles take 184 to 254 registers a thread and spill none; with a limit of 128, for two programs at a
     time, the assembler waits after every matrix instruction.
     """
-    row_bytes = triton.next_power_of_2(head_dim) * itemsize
+    row_bytes = max(16, triton.next_power_of_2(head_dim)) * itemsize
     if itemsize > 2:  # no tensor cores: exact products
         tile = ChunkTile(64, 32, 8, 2)
     elif is_short:
@@ -125,7 +125,7 @@ def paged_chunks(  # noqa: PLR0913
         HEAD_DIM=head_dim,
         BLOCK_M=rows,
         BLOCK_N=tile.keys,
-        BLOCK_D=triton.next_power_of_2(head_dim),
+        BLOCK_D=max(16, triton.next_power_of_2(head_dim)),
         num_warps=tile.warps,
         num_stages=tile.stages,
     )
@@ -207,7 +207,7 @@ def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
 
     # Highest score (in powers of two) and sum of weights so far. A sink is a score without a value.
     if sinks_ptr is not None:
-        highest_M = tl.load(sinks_ptr + head_M, mask=is_token_M, other=0.0) * LOG2_E
+        highest_M = tl.load(sinks_ptr + head_M, mask=is_token_M, other=0.0).to(tl.float32) * LOG2_E
         total_M = tl.full([BLOCK_M], 1.0, tl.float32)
     else:
         highest_M = tl.full([BLOCK_M], float("-inf"), tl.float32)

@@ -22,8 +22,10 @@ from octavo.ops.step import SEQUENCES, SINGLES
 from octavo.ops.step_rows import StepRows
 from octavo.ops.triton.softplus import softplus
 
-CHUNK = 64
-"""Tokens of a matrix product."""
+CHUNK, SHORT_CHUNK = 64, 32
+"""Tokens of a matrix product; short ones where a token's B or C is wider than WIDE bytes, for the sake of
+GPUs with little shared memory."""
+WIDE = 256
 LEAST = 16
 """A matrix product's sides have at least so many."""
 VALUES_EACH = 32
@@ -81,8 +83,8 @@ def ssd(
             *weights.dt_limits,
             **shape,
             VALUES=values,
-            CHUNK=CHUNK,
-            num_warps=4,
+            CHUNK=CHUNK if shape["PADDED_SIZE"] * b_TJ.element_size() <= WIDE else SHORT_CHUNK,
+            num_warps=4 if shape["PADDED_SIZE"] <= 128 else 8,
             num_stages=2,
         )
     return y_TI

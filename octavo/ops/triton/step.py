@@ -58,7 +58,8 @@ def gather_step(  # noqa: PLR0913
 ) -> None:
     """Token ids, positions and slots of a step."""
     places = len(token_ids_T)
-    _gather_step_kernel[(triton.cdiv(places, PLACES), len(table_columns))](
+    num_groups = len(table_columns)
+    _gather_step_kernel[(triton.cdiv(places, PLACES), max(num_groups, 1))](
         memory_RW,
         rows_S,
         starts_S1,
@@ -70,8 +71,8 @@ def gather_step(  # noqa: PLR0913
         places,
         memory_RW.stride(0),
         slots_GT.stride(0),
-        TABLE_COLUMNS=tuple(table_columns),
-        NUM_GROUPS=len(table_columns),
+        TABLE_COLUMNS=tuple(table_columns) or (0,),
+        NUM_GROUPS=num_groups,
         BLOCK_SIZE=block_size,
         PLACES=PLACES,
         SINGLES=SINGLES,
@@ -154,13 +155,14 @@ def _gather_step_kernel(  # noqa: PLR0913
     positions = tl.where(is_token, firsts + tokens - starts, 0)
     row_ptrs = memory_ptr + rows * memory_stride
     group = tl.program_id(1)
-    column = TABLE_COLUMNS[0]
-    for i in tl.static_range(1, NUM_GROUPS):
-        column = tl.where(group == i, TABLE_COLUMNS[i], column)
-    blocks = tl.load(row_ptrs + column + positions // BLOCK_SIZE, mask=is_token, other=0)
-    token_ids = tl.load(row_ptrs + positions, mask=is_token, other=0)
-    slots = tl.where(is_token, blocks * BLOCK_SIZE + positions % BLOCK_SIZE, -1)
-    tl.store(slots_ptr + group * slots_stride + tokens, slots, mask=is_place)
+    if NUM_GROUPS > 0:
+        column = TABLE_COLUMNS[0]
+        for i in tl.static_range(1, NUM_GROUPS):
+            column = tl.where(group == i, TABLE_COLUMNS[i], column)
+        blocks = tl.load(row_ptrs + column + positions // BLOCK_SIZE, mask=is_token, other=0)
+        slots = tl.where(is_token, blocks * BLOCK_SIZE + positions % BLOCK_SIZE, -1)
+        tl.store(slots_ptr + group * slots_stride + tokens, slots, mask=is_place)
     if group == 0:
+        token_ids = tl.load(row_ptrs + positions, mask=is_token, other=0)
         tl.store(token_ids_ptr + tokens, token_ids, mask=is_place)
         tl.store(positions_ptr + tokens, positions, mask=is_place)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from base64 import b64encode
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.engine.pooling.outputs import floats_of
 from octavo.engine.pooling.refuse import cannot_pool, cannot_task
+from octavo.messages.pooling import PoolingParams
 from octavo.messages.result import Numbers
 from octavo.server.body import read
-from octavo.server.pooling.inputs import inputs_of
+from octavo.server.pooling.inputs import inputs_of, texts_of
 from octavo.server.pooling.run import run_inputs, usage_of
 from octavo.server.pooling.schema import (
+    EmbedBody,
     EmbeddingBody,
     EmbeddingData,
     EmbeddingReply,
@@ -86,6 +89,25 @@ async def pool(serving: Serving, request: Request) -> Response:
     return json_reply(reply)
 
 
+async def embed_plainly(serving: Serving, request: Request) -> Response:
+    """Text Embeddings Inference's POST /embed: lists of numbers and nothing else."""
+    body, num_bytes = await read(request, EmbedBody)
+    check_embeds(serving, "/embed")
+    params = PoolingParams(
+        task="embed",
+        dimensions=body.dimensions,
+        use_activation=body.normalize,
+        truncate_prompt_tokens=-1 if body.truncate else None,
+        truncation_side="left" if (body.truncation_direction or "").lower() == "left" else "right",
+    )
+    texts = texts_of(body.inputs, "inputs")
+    outputs = await run_inputs(
+        serving, request, texts, params, num_bytes=num_bytes, prompt_name=body.prompt_name
+    )
+    vectors = [floats_of(one.outputs.numbers) for one in outputs]
+    return Response(msgspec.json.encode(vectors), media_type="application/json")
+
+
 def check_embeds(serving: Serving, route: str) -> None:
     """Raise RequestError unless the model makes embeddings."""
     facts = serving.engine.facts.pooling
@@ -99,9 +121,9 @@ def in_base64(numbers: Numbers) -> str:
     return b64encode(numbers.data).decode()
 
 
-def rows_of(numbers: Numbers) -> list[float] | list[list[float]]:
+def rows_of(numbers: Numbers) -> list[float | list[float]]:
     flat = floats_of(numbers)
     if len(numbers.shape) == 1:
-        return flat
+        return [*flat]
     width = numbers.shape[1]
     return [flat[start : start + width] for start in range(0, len(flat), width)]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
+import msgspec
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.server.openapi import ApiPage
-from octavo.server.pooling.embeddings import create_embeddings, pool
+from octavo.server.pooling.embeddings import create_embeddings, embed_plainly, pool
 from octavo.server.pooling.schema import (
     ClassifyBody,
     ClassifyReply,
+    EmbedBody,
     EmbeddingBody,
+    EmbeddingData,
     EmbeddingReply,
+    PoolingBody,
     RawPoolingBody,
     RawPoolingReply,
     RerankBody,
@@ -23,7 +29,9 @@ from octavo.server.pooling.schema import (
 from octavo.server.pooling.scores import classify, rerank, score
 from octavo.server.serving import Serving
 
-ROUTES = (
+Answer = Callable[[Serving, Request], Awaitable[Response]]
+
+ROUTES: tuple[tuple[tuple[str, ...], Answer, type[PoolingBody], type[msgspec.Struct], str], ...] = (
     (("/v1/embeddings",), create_embeddings, EmbeddingBody, EmbeddingReply, "Embed texts"),
     (("/pooling",), pool, RawPoolingBody, RawPoolingReply, "The model's numbers as they are"),
     (("/classify", "/v1/classify"), classify, ClassifyBody, ClassifyReply, "Score labels"),
@@ -35,10 +43,22 @@ ROUTES = (
 
 def add_pooling_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
     for paths, answer, body, reply, summary in ROUTES:
-
-        async def route(request: Request, answer=answer) -> Response:  # type: ignore[no-untyped-def]
-            found: Response = await answer(serving, request)
-            return found
-
         for path in paths:
-            app.post(path, tags=["pooling"], summary=summary, **page.describe(reply, body=body))(route)
+            described = page.describe(reply, body=body)
+            app.post(path, tags=["pooling"], summary=summary, **described)(_route(serving, answer))
+
+    @app.post(
+        "/embed",
+        tags=["tgi"],
+        summary="Embed texts: nothing but the numbers",
+        **page.describe(EmbeddingData, body=EmbedBody, is_list=True),
+    )
+    async def embed(request: Request) -> Response:
+        return await embed_plainly(serving, request)
+
+
+def _route(serving: Serving, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+    async def route(request: Request) -> Response:
+        return await answer(serving, request)
+
+    return route

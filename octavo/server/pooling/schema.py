@@ -128,7 +128,7 @@ class RawPoolingData(msgspec.Struct, kw_only=True):
 
     index: int
     object: str = "pooling"
-    data: list[float] | list[list[float]] | str
+    data: list[float | list[float]] | str
 
 
 class RawPoolingReply(msgspec.Struct, kw_only=True):
@@ -200,3 +200,15 @@ class RerankReply(msgspec.Struct, kw_only=True):
     model: str
     usage: PoolingUsage
     results: list[RerankItem]
+
+
+class EmbedBody(Body):
+    """Text Embeddings Inference's own route: texts to embed."""
+
+    inputs: Texts = None
+    normalize: bool | None = None
+    truncate: bool | None = None
+    """Cut what is too long instead of refusing it."""
+    truncation_direction: Literal["left", "right", "Left", "Right"] | None = None
+    prompt_name: str | None = None
+    dimensions: int | None = None

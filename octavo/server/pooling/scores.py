@@ -60,7 +60,7 @@ async def score(serving: Serving, request: Request) -> Response:
     model = serving.check_model(body.model)
     firsts = _either(body.text_1, "text_1", body.queries, "queries")
     seconds = _either(body.text_2, "text_2", body.documents, "documents")
-    pairs = pairs_of(firsts, seconds)
+    pairs = pairs_of(firsts, seconds, "text_2" if body.documents is None else "documents")
     scores, usage = await _score(serving, request, pairs, body, num_bytes)
     reply = ScoreReply(
         id=f"score-{request_id_of(request)}",

