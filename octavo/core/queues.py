@@ -7,7 +7,7 @@ class, whoever else went or came in between.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from octavo.core.request import Rank, Request
 
@@ -23,6 +23,11 @@ class WaitingQueue:
     def __init__(self) -> None:
         self._heap: list[tuple[Rank, Request]] = []
         self._requests: dict[str, Request] = {}
+        self._only: Collection[Request] | None = None
+
+    def narrow(self, requests: Collection[Request] | None) -> None:
+        """Admit only these for now; None: everybody."""
+        self._only = requests
 
     def push(self, request: Request) -> None:
         self._requests[request.request_id] = request
@@ -30,6 +35,9 @@ class WaitingQueue:
 
     def peek(self) -> Request | None:
         """The request to admit next."""
+        if self._only is not None:
+            waiting = (request for request in self._only if request.request_id in self._requests)
+            return min(waiting, key=lambda request: request.rank, default=None)
         heap = self._heap
         while heap and self._requests.get(heap[0][1].request_id) is not heap[0][1]:
             heapq.heappop(heap)
