@@ -8,7 +8,8 @@ an object's repr or a Python exception's text unless that is what the user has t
     ├── ConfigError       an option of the engine is wrong (refuses to start)
     ├── ModelFileError    a checkpoint is broken, unsafe or not supported (refuses to load)
     └── EngineError       the engine could not do what it promised (HTTP 5xx)
-        └── DeviceOutOfMemory   a step was too large for the device (the core tries smaller ones)
+        ├── DeviceOutOfMemory   a step was too large for the device (the core tries smaller ones)
+        └── DeviceBroken        the device is lost to this process (the core is started again)
 """
 
 from __future__ import annotations
@@ -125,3 +126,7 @@ class EngineError(OctavoError, RuntimeError):
 
 class DeviceOutOfMemory(EngineError):
     """The device has no memory for a step. Raised by executors; the step produced nothing for anybody."""
+
+
+class DeviceBroken(EngineError):
+    """The device answers nothing any more in this process. Raised by executors; no request is to blame."""

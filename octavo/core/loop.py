@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from octavo.base.clock import Clock, monotonic
-from octavo.base.errors import ConfigError, DeviceOutOfMemory, EngineError, OctavoError
+from octavo.base.errors import ConfigError, DeviceBroken, DeviceOutOfMemory, EngineError, OctavoError
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.admission import check_request
@@ -320,13 +320,16 @@ class EngineCore:
             step.is_void = True
             self._kv.withdraw(block for _, block in step.published)
         deltas = []
-        if not self._shrinks_steps(lost[0], error):
+        is_broken = isinstance(error, DeviceBroken)
+        if not is_broken and not self._shrinks_steps(lost[0], error):
             deltas = self._blame(lost[0], error)
         # All in flight: tokens of steps before a lost one are lost to a request that starts again, too.
         again = [request for step in lost for request in step.live_requests()]
         self._restart(again, [*lost, *self._in_flight])
         for step in lost:
             self._rows.tell_again(step.output.ended_rows)
+        if is_broken:
+            raise error
         if self._probe is not None and self._probe.state is State.FINISHED:
             raise EngineError(
                 f"{self._failed_in_a_row} steps failed in a row; the engine has to be started anew."
@@ -344,7 +347,7 @@ class EngineCore:
     def _blame(self, record: StepRecord, error: Exception) -> list[RequestDelta]:
         """End the one whose step failed; of several, find out who it was."""
         suspects = record.live_requests()
-        if len(suspects) > 1:
+        if len(record.requests) > 1:  # Also who has left since then may have been it.
             log.warning("step %d failed: its %d requests are tried apart", record.output.step, len(suspects))
             log.debug("step %d failed", record.output.step, exc_info=error)
             self._trials.suspect(suspects)
@@ -357,7 +360,7 @@ class EngineCore:
         if suspects and self._probe is None and self._failed_in_a_row >= MAX_FAILED_STEPS:
             self.add(probe_like(suspects[0].message))
             self._probe = self._requests[PROBE_ID]
-            self._trials.try_alone(self._probe)
+            self._trials.suspect([self._probe])
         return deltas
 
     def _without_probe(self, deltas: list[RequestDelta]) -> list[RequestDelta]:

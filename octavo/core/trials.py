@@ -23,16 +23,11 @@ class Trials:
         return bool(self._groups) or self._current is not None
 
     def suspect(self, requests: Sequence[Request]) -> None:
-        """A step of these failed: try each half alone, before any other suspects."""
-        assert len(requests) > 1, "one alone is no suspect but the culprit"
+        """A step of these, and perhaps of others, failed: try each half alone, before any other suspects."""
         for request in requests:
             self.clear(request)
         middle = len(requests) // 2
         self._groups[:0] = [set(requests[:middle]), set(requests[middle:])]
-
-    def try_alone(self, request: Request) -> None:
-        """Before all others."""
-        self._groups.insert(0, {request})
 
     def clear(self, request: Request) -> None:
         """It got a token, or it is over."""

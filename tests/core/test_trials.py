@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from octavo.base.errors import EngineError
+from octavo.base.errors import DeviceBroken, EngineError
 from octavo.executor.fake import expected_tokens
 from octavo.messages.result import FinishReason
 from octavo.messages.step import SchedulerOutput
@@ -82,6 +82,18 @@ def test_who_waits_or_arrives_meanwhile_is_not_concerned(bench: Any, request_for
         assert b.tokens[str(number)] == right(number, 9)
 
 
+def test_who_shared_a_step_with_a_culprit_that_has_left_is_not_convicted(
+    bench: Any, request_for: Any
+) -> None:
+    b = bench(depth=2, fail=Poison("bad"))
+    b.core.add(request_for("good", prompt(0), 9))
+    b.core.add(request_for("bad", prompt(1), 9))
+    assert b.step() == []  # Both are on their way in one step.
+    b.core.abort(["bad"])
+    b.run()
+    assert b.tokens["good"] == right(0, 9)
+
+
 def test_a_whole_trial_can_be_aborted(bench: Any, request_for: Any) -> None:
     b = bench(fail=Poison("0", "1"))
     for number in range(4):
@@ -118,3 +130,21 @@ def test_an_executor_that_fails_whatever_it_gets_calls_for_a_new_process(
         b.run()
     b.core.check()
     assert sum(delta.finish_reason is FinishReason.ERROR for delta in b.last.values()) == 3
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_for_a_broken_device_nobody_is_blamed(bench: Any, request_for: Any, depth: int) -> None:
+    def fail(step: SchedulerOutput) -> dict[int, str]:
+        if step.step == 4:
+            raise DeviceBroken("It fell off the bus.")
+        return {}
+
+    b = bench(depth=depth, fail=fail)
+    for number in range(3):
+        b.core.add(request_for(str(number), prompt(number), 9))
+    with pytest.raises(DeviceBroken):
+        b.run()
+    b.core.check()
+    for number in range(3):
+        assert b.last[str(number)].finish_reason is None
+        assert b.tokens[str(number)] == right(number, 9)[: len(b.tokens[str(number)])]
