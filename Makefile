@@ -11,12 +11,12 @@ TORCH := "torch>=2.11,<2.14"
 
 .PHONY: serve chat test test-long test-gpu test-clients chaos simulate check fix reference bench clean
 
-# Each stamp is remade only when pyproject.toml changed: a second call is quick.
+# Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.made pyproject.toml
+$(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py $(wildcard octavo/ops/cpu/native/*)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@

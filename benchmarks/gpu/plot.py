@@ -1,4 +1,4 @@
-"""The picture of the claim: how many times as fast as vLLM, workload by workload.
+"""The picture of a claim: how many times as fast as the peer, workload by workload.
 
     python -m benchmarks.gpu.plot benchmarks/results/h100.json benchmarks/results/h100.svg
 
@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.gpu.compare import number
 
-COLORS = {"llama8b": "#2f6f9f", "qwen0.6b": "#d98b2b"}
+COLORS = {"llama8b": "#2f6f9f", "qwen0.6b": "#d98b2b", "smollm2-135m-instruct": "#2f6f9f"}
 INK, PALE = "#222222", "#999999"
 BAR_HEIGHT, ROW_INCHES, WIDTH_INCHES = 0.62, 0.26, 8.6
 MOST_SHOWN = 3.0
@@ -38,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def draw(claim: dict[str, Any], path: Path) -> None:
     """One bar a result, from the peer's speed at 1; a tick where the target is."""
     results = claim["results"]
+    peer = claim.get("peer") or f"vLLM {claim['versions'].get('vllm', '')}"
     style: Any = {
         "svg.hashsalt": "octavo",
         "svg.fonttype": "none",
@@ -50,23 +51,23 @@ def draw(claim: dict[str, Any], path: Path) -> None:
         edge = min(MOST_SHOWN, max(1.5, *(speed_up(result) for result in results)))
         for place, result in enumerate(results):
             _bar(axes, place, result, edge)
-        axes.text(edge, -1, "   speed   octavo : vLLM", va="center", ha="left", color=PALE)
+        axes.text(edge, -1, f"   speed   octavo : {peer.split()[0]}", va="center", ha="left", color=PALE)
         axes.axvline(1.0, color=INK, linewidth=1)
         axes.set_yticks(range(len(results)), [_label(result) for result in results])
         axes.set_ylim(len(results) - 0.4, -0.6)
         axes.set_xlim(0, edge)
-        axes.set_xlabel(
-            f"times as fast as vLLM {claim['versions'].get('vllm', '')} (1: equal, short line: target)"
-        )
-        axes.set_title(
-            f"{claim['machine'].get('gpu') or 'GPU'}, {claim['date']}", fontsize=10, loc="left", pad=16
-        )
+        axes.set_xlabel(f"times as fast as {peer} (1: equal, short line: target)")
+        axes.set_title(f"{_device(claim['machine'])}, {claim['date']}", fontsize=10, loc="left", pad=16)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         figure.tight_layout()
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         figure.savefig(path, dpi=150, metadata=metadata)
         plt.close(figure)
+
+
+def _device(machine: dict[str, Any]) -> str:
+    return str(machine.get("gpu") or f"{machine.get('cpu', 'CPU')}, {machine.get('cpu_cores')} cores")
 
 
 def speed_up(result: dict[str, Any]) -> float:

@@ -11,6 +11,7 @@ from octavo.attention.table import BACKENDS
 from octavo.base.errors import ConfigError
 from octavo.messages.kv import KVKind, KVSpec
 
+NATIVE = "native"
 _KINDS = {
     KVKind.FULL: Capability.FULL,
     KVKind.SLIDING_WINDOW: Capability.SLIDING_WINDOW,
@@ -33,10 +34,15 @@ def attention_needs(
     return frozenset(needs)
 
 
-def choose_backend(needs: frozenset[Capability]) -> type[AttentionBackend]:
-    """The first backend that can. Raises ConfigError that says what each one lacks."""
+def choose_backend(needs: frozenset[Capability], *, has_native: bool = False) -> type[AttentionBackend]:
+    """The first backend that can; native kernels only where an engine has them.
+
+    Raises ConfigError that says what each one lacks.
+    """
     lacks: list[str] = []
     for name in BACKENDS:
+        if name == NATIVE and not has_native:
+            continue
         backend = BACKENDS.load(name)
         missing = needs - backend.capabilities
         if not missing:

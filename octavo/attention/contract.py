@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 
 from octavo.attention.step_view import StepView
+from octavo.ops.cpu.engine import NativeEngine
 from octavo.ops.paged_plain import AttentionTerms
 
 
@@ -69,7 +70,8 @@ class PageLayout:
 
     A page's keys come first, its values begin half a page later, or are columns of the keys (value_dim). The
     tokens of a block lie one after the other with all their heads, or, head by head, with all their tokens
-    (`is_head_major`, the backend's choice).
+    (`is_head_major`, the backend's choice). Keys may be turned: first number of all tokens of a head, then
+    the second.
     """
 
     block_size: int
@@ -82,6 +84,8 @@ class PageLayout:
     value_dim: int | None = None
     """The first columns of a key, which are its value; None: values have rows of their own."""
     is_head_major: bool = False
+    turns_keys: bool = False
+    """Only where pages are head-major."""
     has_plain_softmax: bool = True
     """No layer of the group has a soft cap or sinks."""
 
@@ -90,8 +94,9 @@ class PageLayout:
         page = self.rows_per_page * heads * width
         shape = (rows_RC.numel() // page, heads, size, width)
         inner = (size * width, width, 1) if self.is_head_major else (width, heads * width, 1)
+        key_inner = (size * width, 1, size) if self.turns_keys else inner
         flat = rows_RC.view(-1)
-        keys_BKND = flat.as_strided(shape, (page, *inner))
+        keys_BKND = flat.as_strided(shape, (page, *key_inner))
         if self.value_dim is not None:
             return Pages(rows_RC, keys_BKND, keys_BKND[..., : self.value_dim])
         return Pages(
@@ -124,6 +129,7 @@ class AttentionBackend(Protocol):
 
     capabilities: ClassVar[frozenset[Capability]]
     is_head_major: ClassVar[bool]
+    turns_keys: ClassVar[bool]
     """How it wants its pages (see PageLayout)."""
 
     long_prompt: int | None
@@ -145,6 +151,8 @@ class StepLimits:
     deterministic: bool
     chunk_attention: str
     """Whose kernel attends chunks: triton or flash-attn."""
+    native: NativeEngine | None = None
+    """Compiled kernels on a CPU, if weights are packed."""
 
 
 class Attend(Protocol):

@@ -8,6 +8,7 @@ from octavo.base.table import LazyTable
 BACKENDS: LazyTable[type[AttentionBackend]] = LazyTable(
     "attention backend",
     {
+        "native": "octavo.attention.backends.native:NativeAttention",
         "cpu": "octavo.attention.backends.cpu:CpuAttention",
         "cpu-latent": "octavo.attention.backends.cpu_latent:CpuLatentAttention",
         "triton": "octavo.attention.backends.triton:TritonAttention",

@@ -8,6 +8,7 @@ import sys
 
 import octavo
 from octavo.base import env
+from octavo.base.native import native_kernels, why_no_kernels
 from octavo.cli import machine
 from octavo.cli.command import Command
 from octavo.cli.units import show_bytes
@@ -31,6 +32,7 @@ def environment() -> dict[str, object]:
         "cpu": machine.cpu_model(),
         "cpus": machine.usable_cpus(),
         "cpu features": machine.cpu_features(),
+        "cpu kernels": native_kernels() or why_no_kernels(),
         "gpus": machine.gpu_names(),
         "memory": f"{show_bytes(available)} available of {show_bytes(total)}",
         "cache": str(cache),

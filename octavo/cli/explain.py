@@ -22,7 +22,7 @@ from octavo.config.flags import FlagParser, add_config_options, given_options
 from octavo.config.resolve import CheckpointFacts, Resolved, local_device, resolve
 from octavo.config.root import EngineConfig, iter_options
 from octavo.weights.config_json import text_config
-from octavo.weights.footprint import num_parameters
+from octavo.weights.footprint import num_parameters, packed_bytes
 
 if TYPE_CHECKING:
     from octavo.config.model import ModelConfig
@@ -136,7 +136,8 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     account = account_of(checkpoint.config, config.model)
     parameters = num_parameters(checkpoint)
     sizes = {**text_config(checkpoint.config), **account.sizes}
-    memory = plan_memory(sizes, parameters, config, local_target(config.model.device))
+    target, packed = local_target(config.model.device), packed_bytes(checkpoint)
+    memory = plan_memory(sizes, parameters, config, target, packed_bytes=packed)
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
     tokens, cache_bytes = memory.cache_tokens, memory.cache_bytes
@@ -166,13 +167,14 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
 
 def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig) -> None:
     supported = "supported" if report.is_supported else "NOT supported"
+    form = "packed as in the file" if config.model.packed_weights else f"as {config.model.dtype}"
     lines = [
         ("model", f"{report.name} ({report.format})"),
         ("files", f"{report.path}, {show_bytes(report.file_bytes)}, mostly {report.stored_dtype}"),
         ("architecture", f"{report.architecture}, {supported}"),
         ("computed by", f"{report.computed_by or 'nobody'}: {report.why}"),
         ("parameters", show_count(report.num_parameters)),
-        ("weights", f"{show_bytes(report.weights_bytes)} as {config.model.dtype}"),
+        ("weights", f"{show_bytes(report.weights_bytes)} {form}"),
         *_cache_lines(report, config),
     ]
     if config.model.runner == "generate":

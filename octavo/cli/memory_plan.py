@@ -67,13 +67,18 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_memory(
-    model_config: dict[str, Any], num_parameters: int, config: EngineConfig, target: Target
+    model_config: dict[str, Any],
+    num_parameters: int,
+    config: EngineConfig,
+    target: Target,
+    *,
+    packed_bytes: int,
 ) -> MemoryPlan:
-    """`config` is resolved, for the target's kind of device."""
+    """`config` is resolved, for the target's kind of device. packed_bytes: of weights that stay packed."""
     is_cpu = target.kind == "cpu"
     width = DTYPE_BYTES[config.model.dtype]
     per_token = kv_bytes_per_token(model_config, config.model.dtype)
-    weights_bytes = num_parameters * width
+    weights_bytes = packed_bytes if config.model.packed_weights else num_parameters * width
     runtime_bytes = 0 if is_cpu else RUNTIME_BYTES
     step_bytes, graph_bytes = _step_bytes(model_config, config), 0
     if not is_cpu and not config.model.enforce_eager and per_token:
@@ -147,12 +152,18 @@ def _limits(config: EngineConfig) -> tuple[int, int]:
 
 
 def what_would_fit(
-    model_config: dict[str, Any], num_parameters: int, config: EngineConfig, target: Target, context: int
+    model_config: dict[str, Any],
+    num_parameters: int,
+    config: EngineConfig,
+    target: Target,
+    context: int,
+    *,
+    packed_bytes: int,
 ) -> list[str]:
     """Changes after which at least one request of `context` tokens fits, and the longest that fits now."""
 
     def planned(changed: EngineConfig, device: Target = target) -> MemoryPlan:
-        return plan_memory(model_config, num_parameters, changed, device)
+        return plan_memory(model_config, num_parameters, changed, device, packed_bytes=packed_bytes)
 
     longest = planned(config).largest_request
     advice = [f"--max-model-len {longest}: a shorter context"] if longest else []

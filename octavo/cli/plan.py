@@ -103,7 +103,7 @@ def make_report(
 ) -> PlanReport:
     """All of it by arithmetic. `contexts` empty means a few, up to max_model_len."""
     from octavo.models.account import account_of
-    from octavo.weights.footprint import num_parameters
+    from octavo.weights.footprint import num_parameters, packed_bytes
 
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
@@ -116,9 +116,12 @@ def make_report(
     account = account_of(checkpoint.config, config.model)
     sizes = {**text_config(checkpoint.config), **account.sizes}
     parameters = num_parameters(checkpoint)
-    memory = plan_memory(sizes, parameters, config, target)
+    packed = packed_bytes(checkpoint)
+    memory = plan_memory(sizes, parameters, config, target, packed_bytes=packed)
     fits = memory.users(contexts[-1]) > 0
-    advice = [] if fits else what_would_fit(sizes, parameters, config, target, contexts[-1])
+    advice = (
+        [] if fits else what_would_fit(sizes, parameters, config, target, contexts[-1], packed_bytes=packed)
+    )
     return PlanReport(
         model=checkpoint.name,
         architecture=architecture,
@@ -147,8 +150,9 @@ def _lines(report: PlanReport, config: EngineConfig) -> list[str]:
     free = memory.memory_bytes - memory.needed_bytes - memory.cache_bytes
     schedule = config.schedule
     what = "answers" if config.model.runner == "pooling" else "logits"
+    form = "packed" if config.model.packed_weights else f"as {memory.dtype}"
     rows = [
-        ("weights", memory.weights_bytes, f"{show_count(report.num_parameters)} as {memory.dtype}"),
+        ("weights", memory.weights_bytes, f"{show_count(report.num_parameters)} {form}"),
         (
             "step",
             memory.step_bytes,

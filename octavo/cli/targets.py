@@ -8,6 +8,7 @@ import msgspec
 
 from octavo.base.errors import ConfigError
 from octavo.base.gpus import visible_gpus
+from octavo.base.native import native_kernels
 from octavo.cli import machine
 from octavo.config.resolve import DeviceFacts
 
@@ -25,7 +26,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def facts(self) -> DeviceFacts:
         return DeviceFacts(
-            kind=self.kind, has_fast_bfloat16=self.has_bfloat16, name=self.name, why="what is planned for"
+            kind=self.kind,
+            has_fast_bfloat16=self.has_bfloat16,
+            name=self.name,
+            why="what is planned for",
+            kernels=native_kernels() if self.kind == "cpu" else None,
         )
 
 

@@ -47,6 +47,14 @@ class ModelConfig:
         choices=("auto", "octavo", "transformers", "vllm"),
     )
     device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
+    packed_weights: bool | None = option(
+        None,
+        "On a CPU: keep weights as a GGUF file packs them and round their inputs to 8 bits. Much faster "
+        "and smaller; numbers differ slightly. Default: yes for GGUF files, unless a dtype is asked for.",
+    )
+    cpu_threads: int | None = option(
+        None, "On a CPU: threads that compute. Default: one per physical core.", aliases=("threads",)
+    )
     deterministic: bool = option(
         False, "On a GPU: a request's numbers do not depend, in any bit, on what else runs. Costs speed."
     )

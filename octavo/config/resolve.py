@@ -14,11 +14,31 @@ from typing import Any
 from octavo.base.errors import ConfigError
 from octavo.base.gpus import visible_gpus
 from octavo.base.integers import ceil_div
+from octavo.base.native import native_kernels, physical_cores, why_no_kernels
 from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
 MODEL_IMPLS = {"vllm": "octavo"}
+PACKED = frozenset(
+    f"{name}ForCausalLM"
+    for name in (
+        *(
+            "Gemma",
+            "Gemma2",
+            "Gemma3",
+            "Glm",
+            "Glm4",
+            "Granite",
+            "Llama",
+            "Ministral",
+            "Ministral3",
+            "Mistral",
+        ),
+        *("Olmo2", "Olmo3", "Phi3", "Qwen2", "Qwen3", "SmolLM3"),
+    )
+)
+"""Architectures all of whose matrices may stay as a GGUF file packs them."""
 CPU_SEQS, GPU_SEQS = 64, 1024
 CPU_STALL_S, GPU_STALL_S = 300.0, 60.0
 MIN_STALL_S = 1.0
@@ -60,22 +80,29 @@ class DeviceFacts:
     name: str = "CPU"
     why: str = "no GPU was found"
     """Why this device and no other."""
+    kernels: str | None = None
+    """The native kernels that this machine's processor runs; None: there are none."""
+    num_cores: int = 1
+    """Physical cores that this process may use."""
 
 
 def local_device() -> DeviceFacts:
     """The device that this machine's engine runs on unless told otherwise."""
     gpus = visible_gpus()
+    cpu = dataclasses.replace(CPU, kernels=native_kernels(), num_cores=physical_cores())
     if not gpus:
-        return CPU
+        return cpu
     if metadata.version("torch").endswith("+cpu"):
         return dataclasses.replace(
-            CPU, why=f"the {gpus[0].name} needs a torch built for CUDA; this one is not"
+            cpu, why=f"the {gpus[0].name} needs a torch built for CUDA; this one is not"
         )
     return DeviceFacts(
         kind="cuda",
         has_fast_bfloat16=gpus[0].capability >= (8, 0),
         name=gpus[0].name,
         why="the first GPU of this machine",
+        kernels=cpu.kernels,
+        num_cores=cpu.num_cores,
     )
 
 
@@ -103,17 +130,8 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
     steps = (
-        _names,
-        _runner,
-        _model_impl,
-        _device,
-        _dtype,
-        _lengths,
-        _pooling,
-        _schedule,
-        _cache,
-        _batches,
-        _supervision,
+        *(_names, _runner, _model_impl, _device, _packed_weights, _dtype, _lengths),
+        *(_pooling, _schedule, _cache, _batches, _supervision),
     )
     for step in steps:
         config = step(config, known)
@@ -201,7 +219,9 @@ def _chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:
             "(driver, CUDA_VISIBLE_DEVICES, a torch with CUDA).",
             param="device",
         )
-    return CPU if wish == "cpu" else local
+    if wish != "cpu":
+        return local
+    return dataclasses.replace(CPU, kernels=local.kernels, num_cores=local.num_cores)
 
 
 def _device(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -221,6 +241,49 @@ def _device(config: EngineConfig, known: _Known) -> EngineConfig:
     if config.model.device == "auto":
         return _set(config, "model", known, device=(kind, known.device.why))
     return config
+
+
+PLAIN_TYPES = ("float32", "float16", "bfloat16")
+
+
+def _packed_weights(config: EngineConfig, known: _Known) -> EngineConfig:
+    """Whether, and with how many threads. Decided by what was asked for, so before dtype is settled."""
+    wish, threads = config.model.packed_weights, config.model.cpu_threads
+    if threads is None:
+        config = _set(config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core"))
+    elif threads < 1:
+        raise ConfigError(f"cpu_threads is {threads}; at least 1.", param="cpu_threads")
+    obstacle = _obstacle_to_packing(config, known)
+    if wish and obstacle is not None:
+        raise ConfigError(f"packed_weights is on, but {obstacle}. Leave it out.", param="packed_weights")
+    if wish is not None:
+        return config
+    if obstacle is not None:
+        return _set(config, "model", known, packed_weights=(False, obstacle))
+    if known.checkpoint.stored_dtype in PLAIN_TYPES:
+        why = f"the checkpoint's weights are plain {known.checkpoint.stored_dtype}"
+        return _set(config, "model", known, packed_weights=(False, why))
+    if config.model.dtype != "auto":
+        why = f"dtype {config.model.dtype} was asked for: weights are made plain, and computed with exactly"
+        return _set(config, "model", known, packed_weights=(False, why))
+    why = f"{known.checkpoint.stored_dtype} file; the {known.device.kernels} kernels compute with it as it is"
+    return _set(config, "model", known, packed_weights=(True, why))
+
+
+def _obstacle_to_packing(config: EngineConfig, known: _Known) -> str | None:
+    if known.device.kind != "cpu":
+        return "this engine runs on a GPU, which computes with plain weights"
+    if known.device.kernels is None:
+        return why_no_kernels()
+    if config.model.runner == "pooling":
+        return "models that answer with numbers compute with plain weights"
+    if config.model.model_impl == "transformers":
+        return "transformers' modules compute with plain weights"
+    if known.checkpoint.architecture not in PACKED:
+        return f"a {known.checkpoint.architecture} computes with plain weights"
+    if config.model.dtype not in ("auto", "float", "float32"):
+        return f"packed weights compute in float32 and dtype is {config.model.dtype}"
+    return None
 
 
 def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:

@@ -28,7 +28,7 @@ class Embedding(nn.Module):
 
 
 class TiedEmbedding(nn.Module):
-    """Reads the rows of a logits head: one storage for both."""
+    """Reads the rows of a linear layer: of the logits head, one storage for both, or of a packed table."""
 
     def __init__(self, head: Linear) -> None:
         super().__init__()

@@ -70,7 +70,13 @@ class Linear(nn.Module):
         weight_OI = self.product.as_stored(self.weight)
         ends = self.ends[-1:] if len(names) == 1 else self.ends
         for name, start, end in zip(names, [0, *ends[:-1]], ends, strict=True):
-            slots.append(WeightSlot(name=f"{name}.weight", target=weight_OI[start:end]))
+            slots.append(
+                WeightSlot(
+                    name=f"{name}.weight",
+                    target=weight_OI[start:end],
+                    packed=self.product.packed_target(start),
+                )
+            )
             if self.bias_O is not None:
                 slots.append(WeightSlot(name=f"{name}.bias", target=self.bias_O[start:end]))
         return slots

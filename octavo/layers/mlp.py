@@ -67,6 +67,7 @@ class GatedMLP(nn.Module):
     ) -> None:
         super().__init__()
         self.names = names or MLPNames()
+        self.gate = gate
         self._gate = _GATES[gate].on(placement.device) if gate in _GATES else None
         self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
         self.down = Linear(inner, [width], bias=bias, placement=placement)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from octavo.ops.cpu.engine import NativeEngine
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
@@ -17,6 +19,9 @@ class Placement:
     """A token's numbers must not depend on the others in its step: fixed tiles, fixed order of addition."""
     only_reads: bool = False
     """The model is pooled and never writes: its steps have many tokens."""
+
+    native: NativeEngine | None = None
+    """Compiled kernels that multiply with weights as files pack them; None: weights are plain numbers."""
 
     def empty(self, *shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=self.dtype, device=self.device)

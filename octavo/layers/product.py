@@ -12,6 +12,7 @@ from octavo.layers.activations import ACTIVATIONS
 from octavo.layers.norm import Norm, RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
+from octavo.layers.slot import PackedTarget
 from octavo.ops.activation import gated_silu
 from octavo.ops.matmul_invariant import matmul_invariant
 from octavo.ops.matvec import MAX_TOKENS, matvec
@@ -34,6 +35,12 @@ class Product:
     def as_stored(self, weight: torch.Tensor) -> torch.Tensor:
         """A view of it as checkpoints have it, [O, I]."""
         return weight
+
+    def packed_target(self, first_row: int) -> PackedTarget | None:  # noqa: ARG002
+        """Takes one of the layer's matrices packed, the one whose first row this is; None: it goes into the
+        room that `empty` made.
+        """
+        return None
 
     def rows(self, weight: torch.Tensor, ids_T: torch.Tensor) -> torch.Tensor:
         """Rows of the [O, I] matrix, contiguous [T, I]."""
@@ -78,6 +85,10 @@ class Product:
 
 
 def product_on(placement: Placement) -> Product:
+    if placement.native is not None:
+        from octavo.layers.packed_product import PackedProduct  # it is a Product itself
+
+        return PackedProduct(placement)
     if placement.device.type == "cpu":
         return _product_on_cpu(placement)
     return InvariantProduct(placement) if placement.deterministic else StreamingProduct(placement)

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+
+from octavo.ops.stored import StoredMatrix
+
+
+class Taken(NamedTuple):
+    num_bytes: int
+    """That it takes now."""
+    is_finite: bool
+    """None of its numbers is NaN or infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedTarget:
+    """Takes a matrix as the file packs it, where the model computes with it in that form."""
+
+    kinds: frozenset[str]
+    """Kinds of StoredMatrix that can be taken; F32 is always among them."""
+    take: Callable[[StoredMatrix], Taken]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +42,8 @@ class WeightSlot:
     """Rows in the model's order: its row i is the checkpoint's row order_R[i]. Not for adopted targets."""
     order_dim: int = 0
     """The dimension that these rows are counted along."""
+    packed: PackedTarget | None = None
+    """Takes the matrix instead of `target`, which then is only its shape and has no memory."""
     offset: float = 0.0
     """What the model adds to the checkpoint's numbers. Not for targets that are adopted."""
     older_name: str | None = None

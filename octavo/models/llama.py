@@ -50,9 +50,7 @@ class LlamaForCausalLM(nn.Module):
         """By layer: the tokens that its queries see; None: all before them."""
         self.head = Linear(width, [facts.vocab_size], placement=placement)
         self.embedding = (
-            TiedEmbedding(self.head)
-            if facts.tie_word_embeddings
-            else Embedding(facts.vocab_size, width, placement=placement)
+            TiedEmbedding(self.head) if facts.tie_word_embeddings else self.make_table(facts, placement)
         )
         rotations = self.layer_rotations(config, facts, placement)
         self.blocks = [
@@ -74,6 +72,13 @@ class LlamaForCausalLM(nn.Module):
             slots += block.slots(f"model.layers.{layer}")
         slots += self.norm.slots("model.norm")
         return slots if self.facts.tie_word_embeddings else slots + self.head.slots("lm_head")
+
+    @staticmethod
+    def make_table(facts: DecoderConfig, placement: Placement) -> Embedding | TiedEmbedding:
+        """An embedding that is not the head's matrix: plain numbers, or packed as in the file."""
+        if placement.native is None:
+            return Embedding(facts.vocab_size, facts.hidden_size, placement=placement)
+        return TiedEmbedding(Linear(facts.hidden_size, [facts.vocab_size], placement=placement))
 
     @classmethod
     def read_config(cls, config: Mapping[str, Any]) -> DecoderConfig:

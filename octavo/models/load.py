@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from octavo.base.errors import ModelFileError
-from octavo.layers.slot import WeightSlot
+from octavo.layers.slot import PackedTarget, Taken, WeightSlot
 from octavo.models.contract import Backbone, VerifiesItself
+from octavo.ops.stored import StoredMatrix
 from octavo.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
@@ -41,7 +44,7 @@ def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
     """Fill every slot. Raises ModelFileError if a tensor is missing or has another shape."""
     slots = _as_called(model.weight_slots(), checkpoint)
     _check(slots, checkpoint)
-    is_cpu = all(slot.target.device.type == "cpu" for slot in slots)
+    is_cpu = all(slot.target.device.type != "cuda" for slot in slots)
     placed = place_on_cpu(slots, checkpoint) if is_cpu else place_on_device(slots, checkpoint)
     for slot in slots:
         reorder(slot)
@@ -60,7 +63,7 @@ def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
 
 def reorder(slot: WeightSlot) -> None:
     """From the checkpoint's order of rows to the model's."""
-    if slot.order_R is not None:
+    if slot.order_R is not None and slot.packed is None:
         order_R = slot.order_R.to(slot.target.device)
         slot.target.copy_(slot.target.index_select(slot.order_dim, order_R))
 
@@ -71,6 +74,11 @@ def place_on_cpu(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
     sums: list[torch.Tensor] = []
     has_file = checkpoint.format != "dummy"
     for slot in slots:
+        if slot.packed is not None:
+            taken = _pack(slot, slot.packed, checkpoint)
+            sums.append(torch.tensor(0.0 if taken.is_finite else math.nan))
+            copied += taken.num_bytes
+            continue
         tensor = checkpoint.load(slot.name, slot.target.dtype if slot.adopt else None)
         is_mapped = has_file and str(tensor.dtype).removeprefix("torch.") == checkpoint.stored_dtype
         sums.append(_sum(tensor))
@@ -82,6 +90,23 @@ def place_on_cpu(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
             slot.target.copy_(tensor)
             copied += slot.target.nbytes
     return Placed(copied_bytes=copied, mapped_bytes=mapped, broken=_broken(slots, sums))
+
+
+def _pack(slot: WeightSlot, packed: PackedTarget, checkpoint: Checkpoint) -> Taken:
+    stored = checkpoint.stored_matrix(slot.name)
+    if stored is None or stored.kind not in packed.kinds:
+        if stored is not None:
+            logger.info(
+                "%s is stored as %s, for which there is no kernel: kept as float32.", slot.name, stored.kind
+            )
+        weight_OI = checkpoint.load(slot.name, torch.float32)
+        data = weight_OI.numpy().view(np.uint8)
+        stored = StoredMatrix(kind="F32", columns=weight_OI.shape[1], data=data)
+    if slot.order_R is not None:
+        stored = stored.reordered(slot.order_R.numpy())
+    taken = packed.take(stored)
+    stored.release()
+    return taken
 
 
 def place_on_device(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
@@ -98,6 +123,8 @@ def move_weights(model: Backbone, device: torch.device) -> None:
     """Keep the weights there from now on. The model computes only where it was built."""
     assert isinstance(model, nn.Module), "every model is one"
     for parameter in model.parameters():
+        if parameter.is_meta:
+            continue  # packed, on the CPU for ever
         parameter.data = parameter.data.to(device)
 
 

@@ -141,7 +141,10 @@ write_segments = Op(
 append_tokens = Op(
     name="append_tokens",
     plain=_plain_append_tokens,
-    providers=LazyTable("append_tokens provider", {"cuda": "octavo.ops.triton.step:append_tokens"}),
+    providers=LazyTable(
+        "append_tokens provider",
+        {"cpu": "octavo.ops.cpu.host:append_tokens", "cuda": "octavo.ops.triton.step:append_tokens"},
+    ),
     examples=_examples_of_append_tokens,
     tolerance=0.0,
     writes=(0,),
@@ -149,7 +152,10 @@ append_tokens = Op(
 gather_step = Op(
     name="gather_step",
     plain=_plain_gather_step,
-    providers=LazyTable("gather_step provider", {"cuda": "octavo.ops.triton.step:gather_step"}),
+    providers=LazyTable(
+        "gather_step provider",
+        {"cpu": "octavo.ops.cpu.host:gather_step", "cuda": "octavo.ops.triton.step:gather_step"},
+    ),
     examples=_examples_of_gather_step,
     tolerance=0.0,
     writes=(7, 8, 9),

@@ -24,6 +24,7 @@ from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_saf
 if TYPE_CHECKING:
     import torch
 
+    from octavo.ops.stored import StoredMatrix
     from octavo.weights.transfer import OnProgress
 
 LOAD_FORMATS = ("auto", "safetensors", "gguf", "dummy")
@@ -55,6 +56,12 @@ class Checkpoint(Protocol):
         Where nothing has to change it is a view of the mapped file that must not be written to, and takes
         no memory of its own. May be called from several threads.
         """
+
+    def stored_kind(self, name: str) -> str:
+        """How the tensor is packed in the file: GGUF's name of the type, F32 where it is plain numbers."""
+
+    def stored_matrix(self, name: str) -> StoredMatrix | None:
+        """The bytes of a matrix as the file packs them; None: only `load` gives its numbers."""
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

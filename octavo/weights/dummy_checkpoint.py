@@ -19,6 +19,7 @@ from octavo.weights.skeleton import build_skeleton, has_skeleton, stored_tensors
 if TYPE_CHECKING:
     import torch
 
+    from octavo.ops.stored import StoredMatrix
     from octavo.weights.transfer import OnProgress
 
 INITIAL_DEVIATION = 0.02
@@ -71,6 +72,12 @@ class DummyCheckpoint:
         made = torch.empty(self.shape(name))
         _make(name, made, torch.Generator())
         return made.to(dtype or torch.float32)
+
+    def stored_kind(self, name: str) -> str:  # noqa: ARG002
+        return "F32"
+
+    def stored_matrix(self, name: str) -> StoredMatrix | None:  # noqa: ARG002
+        return None
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

@@ -31,6 +31,27 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
     return num_parameters(checkpoint) * DTYPE_BYTES[dtype]
 
 
+PACKED_BITS = {
+    **dict.fromkeys(("Q4_0", "Q4_1", "Q4_K"), 5),
+    **dict.fromkeys(("Q5_0", "Q5_1", "Q5_K"), 6),
+    "Q6_K": 7,
+    "Q8_0": 8.5,
+}
+"""Bits per weight where native kernels keep a type packed; all others become float32."""
+
+
+def packed_bytes(checkpoint: Checkpoint) -> int:
+    """What the weights take if native kernels compute with them."""
+    is_tied = bool(text_config(checkpoint.config).get("tie_word_embeddings"))
+    return int(
+        sum(
+            math.prod(checkpoint.shape(name)) * PACKED_BITS.get(checkpoint.stored_kind(name), 32) / 8
+            for name in checkpoint.tensor_names()
+            if not (is_tied and name == "lm_head.weight")
+        )
+    )
+
+
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
     """What one token keeps in all layers; 0 of encoders, and where the config does not say."""
     text = text_config(config)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octavo.base.errors import ModelFileError
+from octavo.ops.stored import StoredMatrix
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.gguf.architectures import Architecture, find_architecture
 from octavo.weights.gguf.bits import Bytes
@@ -86,6 +87,21 @@ class GGUFCheckpoint:
         if plain is not None and wanted is getattr(torch, plain) and not heads and not offset:
             return mapped_tensor(file.data, part.start, part.shape, plain)
         return _dequantized(self._packed(part), part, wanted, offset)
+
+    def stored_kind(self, name: str) -> str:
+        return self._view(name).parts[0].tensor.kind.name
+
+    def stored_matrix(self, name: str) -> StoredMatrix | None:
+        view, file = self._view(name), self._opened()
+        part = view.parts[0]
+        if len(view.parts) > 1 or part.take is not None:
+            return None
+        return StoredMatrix(
+            kind=part.tensor.kind.name,
+            columns=view.shape[-1],
+            data=self._packed(part).reshape(view.shape[0], -1),
+            release=partial(file.forget, part.tensor.name),
+        )
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
 from octavo.config.pooling import Activation, PoolingFacts, PoolingType
-from octavo.weights.config_json import text_config
+from octavo.weights.config_json import MAX_CONTEXT, text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object, parse_objects
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_LABELS = 2**16
+MAX_DENSE_WIDTH = 2**17
 ENCODERS = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
 """model_type of those whose tokens see all others."""
 
@@ -226,20 +227,45 @@ def _with_pooling(facts: PoolingFacts, said: dict[str, Any]) -> PoolingFacts:
     return replace(facts, pooling=known[chosen[0]], why_pooling="as the model's Pooling module says")
 
 
-def _with_dense(facts: PoolingFacts, folder: Path, path: str) -> PoolingFacts:
+@dataclass(frozen=True)
+class DenseFacts:
+    """A linear layer behind the pooling."""
+
+    width_in: int
+    width_out: int
+    has_bias: bool
+    activation: str
+    """The last part of its name in torch."""
+
+
+def read_dense(folder: Path, path: str) -> DenseFacts:
+    """From the config.json of a Dense module."""
     said = _read(folder, path, "config.json")
     width_in, width_out = said.get("in_features"), said.get("out_features")
-    if width_in != facts.num_outputs or not isinstance(width_out, int) or not 1 <= width_out <= 2**20:
+    for width in (width_in, width_out):
+        if not isinstance(width, int) or not 1 <= width <= MAX_DENSE_WIDTH:
+            raise ModelFileError(f"The Dense module in {path[:80]!r} has a width of {str(width)[:40]}.")
+    assert isinstance(width_in, int) and isinstance(width_out, int), "checked"
+    activation = str(said.get("activation_function") or "torch.nn.Tanh").rpartition(".")[2]
+    return DenseFacts(width_in, width_out, said.get("bias") is not False, activation)
+
+
+def _with_dense(facts: PoolingFacts, folder: Path, path: str) -> PoolingFacts:
+    dense = read_dense(folder, path)
+    if dense.width_in != facts.num_outputs:
         raise ModelFileError(
-            f"The Dense module in {path[:80]!r} takes {width_in} numbers and gives {width_out}; "
-            f"{facts.num_outputs} come in."
+            f"The Dense module in {path[:80]!r} takes {dense.width_in} numbers; {facts.num_outputs} come in."
         )
-    return replace(facts, num_outputs=width_out, dense=(*facts.dense, path))
+    return replace(facts, num_outputs=dense.width_out, dense=(*facts.dense, path))
 
 
 def _with_limits(facts: PoolingFacts, folder: Path) -> PoolingFacts:
     said = _read(folder, "sentence_bert_config.json")
+    # Older versions write it there, newer ones leave it to the tokenizer, who may say that there is no end.
     most = said.get("max_seq_length")
+    if most is None:
+        stated = _read(folder, "tokenizer_config.json").get("model_max_length")
+        most = stated if isinstance(stated, int) and 1 <= stated <= MAX_CONTEXT else None
     if most is not None and (not isinstance(most, int) or most < 1):
         raise ModelFileError(f"max_seq_length is {str(most)[:40]}; it must be at least 1.")
     return replace(facts, max_tokens=most, lowercases=bool(said.get("do_lower_case")))

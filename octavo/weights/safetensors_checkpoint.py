@@ -22,6 +22,7 @@ from octavo.weights.strict_json import parse_object
 if TYPE_CHECKING:
     import torch
 
+    from octavo.ops.stored import StoredMatrix
     from octavo.weights.transfer import OnProgress, Piece
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -94,6 +95,13 @@ class SafetensorsCheckpoint:
         self._stored(name)
         tensor = self._files[name].load(name)
         return tensor if dtype is None else tensor.to(dtype)
+
+    def stored_kind(self, name: str) -> str:  # noqa: ARG002
+        return "F32"
+
+    def stored_matrix(self, name: str) -> StoredMatrix | None:
+        self._stored(name)
+        return None
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

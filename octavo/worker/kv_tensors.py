@@ -16,7 +16,7 @@ class KVTensors:
     """
 
     def __init__(
-        self, plan: KVPlan, *, dtype: torch.dtype, device: torch.device, is_head_major: bool
+        self, plan: KVPlan, *, dtype: torch.dtype, device: torch.device, is_head_major: bool, turns_keys: bool
     ) -> None:
         page_size = plan.page_bytes // dtype.itemsize
         tensors = [
@@ -45,6 +45,7 @@ class KVTensors:
                     dtype=dtype,
                     device=device,
                     is_head_major=is_head_major,
+                    turns_keys=turns_keys,
                     has_plain_softmax=spec.has_plain_softmax,
                 )
             )

@@ -14,7 +14,7 @@ import psutil
 
 from octavo.base.errors import ConfigError
 from octavo.config.cache import CacheConfig
-from octavo.weights.footprint import DTYPE_BYTES, weight_bytes
+from octavo.weights.footprint import DTYPE_BYTES, packed_bytes, weight_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -38,23 +38,27 @@ _LIMITS = (
 """Limit and use of a container, in the new and the old hierarchy."""
 
 
-def check_weights_fit(checkpoint: Checkpoint, dtype: str, device: torch.device) -> None:
+def check_weights_fit(
+    checkpoint: Checkpoint, dtype: str, device: torch.device, *, is_packed: bool = False
+) -> None:
     """Raise ConfigError, with the numbers and what would fit, before anything is allocated.
 
     `dtype` is one of DTYPE_BYTES.
     """
-    needed, free = weight_bytes(checkpoint, dtype), free_device_bytes(device)
+    needed = packed_bytes(checkpoint) if is_packed else weight_bytes(checkpoint, dtype)
+    free = free_device_bytes(device)
     if needed <= free:
         return
     half = needed * 2 // DTYPE_BYTES[dtype]
     if needed <= total_device_bytes(device):
         advice = "Other programs hold the rest: stop them, or use another device."
-    elif half <= free:
+    elif half <= free and not is_packed:
         advice = f"As bfloat16 or float16 they take {gib(half)} and fit: set dtype."
     else:
         advice = "Take a smaller model or a larger device."
+    form = "packed" if is_packed else f"as {dtype}"
     raise ConfigError(
-        f"The weights take {gib(needed)} as {dtype}, but {gib(free)} of the device's "
+        f"The weights take {gib(needed)} {form}, but {gib(free)} of the device's "
         f"{gib(total_device_bytes(device))} are free. {advice} `octavo plan MODEL` shows what fits where.",
         param="model",
     )

@@ -32,12 +32,12 @@ class PagedSteps:
     def __init__(self, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers) -> None:
         self.long_prompt = _long_prompt(backends)
         self.multiple = 1
+        self.kv = kv
         self._backends = backends
-        self._kv = kv
         self._buffers = buffers
 
     def plan(self, bounds: StepBounds, host: HostView | None) -> Attend:
-        return StepAttention(self._backends, self._kv, self._buffers.views(bounds, host))
+        return StepAttention(self._backends, self.kv, self._buffers.views(bounds, host))
 
 
 class PackedSteps:

@@ -14,6 +14,7 @@ from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
 from octavo.base.errors import DeviceBroken, DeviceOutOfMemory, ModelFileError
 from octavo.base.integers import ceil_div
+from octavo.base.native import native_kernels, why_no_kernels
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
@@ -26,6 +27,8 @@ from octavo.messages.step import SchedulerOutput
 from octavo.models.build import build_model
 from octavo.models.contract import Backbone, recurrent_layers
 from octavo.models.load import Placed, load_weights, move_weights
+from octavo.models.native_layers import as_native
+from octavo.ops.cpu.engine import NativeEngine, native_engine
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
 from octavo.worker.forward import Forward
 from octavo.worker.give_back import give_back_memory
@@ -38,6 +41,7 @@ from octavo.worker.memory import (
     estimated_graph_bytes,
     kv_cache_bytes,
 )
+from octavo.worker.native_forward import NativeForward
 from octavo.worker.profile import step_peak_bytes
 from octavo.worker.purpose import Purpose, purpose_of
 from octavo.worker.row_states import RowStates, check_states_fit, row_state_bytes
@@ -93,6 +97,7 @@ class Worker:
             device=torch.device(model.device),
             max_positions=model.max_model_len,
             deterministic=model.deterministic,
+            native=_native(model),
         )
         self._max_model_len = model.max_model_len
         self._max_seqs = schedule.max_num_seqs
@@ -111,9 +116,12 @@ class Worker:
         place = self._placement
         if place.device.type == "cuda":
             self._compilers = _begin_to_compile()
+        elif native_kernels() is None:
+            logger.warning("Computing with torch, several times slower: %s.", why_no_kernels())
         model, placed = self._load_model()
         self._backend = choose_backend(
-            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device)
+            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device),
+            has_native=place.native is not None,
         )
         self._model = model
         self._kv_layers = model.kv_layers()
@@ -160,7 +168,7 @@ class Worker:
         )
         states = RowStates(self._recurrent_layers, num_rows=self._max_seqs, placement=place)
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
-        forward = Forward(model, self._attention(model, plan, buffers), states, buffers)
+        forward = self._make_forward(model, self._attention(model, plan, buffers), states, buffers)
         purpose = self._purpose(model)
         sampler, extras = purpose.make(rows, self._max_seqs)
         began = time.monotonic()
@@ -251,7 +259,11 @@ class Worker:
             return PackedSteps(buffers)
         place = self._placement
         kv = KVTensors(
-            plan, dtype=place.dtype, device=place.device, is_head_major=self._backend.is_head_major
+            plan,
+            dtype=place.dtype,
+            device=place.device,
+            is_head_major=self._backend.is_head_major,
+            turns_keys=self._backend.turns_keys,
         )
         limits = StepLimits(
             max_seqs=self._max_seqs,
@@ -259,6 +271,7 @@ class Worker:
             num_heads=model.num_heads,
             deterministic=place.deterministic,
             chunk_attention=self._config.chunk_attention,
+            native=place.native,
         )
         return PagedSteps([self._backend(layout, limits) for layout in kv.layouts], kv, buffers)
 
@@ -266,7 +279,12 @@ class Worker:
         return purpose_of(model, self._words, is_overlapping=self._is_overlapping)
 
     def _load_model(self) -> tuple[Backbone, Placed]:
-        check_weights_fit(self._checkpoint, self._config.dtype, self._placement.device)
+        check_weights_fit(
+            self._checkpoint,
+            self._config.dtype,
+            self._placement.device,
+            is_packed=self._placement.native is not None,
+        )
         model = build_model(self._checkpoint, self._config, self._placement)
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
@@ -314,6 +332,16 @@ class Worker:
             dtype_bytes=self._placement.dtype.itemsize,
         )
 
+    def _make_forward(
+        self, model: Backbone, attention: AttentionSteps, states: RowStates, buffers: StepBuffers
+    ) -> Forward:
+        native = self._placement.native
+        if native is not None and isinstance(attention, PagedSteps) and attention.kv.layouts[0].turns_keys:
+            decoder = as_native(model)
+            if decoder is not None:
+                return NativeForward(decoder, native, attention, states, buffers)
+        return Forward(model, attention, states, buffers)
+
     def _make_graphs(self, model: Backbone, forward: Forward) -> StepGraphs | None:
         if not self._captures_graphs:
             return None
@@ -336,6 +364,15 @@ class Worker:
                 "Captured %d graphs in %.1f s; they take %.2f GiB.", len(graphs), seconds, taken / 2**30
             )
         return graphs
+
+
+def _native(model: ModelConfig) -> NativeEngine | None:
+    """Threads and kernels for packed weights. torch's own threads would spin against them."""
+    if not model.packed_weights:
+        return None
+    assert model.cpu_threads is not None, "the config is resolved"
+    torch.set_num_threads(1)
+    return native_engine(model.cpu_threads)
 
 
 def _begin_to_compile() -> KernelCompilers:

@@ -10,6 +10,7 @@ import pytest
 from tiny import save_model
 
 from octavo.cli.main import main
+from tests.conformance.pooled import save_pooled
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +117,22 @@ def test_a_model_that_is_not_there(tmp_path, capsys):
     words = ["run-batch", "-i", str(source), "-o", str(tmp_path / "out.jsonl"), "/no/model"]
     assert main(words) == 1
     assert capsys.readouterr().err.startswith("octavo: error: ")
+
+
+def test_embeddings_of_a_model_that_embeds(tmp_path):
+    folder = save_pooled(tmp_path / "bert", "bert", max_position_embeddings=64)
+    inputs = ["one", ["two", "three"], "x" * 100]
+    lines = [
+        {"custom_id": f"c{i}", "method": "POST", "url": "/v1/embeddings", "body": {"input": given}}
+        for i, given in enumerate(inputs)
+    ]
+    lines.append(line("chat", "/v1/chat/completions"))
+    source, target = write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl"
+    options = ["--scheduling-policy", "priority"]
+    assert main(["run-batch", "-i", str(source), "-o", str(target), str(folder), *options]) == 1
+    answers = {key: entry["response"] for key, entry in read(target).items()}
+    assert {key: answer["status_code"] for key, answer in answers.items()} == {
+        "c0": 200, "c1": 200, "c2": 400, "chat": 400
+    }  # fmt: skip
+    assert [len(one["embedding"]) for one in answers["c1"]["body"]["data"]] == [48, 48]
+    assert "makes embeddings" in answers["chat"]["body"]["error"]["message"]

@@ -228,3 +228,43 @@ def test_recurrent_state_bounds_how_many_run(device, seqs):
         reason = next(r.reason for r in result.reasons if r.option == "max_num_seqs")
         assert "100.0 MiB of recurrent state" in reason
     assert resolved(device, RECURRENT, max_num_seqs=500).config.schedule.max_num_seqs == 500
+
+
+GGUF = dataclasses.replace(CHECKPOINT, stored_dtype="Q4_1")
+CPU_WITH_KERNELS = dataclasses.replace(CPU, kernels="avx2", num_cores=3)
+
+
+def packing(device=CPU_WITH_KERNELS, checkpoint=GGUF, **options):
+    result = resolved(device, checkpoint, **options)
+    (reason,) = [reason.reason for reason in result.reasons if reason.option == "packed_weights"]
+    return result.config.model.packed_weights, reason
+
+
+def test_packed_weights_are_the_default_where_they_can_be():
+    assert packing() == (True, "Q4_1 file; the avx2 kernels compute with it as it is")
+    assert resolved(CPU_WITH_KERNELS, GGUF).config.model.dtype == "float32"
+    assert resolved(CPU_WITH_KERNELS, GGUF).config.model.cpu_threads == 3
+    is_packed, why = packing(dtype="float32")
+    assert not is_packed and "dtype float32 was asked for" in why
+    is_packed, why = packing(checkpoint=CHECKPOINT)
+    assert not is_packed and "plain bfloat16" in why
+    is_packed, why = packing(device=CPU)
+    assert not is_packed and "kernels were compiled" in why
+    is_packed, why = packing(device=CUDA)
+    assert not is_packed and "GPU" in why
+
+
+def test_a_wish_for_packed_weights_is_met_or_refused():
+    for checkpoint in (GGUF, CHECKPOINT):
+        assert resolved(CPU_WITH_KERNELS, checkpoint, packed_weights=True).config.model.packed_weights
+    assert not resolved(CPU_WITH_KERNELS, GGUF, packed_weights=False).config.model.packed_weights
+    for device, options in ((CPU, {}), (CUDA, {}), (CPU_WITH_KERNELS, {"dtype": "bfloat16"})):
+        with pytest.raises(ConfigError, match="packed_weights is on, but") as caught:
+            resolved(device, GGUF, packed_weights=True, **options)
+        assert caught.value.param == "packed_weights"
+
+
+def test_there_is_at_least_one_thread():
+    with pytest.raises(ConfigError, match="cpu_threads is 0; at least 1"):
+        resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=0)
+    assert resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=7).config.model.cpu_threads == 7

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from octavo import LLM
+from octavo.base.errors import ModelFileError
 from octavo.messages.pooling import PoolingParams
 from tests.conformance.pooled import DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
 from tests.tiny import VOCAB_SIZE
@@ -161,3 +162,38 @@ def test_pairs_are_scored_as_transformers(tmp_path: Path, name: str) -> None:
     scores = [result.relevance_score for result in order]
     assert scores == sorted((one.outputs.score for one in scored), reverse=True)
     assert [documents[result.index] for result in order] == [result.document for result in order]
+
+
+def test_linear_layers_behind_the_pooling(tmp_path: Path) -> None:
+    """As sentence-transformers stores them: a folder each, with weights of its own."""
+    import json
+
+    from safetensors.torch import save_file
+
+    folder = save_modules(save_pooled(tmp_path / "model", "bert", **ENCODERS["bert"][1]), "mean_tokens")
+    modules = json.loads((folder / "modules.json").read_text())
+    shapes = {"2_Dense": (48, 20, "Tanh"), "3_Dense": (20, 7, "Identity")}
+    generator = torch.Generator().manual_seed(3)
+    dense = {}
+    for place, (name, (width_in, width_out, activation)) in enumerate(shapes.items()):
+        modules.insert(2 + place, {"path": name, "type": "sentence_transformers.models.Dense"})
+        (folder / name).mkdir()
+        said = {"in_features": width_in, "out_features": width_out, "bias": place == 0}
+        said["activation_function"] = f"torch.nn.modules.activation.{activation}"
+        (folder / name / "config.json").write_text(json.dumps(said))
+        weights = {"linear.weight": torch.randn(width_out, width_in, generator=generator)}
+        if place == 0:
+            weights["linear.bias"] = torch.randn(width_out, generator=generator)
+        save_file(weights, folder / name / "model.safetensors")
+        dense[name] = weights
+    (folder / "modules.json").write_text(json.dumps(modules))
+    given = prompts()
+    expected = []
+    for one in states(folder, given):
+        first = torch.nn.functional.linear(one.mean(0), *dense["2_Dense"].values()).tanh()
+        expected.append(torch.nn.functional.normalize(dense["3_Dense"]["linear.weight"] @ first, dim=0))
+    with LLM(str(folder)) as llm:
+        check(llm.encode(given, use_tqdm=False), expected)
+    (folder / "3_Dense/config.json").write_text(json.dumps({"in_features": 21, "out_features": 7}))
+    with pytest.raises(ModelFileError, match="takes 21 numbers; 20 come in"):
+        LLM(str(folder))

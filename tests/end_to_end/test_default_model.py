@@ -100,7 +100,7 @@ def test_the_server_equals_transformers(reference: Any, default_model_path: Path
         "logprobs": 1,
         "return_token_ids": True,
     }
-    flags = ("--max-model-len", "1024", "--max-num-batched-tokens", "96")
+    flags = ("--dtype", "float32", "--max-model-len", "1024", "--max-num-batched-tokens", "96")
     with serving(default_model_path, *flags, log=tmp_path / "log") as server:
         answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=600).json()
     assert len(answer["choices"]) == 32

@@ -49,7 +49,7 @@ def check(path: Path, prompts: list[str], **options: int) -> None:
     import torch
 
     params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True, logprobs=1)
-    with LLM(str(path), **options) as llm:
+    with LLM(str(path), dtype="float32", **options) as llm:
         outputs = llm.generate(prompts, params, use_tqdm=False)
     reference = load_reference(path)
     for output in outputs:

@@ -45,10 +45,19 @@ def test_modules_say_how(tmp_path: Path, mode: str, pooling: PoolingType) -> Non
     assert (facts.prompts, facts.default_prompt_name) == (prompts, "query")
 
 
-def test_the_newer_spelling_of_modes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stated", "most"), [(40, 40), (10**30, None), (None, None)])
+def test_as_newer_versions_write_it(tmp_path: Path, stated: int | None, most: int | None) -> None:
     save_modules(tmp_path, "mean_tokens")
-    (tmp_path / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode": "lasttoken"}))
-    assert read_pooling(BERT, tmp_path).pooling is PoolingType.LAST
+    modules = [
+        {"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+        {"path": "1_Pooling", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"},
+        {"path": "2_Normalize", "type": "sentence_transformers.base.modules.normalize.Normalize"},
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    (tmp_path / POOLING).write_text(json.dumps({"pooling_mode": "lasttoken", "include_prompt": True}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": stated}))
+    facts = read_pooling(BERT, tmp_path)
+    assert (facts.pooling, facts.normalizes, facts.max_tokens) == (PoolingType.LAST, True, most)
 
 
 @pytest.mark.parametrize(

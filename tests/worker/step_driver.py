@@ -102,11 +102,18 @@ class Driver:
         max_model_len: int = 1024,
         num_groups: int = 1,
         deterministic: bool = False,
+        native_threads: int | None = None,
         seed: int = 0,
     ) -> None:
+        """native_threads: compute with the native kernels, which keep plain weights in float32."""
         self.worker = Worker(
             model=ModelConfig(
-                dtype=dtype, max_model_len=max_model_len, device="cpu", deterministic=deterministic
+                dtype=dtype,
+                max_model_len=max_model_len,
+                device="cpu",
+                deterministic=deterministic,
+                packed_weights=native_threads is not None,
+                cpu_threads=native_threads,
             ),
             cache=CacheConfig(block_size=block_size),
             schedule=ScheduleConfig(max_num_seqs=num_rows, max_num_batched_tokens=2048),
@@ -129,7 +136,7 @@ class Driver:
         runner = self.worker._runner
         assert runner is not None
         self.runner = runner
-        self.kv = runner._forward._attention._kv
+        self.kv = runner._forward._attention.kv
         for pages in self.kv.pages:
             pages.rows_RC.fill_(float("nan"))  # whatever is read before it is written must show
         for states in runner._forward._states.by_layer:

@@ -88,7 +88,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Op, "on", provider)
     monkeypatch.setattr(linear, "product_on", product_on)
 
-    def backend(needs: frozenset[Capability]) -> type[AttentionBackend]:
+    def backend(needs: frozenset[Capability], **_: Any) -> type[AttentionBackend]:
         return TritonLatentAttention if Capability.LATENT in needs else TritonAttention
 
     monkeypatch.setattr(worker, "choose_backend", backend)

@@ -39,6 +39,7 @@ class CpuAttention:
 
     capabilities = frozenset(Capability) - {Capability.CUDA, Capability.LATENT}
     is_head_major = False
+    turns_keys = False
     long_prompt = None
 
     def __init__(self, layout: PageLayout, limits: StepLimits) -> None:  # noqa: ARG002

@@ -34,6 +34,7 @@ class TritonAttention:
 
     capabilities = frozenset(Capability) - {Capability.CPU, Capability.LATENT}
     is_head_major = True
+    turns_keys = False
 
     def __init__(self, layout: PageLayout, limits: StepLimits) -> None:
         self.layout = layout

@@ -42,6 +42,7 @@ class TritonLatentAttention:
         Capability.SCORE_TERMS,
     }
     is_head_major = False
+    turns_keys = False
 
     def __init__(self, layout: PageLayout, limits: StepLimits) -> None:
         if limits.chunk_attention != "triton":

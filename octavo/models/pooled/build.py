@@ -7,6 +7,7 @@ from dataclasses import replace
 from octavo.base.errors import ModelFileError
 from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
+from octavo.models.pooled.dense import DenseLayers
 from octavo.models.pooled.heads import ScoreHead
 from octavo.models.pooled.model import Head, PlainHead, PooledModel
 from octavo.models.pooled.table import DECODER_PREFIX, ENCODERS, decoder_of, encoder_of, pooled_architectures
@@ -16,10 +17,6 @@ from octavo.weights.checkpoint import Checkpoint
 
 def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
     """Raises ModelFileError for an architecture that is not known."""
-    if facts.dense:
-        raise ModelFileError(
-            f"The model's linear layers behind its pooling ({', '.join(facts.dense)}) are not supported."
-        )
     placement = replace(placement, only_reads=True)
     stated = checkpoint.config.get("architectures") or []
     for name in stated:
@@ -35,7 +32,9 @@ def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placeme
 
 def _encoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
     kind, config = ENCODERS.load(key), checkpoint.config
-    head: Head = PlainHead() if facts.can_embed else kind.make_head(config, facts.num_outputs, placement)
+    head = _embedding_head(checkpoint, facts, placement)
+    if head is None:
+        head = kind.make_head(config, facts.num_outputs, placement)
     names = frozenset(checkpoint.tensor_names())
     return PooledModel(kind(config, placement), head, facts, prefix=kind.prefix, names=names)
 
@@ -43,8 +42,15 @@ def _encoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: P
 def _decoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
     # Tied, so that no head is made: the embedding is all that is left of it.
     backbone = MODELS.load(key)({**checkpoint.config, "tie_word_embeddings": True}, placement)
-    head: Head = PlainHead()
-    if not facts.can_embed:
+    head = _embedding_head(checkpoint, facts, placement)
+    if head is None:
         head = ScoreHead(backbone.hidden_size, facts.num_outputs, placement)
     names = frozenset(checkpoint.tensor_names())
     return PooledModel(backbone, head, facts, prefix=DECODER_PREFIX, names=names)
+
+
+def _embedding_head(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> Head | None:
+    """None for models that score labels."""
+    if not facts.can_embed:
+        return None
+    return DenseLayers(checkpoint.path, facts.dense, placement) if facts.dense else PlainHead()

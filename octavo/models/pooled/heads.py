@@ -22,7 +22,7 @@ class ScoreHead(nn.Module):
         self.score = Linear(width, [num_labels], placement=placement)
 
     def forward(self, pooled_SE: torch.Tensor) -> torch.Tensor:
-        return self.score.forward(pooled_SE)
+        return self.score.forward(pooled_SE.to(self.score.weight.dtype))
 
     def slots(self) -> list[WeightSlot]:
         return self.score.slots("score")
@@ -59,7 +59,7 @@ class DenseHead(nn.Module):
         self.out = Linear(width, [num_labels], bias=True, placement=placement)
 
     def forward(self, pooled_SE: torch.Tensor) -> torch.Tensor:
-        x_SE = self._activation(self.dense.forward(pooled_SE))
+        x_SE = self._activation(self.dense.forward(pooled_SE.to(self.dense.weight.dtype)))
         return self.out.forward(x_SE if self.norm is None else self.norm.forward(x_SE))
 
     def slots(self) -> list[WeightSlot]:

@@ -17,7 +17,10 @@ from octavo.models.contract import Backbone, ModelInput
 
 
 class Head(Protocol):
-    """From pooled states [S, E] to answers [S, N]. Also for the states of single tokens."""
+    """From pooled states [S, E] to answers [S, N]. Also for the states of single tokens.
+
+    States come in the model's type, means in float32.
+    """
 
     def forward(self, pooled_SE: torch.Tensor) -> torch.Tensor: ...
 

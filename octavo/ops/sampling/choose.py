@@ -119,7 +119,10 @@ def _examples() -> Iterator[tuple[Any, ...]]:
 choose_tokens = Op(
     name="choose_tokens",
     plain=choose_plain,
-    providers=LazyTable("choose_tokens provider", {"cuda": "octavo.ops.triton.sampling:choose_tokens"}),
+    providers=LazyTable(
+        "choose_tokens provider",
+        {"cpu": "octavo.ops.cpu.host:choose_tokens", "cuda": "octavo.ops.triton.sampling:choose_tokens"},
+    ),
     examples=_examples,
     tolerance=0.0,
 )

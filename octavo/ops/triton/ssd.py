@@ -199,13 +199,12 @@ def _chunk_kernel(  # noqa: PLR0913
     values = tl.program_id(0) * VALUES + tl.arange(0, VALUES)
     numbers = tl.arange(0, PADDED_SIZE)
     is_value, is_number = values < WIDTH, numbers < SIZE
-    # Transposed, [numbers, values]: as the products want it.
-    inside = is_number[:, None] & is_value[None, :]
+    inside = is_value[:, None] & is_number[None, :]
     state_ptrs = (
-        states_ptr + (row * HEADS + head) * (WIDTH * SIZE) + values[None, :] * SIZE + numbers[:, None]
+        states_ptr + (row * HEADS + head) * (WIDTH * SIZE) + values[:, None] * SIZE + numbers[None, :]
     )
     num_kept = tl.minimum(num_before, 1) * SIZE  # nothing, before a sequence's first token
-    state = tl.load(state_ptrs, mask=inside & (numbers[:, None] < num_kept), other=0.0)
+    state = tl.load(state_ptrs, mask=inside & (numbers[None, :] < num_kept), other=0.0)
     rate = -tl.exp(tl.load(log_decay_ptr + head))
     skip = tl.load(skip_ptr + head)
     dt_bias = tl.load(dt_bias_ptr + head)
@@ -233,11 +232,12 @@ def _chunk_kernel(  # noqa: PLR0913
         scores = tl.dot(c, tl.trans(b), input_precision="ieee")
         between = tl.where(is_not_later, decay[:, None] - decay[None, :], 0.0)
         scores = tl.where(is_not_later, scores * tl.exp(between) * dt[None, :], 0.0)
-        y = tl.dot(c, state.to(dtype), input_precision="ieee") * tl.exp(decay)[:, None]
+        y = tl.dot(c, tl.trans(state.to(dtype)), input_precision="ieee") * tl.exp(decay)[:, None]
         y += tl.dot(scores.to(dtype), x, input_precision="ieee")
         y += skip * x.to(tl.float32)
         y_ptrs = y_ptr + at[:, None] * (HEADS * WIDTH) + head * WIDTH + values[None, :]
         tl.store(y_ptrs, y, mask=is_token[:, None] & is_value[None, :])
         added = (x.to(tl.float32) * (dt * tl.exp(whole_decay - decay))[:, None]).to(dtype)
-        state = state * tl.exp(whole_decay) + tl.dot(tl.trans(b), added, input_precision="ieee")
+        # The values first: with 64 numbers and more first, Triton 3.6 gives wrong states in 16 bits (H100).
+        state = state * tl.exp(whole_decay) + tl.dot(tl.trans(added), b, input_precision="ieee")
     tl.store(state_ptrs, state, mask=inside)

@@ -70,6 +70,13 @@ class GGUFFile:
         row_bytes = tensor.shape[-1] // tensor.kind.block_size * tensor.kind.block_bytes
         return flat.reshape(-1, row_bytes)
 
+    def forget(self, name: str) -> None:
+        """The pages of a tensor leave this process; they come back from the file if read again."""
+        tensor = self.tensors[name]
+        start = tensor.start // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._data.madvise(mmap.MADV_DONTNEED, start, tensor.start + tensor.num_bytes - start)
+
 
 def _read_counts(cursor: Cursor) -> tuple[int, int]:
     cursor.need(24, "the header")

@@ -83,7 +83,7 @@ class Pooler(Extra):
         return hidden_TE.index_select(0, self._index(places))
 
     def _add_means(self, batch: StepBatch, states: list[_Open], hidden_TE: torch.Tensor) -> torch.Tensor:
-        """Means [S, E] of all tokens of each sequence up to here; kept as sums for those that go on."""
+        """Means [S, E], float32, of each sequence up to here; kept as sums for those that go on."""
         lengths_S = upload(batch.num_tokens, torch.int64, self._device)
         own_TE = hidden_TE[: batch.total_tokens].float()
         sums_SE = torch.segment_reduce(own_TE, "sum", lengths=lengths_S, unsafe=True)
@@ -94,7 +94,7 @@ class Pooler(Extra):
             if i not in ends:
                 state.sum_E = sums_SE[i].clone()
         counts_S1 = upload(batch.view.lengths, torch.float32, self._device)[:, None]
-        return (sums_SE / counts_S1).to(hidden_TE.dtype)
+        return sums_SE / counts_S1
 
     def _finish(
         self,

@@ -57,7 +57,7 @@ class LineExecutor:
             return _answered(line, reply)
 
     def _body(self, line: Line) -> bytes:
-        if not self._has_priorities or line.url == "/v1/embeddings":
+        if not self._has_priorities:
             return line.body
         body = msgspec.json.decode(line.body)
         wish = body.get("priority")

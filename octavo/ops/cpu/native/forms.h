@@ -1,0 +1,82 @@
+// Packed forms: how 16 rows times 32 columns of a matrix lie in memory, and how they come into registers.
+//
+// A quad is four neighbouring columns of 16 rows: 64 bytes, byte 4 * row + column, one row per lane of 32
+// bits. Every block begins with its scales in half precision, one for each row. pack.cpp writes these.
+//
+//   FORM_4  16 scales, 16 minima, then 4 x 64 bytes: quad i in the low halves, quad i + 4 in the high ones.
+//           weight = scale * q + minimum, q from 0 to 15
+//   FORM_5  16 scales, 16 minima, the same 256 bytes, then 64 bytes with the fifth bits: bit i of byte b
+//           belongs to byte b of quad i
+//   FORM_6  2 x 16 scales (columns 0 to 15, 16 to 31), the same 256 bytes, then 2 x 64 bytes with two bits
+//           for quads 0 to 3 and 4 to 7. weight = scale * (q - 32)
+//   FORM_8  16 scales, then 8 quads. weight = scale * (q - 128)
+#pragma once
+#include "interface.h"
+#include "simd.h"
+
+namespace octavo {
+namespace OCTAVO_ISA {
+
+constexpr int HALVES = GROUP_ROWS * 2;   // bytes of 16 numbers in half precision
+constexpr int QUAD = GROUP_ROWS * 4;     // bytes of a quad of bytes
+constexpr int PART = LANES * 4;          // bytes of it in one vector
+
+static inline void unpack_nibbles(const uint8_t* at, Bytes* w) {
+    for (int i = 0; i < 4; ++i) {
+        Bytes both = load<Bytes>(at + i * QUAD);
+        w[i] = both & all_bytes(15);
+        w[i + 4] = both >> 4;
+    }
+}
+
+// `part` says which of a group's rows: lanes part * LANES and so on.
+struct Form4 {
+    static constexpr int BYTES = 2 * HALVES + 4 * QUAD, MOST = 15, SCALES = 1;
+    static constexpr bool HAS_MINIMUM = true;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        unpack_nibbles(block + 2 * HALVES + part * PART, w);
+    }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t*, int) { return dot<8, MOST>(w, x, Ints{}); }
+};
+
+struct Form5 {
+    static constexpr int BYTES = 2 * HALVES + 5 * QUAD, MOST = 31, SCALES = 1;
+    static constexpr bool HAS_MINIMUM = true;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        const uint8_t* at = block + 2 * HALVES + part * PART;
+        unpack_nibbles(at, w);
+        Bytes high = load<Bytes>(at + 4 * QUAD);
+        for (int i = 0; i < 8; ++i) w[i] |= ((high >> i) & all_bytes(1)) << 4;
+    }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t*, int) { return dot<8, MOST>(w, x, Ints{}); }
+};
+
+struct Form6 {
+    static constexpr int BYTES = 2 * HALVES + 6 * QUAD, MOST = 63, SCALES = 2;
+    static constexpr bool HAS_MINIMUM = false;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        const uint8_t* at = block + 2 * HALVES + part * PART;
+        unpack_nibbles(at, w);
+        for (int half = 0; half < 2; ++half) {
+            Bytes high = load<Bytes>(at + (4 + half) * QUAD);
+            for (int i = 0; i < 4; ++i) w[4 * half + i] |= ((high >> (2 * i)) & all_bytes(3)) << 4;
+        }
+    }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int half) {
+        return dot<4, MOST>(w + 4 * half, x + 16 * half, all(-32 * sum[half]));
+    }
+};
+
+struct Form8 {
+    static constexpr int BYTES = HALVES + 8 * QUAD, MOST = 255, SCALES = 1;
+    static constexpr bool HAS_MINIMUM = false;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        for (int i = 0; i < 8; ++i) w[i] = load<Bytes>(block + HALVES + i * QUAD + part * PART);
+    }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int) {
+        return dot_biased<8>(w, x, sum[0] + sum[1]);
+    }
+};
+
+}  // namespace OCTAVO_ISA
+}  // namespace octavo

@@ -1,0 +1,16 @@
+// Compiled once per instruction set: the build defines OCTAVO_ISA and the flags that go with it.
+#include "attend.h"
+#include "kernels.h"
+#include "product.h"
+
+#define OCTAVO_TEXT_(x) #x
+#define OCTAVO_TEXT(x) OCTAVO_TEXT_(x)
+
+namespace octavo {
+namespace OCTAVO_ISA {
+
+extern const Kernels kernels;
+const Kernels kernels = {OCTAVO_TEXT(OCTAVO_ISA), product, quantize, rms_norm, gated, best, prepare_heads, attend};
+
+}  // namespace OCTAVO_ISA
+}  // namespace octavo

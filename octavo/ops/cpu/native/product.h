@@ -1,0 +1,109 @@
+// Products of packed matrices with a few tokens at a time, accumulated in float32.
+//
+// A token's sum runs over the blocks in order, in one register, whatever other tokens share the tile: its
+// result does not depend on them in any bit.
+#pragma once
+#include "forms.h"
+#include "kernels.h"
+
+namespace octavo {
+namespace OCTAVO_ISA {
+
+constexpr int AHEAD = 2048;  // bytes: far enough that weights are there when their turn comes
+constexpr int TILE = 8;  // tokens that use unpacked weights before the next ones are unpacked
+
+static inline void put(const Output& out, int t, int row, int rows, Floats value) {
+    float* to = out.y + t * out.stride + row;
+    if (row + LANES <= rows) {
+        if (out.bias) value += load<Floats>(out.bias + row);
+        if (out.adds) value += load<Floats>(to);
+        store(to, value);
+        return;
+    }
+    for (int i = 0; row + i < rows; ++i) {
+        float v = value[i];
+        if (out.bias) v += out.bias[row + i];
+        to[i] = out.adds ? to[i] + v : v;
+    }
+}
+
+template <class F, int TOKENS>
+static void tile(const uint8_t* group, const Activations& a, int token, int row, int rows, const Output& out) {
+    const int num_blocks = a.columns / BLOCK_COLUMNS;
+    const int8_t* q = a.q + int64_t(token) * a.columns;
+    const float* scales = a.scale + int64_t(token) * num_blocks;
+    const float* scaled_sums = a.scaled_sum + int64_t(token) * num_blocks;
+    const int32_t* sums = a.sum + int64_t(token) * num_blocks * 2;
+    for (int part = 0; part < GROUP_ROWS / LANES; ++part) {
+        Floats acc[TOKENS] = {};
+        const uint8_t* block = group;
+        for (int b = 0; b < num_blocks; ++b, block += F::BYTES) {
+            for (int i = 0; i < F::BYTES; i += 64) __builtin_prefetch(block + AHEAD + i);
+            Bytes w[8];
+            F::unpack(block, part, w);
+            const uint16_t* halves = (const uint16_t*)block + part * LANES;
+            Floats scale[F::SCALES], minimum = {};
+            for (int s = 0; s < F::SCALES; ++s) scale[s] = load_half(halves + s * GROUP_ROWS);
+            if (F::HAS_MINIMUM) minimum = load_half(halves + GROUP_ROWS);
+            for (int t = 0; t < TOKENS; ++t) {
+                const int8_t* x = q + int64_t(t) * a.columns + b * BLOCK_COLUMNS;
+                const Floats x_scale = all(scales[t * num_blocks + b]);
+                for (int s = 0; s < F::SCALES; ++s) {
+                    Ints sum = F::dot_quads(w, x, sums + (t * num_blocks + b) * 2, s);
+                    acc[t] = fma(to_float(sum), scale[s] * x_scale, acc[t]);
+                }
+                if (F::HAS_MINIMUM) acc[t] = fma(minimum, all(scaled_sums[t * num_blocks + b]), acc[t]);
+            }
+        }
+        for (int t = 0; t < TOKENS; ++t) put(out, token + t, row + part * LANES, rows, acc[t]);
+    }
+}
+
+// Plain float32: column by column, 16 rows each.
+struct FormFloat {};
+template <int TOKENS>
+static void tile_float(const uint8_t* group, const Activations& a, int token, int row, int rows, const Output& out) {
+    const float* w = (const float*)group;
+    const float* x = a.x + int64_t(token) * a.columns;
+    for (int part = 0; part < GROUP_ROWS / LANES; ++part) {
+        Floats acc[TOKENS] = {};
+        for (int i = 0; i < a.columns; ++i) {
+            Floats column = load<Floats>(w + i * GROUP_ROWS + part * LANES);
+            for (int t = 0; t < TOKENS; ++t) acc[t] = fma(column, all(x[int64_t(t) * a.columns + i]), acc[t]);
+        }
+        for (int t = 0; t < TOKENS; ++t) put(out, token + t, row + part * LANES, rows, acc[t]);
+    }
+}
+
+typedef void (*Tile)(const uint8_t*, const Activations&, int, int, int, const Output&);
+
+template <class F>
+struct Tiles {
+    static constexpr Tile of[TILE + 1] = {nullptr, tile<F, 1>, tile<F, 2>, tile<F, 3>, tile<F, 4>,
+                                          tile<F, 5>, tile<F, 6>, tile<F, 7>, tile<F, 8>};
+};
+template <>
+struct Tiles<FormFloat> {
+    static constexpr Tile of[TILE + 1] = {nullptr, tile_float<1>, tile_float<2>, tile_float<3>, tile_float<4>,
+                                          tile_float<5>, tile_float<6>, tile_float<7>, tile_float<8>};
+};
+
+// Rows of groups first_group to last_group for tokens first to last.
+static void product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
+                    const Output& out) {
+    const Tile* tiles = Tiles<FormFloat>::of;
+    int64_t group_bytes = int64_t(m.columns) * GROUP_ROWS * 4;
+    const int64_t num_blocks = m.columns / BLOCK_COLUMNS;
+    switch (m.form) {
+        case FORM_4: tiles = Tiles<Form4>::of; group_bytes = num_blocks * Form4::BYTES; break;
+        case FORM_5: tiles = Tiles<Form5>::of; group_bytes = num_blocks * Form5::BYTES; break;
+        case FORM_6: tiles = Tiles<Form6>::of; group_bytes = num_blocks * Form6::BYTES; break;
+        case FORM_8: tiles = Tiles<Form8>::of; group_bytes = num_blocks * Form8::BYTES; break;
+    }
+    for (int g = first_group; g < last_group; ++g)
+        for (int t = first; t < last; t += TILE)
+            tiles[last - t < TILE ? last - t : TILE](m.data + g * group_bytes, a, t, g * GROUP_ROWS, m.rows, out);
+}
+
+}  // namespace OCTAVO_ISA
+}  // namespace octavo

@@ -1,0 +1,71 @@
+"""Builds the native kernels for CPUs beside the Python code (pyproject.toml says all the rest).
+
+Not a Python extension module but a plain shared library, opened with ctypes: one build serves every Python
+and every torch. Without a compiler the install goes on and Octavo computes with torch.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+NATIVE = Path("octavo/ops/cpu/native")
+FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", "-g0"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mfma", "-mf16c"]
+KERNELS = {
+    "x86_64": {
+        "avx2": ["-mavx2", "-mfma", "-mf16c"],
+        "avx512": AVX512,
+        "avx512vnni": [*AVX512, "-mavx512vnni"],
+    },
+    "aarch64": {"neon": ["-march=armv8.2-a+dotprod+fp16"]},
+}
+"""Instruction sets by machine; kernels.cpp is compiled once for each, and once for any processor."""
+
+
+class BuildNative(build_ext):
+    """Compiles each source with its own flags."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return os.path.join(*fullname.split(".")) + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        with ThreadPoolExecutor() as threads:
+            objects = list(threads.map(self._compile, _units()))
+        target = self.get_ext_fullpath(ext.name)
+        self.compiler.link_shared_object(
+            objects, target, extra_postargs=["-pthread"], target_lang="c++", build_temp=self.build_temp
+        )
+
+    def _compile(self, unit: tuple[str, Path, list[str]]) -> str:
+        name, source, flags = unit
+        folder = os.path.join(self.build_temp, name)  # one source, several objects
+        (made,) = self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[*FLAGS, *flags])
+        return str(made)
+
+
+def _units() -> list[tuple[str, Path, list[str]]]:
+    """(folder for the object, source, flags of its own)"""
+    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+    kernels = {"portable": [], **KERNELS.get(machine, {})}
+    units = [
+        (name, NATIVE / "kernels.cpp", [f"-DOCTAVO_ISA={name}", *flags]) for name, flags in kernels.items()
+    ]
+    others = sorted(source for source in NATIVE.glob("*.cpp") if source.name != "kernels.cpp")
+    return units + [("all", source, []) for source in others]
+
+
+extension = Extension(
+    "octavo.ops.cpu.libnative",
+    sources=[str(source) for source in sorted(NATIVE.glob("*.cpp"))],
+    depends=[str(header) for header in sorted(NATIVE.glob("*.h"))],
+    optional=True,
+)
+# The sources use what GCC and Clang have in common; other compilers are not tried.
+setup(ext_modules=[] if sys.platform == "win32" else [extension], cmdclass={"build_ext": BuildNative})

@@ -1,0 +1,147 @@
+"""Products of packed weights: every type on every instruction set here, against plain numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from octavo.base.native import native_kernels, native_library
+from octavo.ops.cpu.engine import TYPES, NativeEngine
+from octavo.ops.stored import StoredMatrix
+from octavo.weights.gguf.dequant import BLOCK_TYPES, dequantize
+
+pytestmark = pytest.mark.skipif(native_kernels() is None, reason="no native kernels were compiled")
+
+KERNELS = ("portable", "neon", "avx2", "avx512", "avx512vnni")
+BY_NAME = {kind.name: kind for kind in BLOCK_TYPES.values()}
+PLAIN = ("F32", "F16", "BF16")
+HALVES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+"""Where blocks hold numbers in half precision; elsewhere at their beginning."""
+HALF = 2.0**-11
+"""Relative error of a scale that is kept in half precision."""
+
+
+def stored(name: str, rows: int, columns: int, seed: int = 0) -> tuple[StoredMatrix, torch.Tensor]:
+    """Random blocks of a type with scales around 0.01, and what they mean."""
+    kind, rng = BY_NAME[name], np.random.default_rng(seed)
+    count = rows * columns // kind.block_size
+    if name in PLAIN:
+        numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+        dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[name]
+        data = numbers.to(dtype).view(torch.uint8).numpy()
+        return StoredMatrix(kind=name, columns=columns, data=data), numbers.to(dtype).float()
+    blocks = rng.integers(0, 256, (count, kind.block_bytes), dtype=np.uint8)
+    for at in HALVES.get(name, (0,)):
+        halves = rng.uniform(-0.01, 0.01, count).astype(np.float16)
+        blocks[:, at : at + 2] = halves.view(np.uint8).reshape(-1, 2)
+    weights = np.empty(rows * columns, dtype=np.float32)
+    dequantize(blocks, kind, weights)
+    data = blocks.reshape(rows, -1)
+    return StoredMatrix(kind=name, columns=columns, data=data), torch.from_numpy(weights).view(rows, columns)
+
+
+def rounded(x_TI: torch.Tensor) -> torch.Tensor:
+    """Inputs as the kernels see them: 8 bits with a scale for every 32."""
+    blocks = x_TI.reshape(len(x_TI), -1, 32)
+    scales = blocks.abs().amax(-1, keepdim=True) / 127
+    return ((blocks / scales).nan_to_num().round() * scales).reshape(x_TI.shape)
+
+
+@cache
+def engine(kernels: str) -> NativeEngine:
+    library = native_library()
+    assert library is not None
+    if library.octavo_kernels(kernels.encode()) is None:
+        pytest.skip(f"this processor (or build) has no {kernels}")
+    return NativeEngine(2, kernels)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_rows_are_what_the_format_says(name: str) -> None:
+    native = NativeEngine(1)
+    matrix, weights_OI = stored(name, 37, 512)
+    packed = native.pack(matrix)
+    assert packed.is_finite
+    rows = native.rows(packed, torch.tensor([36, 0, 5, 5]))
+    expected = weights_OI[[36, 0, 5, 5]]
+    if name.endswith("K"):
+        # Products of two scales are rounded to half precision once more.
+        torch.testing.assert_close(rows, expected, rtol=0, atol=2 * HALF * float(expected.abs().max()))
+    else:
+        assert torch.equal(rows, expected)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", TYPES)
+def test_products(kernels: str, name: str) -> None:
+    native = engine(kernels)
+    columns = 256 if name.endswith("K") else 96
+    for rows in (1, 16, 51):
+        matrix, _ = stored(name, rows, columns, seed=rows)
+        packed = native.pack(matrix)
+        weights_OI = native.rows(packed, torch.arange(rows))
+        x_TI = torch.randn(21, columns, generator=torch.Generator().manual_seed(rows))
+        x_TI[3] = 0
+        inputs = x_TI if name in PLAIN else rounded(x_TI)
+        expected = (inputs.double() @ weights_OI.double().t()).float()
+        y_TO = native.linear(x_TI, [packed], None)
+        torch.testing.assert_close(y_TO, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+        for token in range(21):
+            assert torch.equal(native.linear(x_TI[token : token + 1], [packed], None)[0], y_TO[token])
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_several_matrices_and_a_bias(kernels: str) -> None:
+    native = engine(kernels)
+    parts = [
+        native.pack(stored(name, rows, 64)[0]) for name, rows in (("Q4_1", 40), ("Q8_0", 7), ("F16", 17))
+    ]
+    x_TI, bias_O = torch.randn(3, 64), torch.randn(64)
+    y_TO = native.linear(x_TI, parts, bias_O)
+    apart = [native.linear(x_TI, [part], None) for part in parts]
+    torch.testing.assert_close(y_TO, torch.cat(apart, 1) + bias_O)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_the_widest_numbers_do_not_overflow(kernels: str) -> None:
+    native = engine(kernels)
+    for name in ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q6_K"):
+        kind = BY_NAME[name]
+        for byte in (0x00, 0x80, 0xFF):
+            blocks = np.full((16 * 256 // kind.block_size, kind.block_bytes), byte, dtype=np.uint8)
+            for at in HALVES.get(name, (0,)):
+                blocks[:, at : at + 2] = np.frombuffer(np.float16(1).tobytes(), dtype=np.uint8)
+            packed = native.pack(StoredMatrix(kind=name, columns=256, data=blocks.reshape(16, -1)))
+            for sign in (-1.0, 1.0):
+                x_TI = torch.full((1, 256), sign * 127.0)
+                expected = x_TI @ native.rows(packed, torch.arange(16)).t()
+                torch.testing.assert_close(native.linear(x_TI, [packed], None), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_an_input_that_is_no_number_shows_in_its_row_only(kernels: str, bad: float) -> None:
+    native = engine(kernels)
+    packed = native.pack(stored("Q4_1", 20, 64)[0])
+    x_TI = torch.randn(5, 64)
+    fine = native.linear(x_TI, [packed], None)
+    x_TI[2, 40] = bad
+    y_TO = native.linear(x_TI, [packed], None)
+    assert not torch.isfinite(y_TO[2]).any()
+    assert torch.equal(y_TO[[0, 1, 3, 4]], fine[[0, 1, 3, 4]])
+
+
+def test_many_jobs_from_many_threads() -> None:
+    """Late, early and absent threads: every result is complete when the call returns."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    native = NativeEngine(3)
+    packed = native.pack(stored("Q8_0", 64, 64)[0])
+    x_TI = torch.randn(9, 64)
+    expected = native.linear(x_TI, [packed], None)
+    with ThreadPoolExecutor(4) as threads:
+        results = threads.map(lambda _: native.linear(x_TI, [packed], None), range(2000))
+        assert all(torch.equal(result, expected) for result in results)
