@@ -14,10 +14,10 @@ Nobody starves: the counter of a tenant that waits stands still, and those of al
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from octavo.core.limits import Limit
-from octavo.core.queues import RankedQueue
+from octavo.core.queues import RankedQueue, first_of
 from octavo.core.request import Request, Share
 
 OUTPUT_COST = 2.0
@@ -36,6 +36,11 @@ class FairQueue:
         """A heap of the tenants in `_queues`, each once, by a counter that may be out of date: too low."""
         self._virtual_time = 0.0
         self._num_waiting = 0
+        self._only: Collection[Request] | None = None
+
+    def narrow(self, requests: Collection[Request] | None) -> None:
+        """Admit only these for now; None: everybody."""
+        self._only = requests
 
     def push(self, request: Request) -> None:
         terms = request.message.terms
@@ -51,6 +56,8 @@ class FairQueue:
 
     def peek(self) -> Request | None:
         """The request to admit next."""
+        if self._only is not None:
+            return first_of(request for request in self._only if self._waits(request))
         turns = self._turns
         while turns:
             served, tenant = turns[0]
@@ -76,6 +83,10 @@ class FairQueue:
         """All that wait, tenant by tenant, whose turn it is first."""
         for tenant in sorted(self._queues, key=lambda tenant: self._shares[tenant].served):
             yield from self._queues[tenant]
+
+    def _waits(self, request: Request) -> bool:
+        queue = self._queues.get(request.message.terms.tenant)
+        return queue is not None and request in queue
 
     def _share(self, tenant: str) -> Share:
         share = self._shares.get(tenant)
