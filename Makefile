@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu test-clients check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu test-clients chaos simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -39,6 +39,13 @@ test-long: $(VENV)/.installed-dev  ## the slow ones too: real-model matrix, 100,
 
 test-gpu: $(VENV)/.installed-dev  ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a JSON result and a line PASS or FAIL
+	$(BIN)/python -m tests.chaos.chaos $(ARGS)
+
+SEED ?= 1
+simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
+	$(BIN)/python tests/simulation/simulate_many.py $(SEED) $(ARGS)
 
 $(CLIENTS)/.installed:
 	$(PYTHON) -m venv $(CLIENTS)

@@ -170,6 +170,7 @@ def serve(options: argparse.Namespace) -> None:
     from octavo.engine.async_llm import AsyncLLM
     from octavo.engine.core_process import ProcessCore
     from octavo.engine.load import Loaded
+    from octavo.engine.supervised_core import SupervisedCore
     from octavo.observe.log import set_up_logging
     from octavo.server.listen import listen
     from octavo.server.run import serve as run
@@ -181,7 +182,7 @@ def serve(options: argparse.Namespace) -> None:
     entry += ["--profile"] if options.profile else []
 
     async def start() -> AsyncLLM:
-        core = ProcessCore(entry)
+        core = SupervisedCore(lambda: ProcessCore(entry))
         await core.launch()
         ready = await core.start(StartCore(config=config, path="null"))
         loaded = Loaded(

@@ -8,7 +8,8 @@ an object's repr or a Python exception's text unless that is what the user has t
     ├── ConfigError       an option of the engine is wrong (refuses to start)
     ├── ModelFileError    a checkpoint is broken, unsafe or not supported (refuses to load)
     └── EngineError       the engine could not do what it promised (HTTP 5xx)
-        └── DeviceOutOfMemory   a step was too large for the device (the core tries smaller ones)
+        ├── DeviceOutOfMemory   a step was too large for the device (the core tries smaller ones)
+        └── DeviceBroken        the device is lost to this process (the core is started again)
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class ErrorCode(Enum):
     """The time that the request, or the server for all, allowed was over before the answer was complete."""
     ENGINE_FAILED = ErrorKind("engine_failed", 500, "server_error", Retry.SAFE)
     """The engine could not finish the answer."""
+    ENGINE_RESTARTED = ErrorKind("engine_restarted", 503, "server_error", Retry.LATER)
+    """The engine broke down while it worked on this request, and is started again."""
     INTERNAL = ErrorKind("internal_error", 500, "server_error", Retry.SAFE)
     """The server met an error of its own; its log says more."""
 
@@ -137,3 +140,7 @@ class EngineError(OctavoError, RuntimeError):
 
 class DeviceOutOfMemory(EngineError):
     """The device has no memory for a step. Raised by executors; the step produced nothing for anybody."""
+
+
+class DeviceBroken(EngineError):
+    """The device answers nothing any more in this process. Raised by executors; no request is to blame."""

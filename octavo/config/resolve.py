@@ -41,6 +41,8 @@ PACKED = frozenset(
 )
 """Architectures all of whose matrices may stay as a GGUF file packs them."""
 CPU_SEQS, GPU_SEQS = 64, 1024
+CPU_STALL_S, GPU_STALL_S = 300.0, 60.0
+MIN_STALL_S = 1.0
 ENCODER_SEQS, ENCODER_TOKENS = 256, 2048
 """On a CPU."""
 MAX_STATE_BYTES = 8 * 2**30
@@ -130,7 +132,7 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     config = wishes
     steps = (
         *(_names, _runner, _model_impl, _device, _packed_weights, _dtype, _lengths),
-        *(_pooling, _schedule, _cache, _tenants, _batches),
+        *(_pooling, _schedule, _cache, _tenants, _batches, _supervision),
     )
     for step in steps:
         config = step(config, known)
@@ -467,4 +469,30 @@ def _batches(config: EngineConfig, known: _Known) -> EngineConfig:
         return _set(config, "server", known, batch_concurrency=(share, why))
     if wish < 1:
         raise ConfigError(f"batch_concurrency is {wish}; at least 1.", param="batch_concurrency")
+    return config
+
+
+def _supervision(config: EngineConfig, known: _Known) -> EngineConfig:
+    wishes = config.supervision
+    if wishes.max_core_restarts < 0:
+        raise ConfigError(
+            f"max_core_restarts is {wishes.max_core_restarts}; at least 0.", param="max_core_restarts"
+        )
+    if not 0.0 < wishes.core_restart_window < float("inf"):
+        raise ConfigError(
+            f"core_restart_window is {wishes.core_restart_window}; a number of seconds over 0.",
+            param="core_restart_window",
+        )
+    timeout = wishes.core_stall_timeout
+    if timeout is None:
+        timeout, why = (
+            (GPU_STALL_S, "no step of a GPU takes so long")
+            if known.device.kind == "cuda"
+            else (CPU_STALL_S, "a step of a large model may take minutes on a CPU")
+        )
+        return _set(config, "supervision", known, core_stall_timeout=(timeout, why))
+    if not timeout >= MIN_STALL_S:
+        raise ConfigError(
+            f"core_stall_timeout is {timeout}; at least {MIN_STALL_S:.0f} second.", param="core_stall_timeout"
+        )
     return config

@@ -15,6 +15,7 @@ from octavo.config.model import ModelConfig
 from octavo.config.observe import ObserveConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.config.server import ServerConfig
+from octavo.config.supervision import SupervisionConfig
 
 GROUPS: dict[str, type[Any]] = {
     "model": ModelConfig,
@@ -23,6 +24,7 @@ GROUPS: dict[str, type[Any]] = {
     "server": ServerConfig,
     "observe": ObserveConfig,
     "admin": AdminConfig,
+    "supervision": SupervisionConfig,
 }
 
 
@@ -36,6 +38,7 @@ class EngineConfig:
     server: ServerConfig = field(default_factory=ServerConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
     admin: AdminConfig = field(default_factory=AdminConfig)
+    supervision: SupervisionConfig = field(default_factory=SupervisionConfig)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> EngineConfig:

@@ -16,6 +16,9 @@ def check_request(message: EngineRequest, max_request_tokens: int) -> None:
         raise RequestError("The prompt is empty; send at least one token.", param="prompt")
     if message.max_tokens < 1 and message.pooling is None:
         raise RequestError(f"max_tokens is {message.max_tokens}; at least 1.", param="max_tokens")
+    num_output = len(message.output_token_ids)
+    if num_output and num_output >= message.max_tokens:
+        raise RequestError(f"{num_output} tokens were answered already; max_tokens is {message.max_tokens}.")
     if num_prompt + message.max_tokens > max_request_tokens:
         raise RequestError(
             f"The prompt has {num_prompt} tokens and max_tokens is {message.max_tokens}: "
@@ -26,5 +29,6 @@ def check_request(message: EngineRequest, max_request_tokens: int) -> None:
         )
     try:
         array(TOKEN_TYPE, message.prompt_token_ids)
+        array(TOKEN_TYPE, message.output_token_ids)
     except (OverflowError, TypeError) as error:
         raise RequestError("The prompt holds something that is not a token id.", param="prompt") from error

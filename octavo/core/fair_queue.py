@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from octavo.core.limits import Limit
-from octavo.core.queues import RankedQueue
+from octavo.core.queues import RankedQueue, first_of
 from octavo.core.request import Request, Share
 
 OUTPUT_COST = 2.0
@@ -38,6 +38,11 @@ class FairQueue:
         """A heap of the tenants in `_queues`, each once, by a counter that may be out of date: too low."""
         self._virtual_time = 0.0
         self._num_waiting = 0
+        self._only: Collection[Request] | None = None
+
+    def narrow(self, requests: Collection[Request] | None) -> None:
+        """Admit only these for now; None: everybody."""
+        self._only = requests
 
     def push(self, request: Request) -> None:
         terms = request.message.terms
@@ -53,6 +58,8 @@ class FairQueue:
 
     def peek(self) -> Request | None:
         """The request to admit next."""
+        if self._only is not None:
+            return first_of(request for request in self._only if self._waits(request))
         turns = self._turns
         while turns:
             served, tenant = turns[0]
@@ -70,7 +77,7 @@ class FairQueue:
     def displaced(self, running: Sequence[Request]) -> Request | None:
         """The last request of the tenant with the most rows for its weight, if the next tenant has none."""
         request = self.peek()
-        if request is None:
+        if request is None or self._only is not None:
             return None
         rows = Counter(other.share for other in running)
         if rows[request.share]:
@@ -93,6 +100,10 @@ class FairQueue:
         """All that wait, tenant by tenant, whose turn it is first."""
         for tenant in sorted(self._queues, key=lambda tenant: self._shares[tenant].served):
             yield from self._queues[tenant]
+
+    def _waits(self, request: Request) -> bool:
+        queue = self._queues.get(request.message.terms.tenant)
+        return queue is not None and request in queue
 
     def _share(self, tenant: str) -> Share:
         share = self._shares.get(tenant)

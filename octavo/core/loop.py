@@ -11,7 +11,14 @@ from collections import deque
 from collections.abc import Iterable
 
 from octavo.base.clock import Clock, monotonic
-from octavo.base.errors import ConfigError, DeviceOutOfMemory, EngineError, ErrorCode, OctavoError
+from octavo.base.errors import (
+    ConfigError,
+    DeviceBroken,
+    DeviceOutOfMemory,
+    EngineError,
+    ErrorCode,
+    OctavoError,
+)
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.admission import check_request
@@ -25,9 +32,11 @@ from octavo.core.kv.plan import max_request_tokens
 from octavo.core.ledger import check_ledger
 from octavo.core.policy import make_budget, make_limits, make_rank, make_waiting
 from octavo.core.ports import Executor
+from octavo.core.probe import PROBE_ID, probe_like
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
 from octavo.core.scheduler import Scheduler
+from octavo.core.trials import Trials
 from octavo.messages.kv import KVPlan
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import CoreStats, FinishReason, RequestDelta, StepOutput
@@ -35,7 +44,7 @@ from octavo.messages.result import CoreStats, FinishReason, RequestDelta, StepOu
 log = logging.getLogger(__name__)
 
 MAX_FAILED_STEPS = 3
-"""So many failed steps in a row, and the executor is taken for broken."""
+"""So many requests in a row failed alone, and the executor has to show that it works at all."""
 
 
 class EngineCore:
@@ -93,6 +102,8 @@ class EngineCore:
         self._generation_tokens = 0
         self._failed_in_a_row = 0
         self._collected_at = clock()
+        self._trials = Trials()
+        self._probe: Request | None = None
         self.num_collected = 0
         """Steps that came back, or failed: the stats have changed since it was less."""
 
@@ -129,13 +140,15 @@ class EngineCore:
     def step(self) -> list[RequestDelta]:
         """Schedule and submit one step; collect the oldest one when enough are in flight.
 
-        Raises EngineError when the executor failed several times in a row: the process should be
-        started anew, and every request still held be taken as failed.
+        Raises EngineError when requests fail one after the other, and then a probe too: the process should
+        be started anew; requests still held can go on in another core.
         """
         now = self._clock()
         return [*self._expire(now), *self._step(now)]
 
     def _step(self, now: float) -> list[RequestDelta]:
+        if self._trials.is_open:
+            self._hold_trial()
         record = self._scheduler.schedule(self._num_steps + 1, now)
         if record is not None:
             self._num_steps += 1
@@ -147,7 +160,8 @@ class EngineCore:
                 return self._fail_step([record], error)
         if not self._in_flight or (record is not None and len(self._in_flight) < self._depth):
             return []
-        return self._collect()
+        deltas = self._collect()
+        return deltas if self._probe is None else self._without_probe(deltas)
 
     def _expire(self, now: float) -> list[RequestDelta]:
         """End requests whose deadline has passed, before anything more is computed for them."""
@@ -247,6 +261,9 @@ class EngineCore:
             if numbers and row in numbers:
                 delta.token_ids, delta.numbers = [], numbers[row]
             deltas.append(delta)
+        if self._trials.is_open:
+            for request in filter(None, sampling.values()):
+                self._trials.clear(request)
         self._generation_tokens += num_tokens
         return deltas
 
@@ -295,6 +312,7 @@ class EngineCore:
     def _finish(self, request: Request, delta: RequestDelta, reason: FinishReason) -> None:
         delta.finish_reason = reason
         delta.timing = request.timing
+        self._trials.clear(request)
         self._scheduler.remove(request)
         self._deadlines.forget(request)
         del self._requests[request.request_id]
@@ -322,7 +340,7 @@ class EngineCore:
         return deltas
 
     def _fail_step(self, lost: list[StepRecord], error: Exception) -> list[RequestDelta]:
-        """A step brought nothing: end its requests, or let them try smaller steps if it was too large.
+        """A step brought nothing: find out whose fault it is, or try smaller steps if it was too large.
 
         lost: the step and all that were submitted after it. Those are dropped and repeated.
         """
@@ -330,14 +348,17 @@ class EngineCore:
             step.is_void = True
             self._kv.withdraw(block for _, block in step.published)
         deltas = []
-        if not self._shrinks_steps(lost[0], error):
-            deltas = self._end_requests(lost[0], error)
+        is_broken = isinstance(error, DeviceBroken)
+        if not is_broken and not self._shrinks_steps(lost[0], error):
+            deltas = self._blame(lost[0], error)
         # All in flight: tokens of steps before a lost one are lost to a request that starts again, too.
         again = [request for step in lost for request in step.live_requests()]
         self._restart(again, [*lost, *self._in_flight])
         for step in lost:
             self._rows.tell_again(step.output.ended_rows)
-        if self._failed_in_a_row >= MAX_FAILED_STEPS:
+        if is_broken:
+            raise error
+        if self._probe is not None and self._probe.state is State.FINISHED:
             raise EngineError(
                 f"{self._failed_in_a_row} steps failed in a row; the engine has to be started anew."
             ) from error
@@ -351,12 +372,39 @@ class EngineCore:
         self._budget.shrink(record.num_tokens)
         return True
 
-    def _end_requests(self, record: StepRecord, error: Exception) -> list[RequestDelta]:
+    def _blame(self, record: StepRecord, error: Exception) -> list[RequestDelta]:
+        """End the one whose step failed; of several, find out who it was."""
+        suspects = record.live_requests()
+        if len(record.requests) > 1:  # Also who has left since then may have been it.
+            log.warning("step %d failed: its %d requests are tried apart", record.output.step, len(suspects))
+            log.debug("step %d failed", record.output.step, exc_info=error)
+            self._trials.suspect(suspects)
+            return []
         log.error("step %d failed", record.output.step, exc_info=error)
         self._failed_in_a_row += 1
         reason = error.message if isinstance(error, OctavoError) else "The worker could not compute it."
         message = f"The step that held this request failed: {reason} Send the request again."
-        return [self._error(request, message) for request in record.live_requests()]
+        deltas = [self._error(request, message) for request in suspects]
+        if suspects and self._probe is None and self._failed_in_a_row >= MAX_FAILED_STEPS:
+            self.add(probe_like(suspects[0].message))
+            self._probe = self._requests[PROBE_ID]
+            self._trials.suspect([self._probe])
+        return deltas
+
+    def _without_probe(self, deltas: list[RequestDelta]) -> list[RequestDelta]:
+        """Nobody asked for its answer. That there is one shows that the executor works."""
+        assert self._probe is not None
+        if self._probe.state is State.FINISHED:
+            self._probe = None
+        return [delta for delta in deltas if delta.request_id != PROBE_ID]
+
+    def _hold_trial(self) -> None:
+        """Let only those run who are tried now. Everybody else waits, with all tokens."""
+        group, is_new = self._trials.next_group()
+        if is_new:
+            self._scheduler.waiting.narrow(group)
+        if is_new and group is not None:
+            self._restart(list(self._scheduler.running), list(self._in_flight))
 
     def _restart(self, requests: list[Request], since: list[StepRecord]) -> None:
         unique = dict.fromkeys(requests)

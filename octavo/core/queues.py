@@ -7,7 +7,7 @@ class, whoever else went or came in between.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from octavo.core.request import Rank, Request
@@ -15,6 +15,9 @@ from octavo.core.request import Rank, Request
 
 class WaitingQueue(Protocol):
     """What the scheduler asks of any order."""
+
+    def narrow(self, requests: Collection[Request] | None) -> None:
+        """Admit only these for now; None: everybody."""
 
     def push(self, request: Request) -> None: ...
 
@@ -31,12 +34,21 @@ class WaitingQueue(Protocol):
     def __iter__(self) -> Iterator[Request]: ...
 
 
+def first_of(requests: Iterator[Request]) -> Request | None:
+    """By rank."""
+    return min(requests, key=lambda request: request.rank, default=None)
+
+
 class RankedQueue:
     """A heap with late deletion: O(log n), so that thousands may wait."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[Rank, Request]] = []
         self._requests: dict[str, Request] = {}
+        self._only: Collection[Request] | None = None
+
+    def narrow(self, requests: Collection[Request] | None) -> None:
+        self._only = requests
 
     def push(self, request: Request) -> None:
         self._requests[request.request_id] = request
@@ -44,6 +56,8 @@ class RankedQueue:
 
     def peek(self) -> Request | None:
         """The request to admit next."""
+        if self._only is not None:
+            return first_of(request for request in self._only if request in self)
         heap = self._heap
         while heap and self._requests.get(heap[0][1].request_id) is not heap[0][1]:
             heapq.heappop(heap)
@@ -59,6 +73,9 @@ class RankedQueue:
         if len(self._heap) > 2 * len(self._requests) + 16:
             self._heap = [(waiting.rank, waiting) for waiting in self._requests.values()]
             heapq.heapify(self._heap)
+
+    def __contains__(self, request: Request) -> bool:
+        return request.request_id in self._requests
 
     def __len__(self) -> int:
         return len(self._requests)

@@ -74,9 +74,9 @@ class Request:
         self.state = State.WAITING
         self.row = -1
         self.share: Share | None = None
-        self.token_ids = list(message.prompt_token_ids)
-        self.num_prompt = len(self.token_ids)
-        self.num_known = self.num_prompt
+        self.token_ids = [*message.prompt_token_ids, *message.output_token_ids]
+        self.num_prompt = len(message.prompt_token_ids)
+        self.num_known = len(self.token_ids)
         self.num_computed = 0
         self.max_tokens = message.max_tokens
         self.max_total = self.num_prompt + max(message.max_tokens, 1)

@@ -174,9 +174,9 @@ class Scheduler:
             record.after_hit.append(request)
         if request.first_scheduled is None:
             request.first_scheduled = now
-            request.num_cached = num_cached
+            request.num_cached = min(num_cached, request.num_prompt)
             self.prefix_queries_tokens += request.num_prompt
-            self.prefix_hits_tokens += num_cached
+            self.prefix_hits_tokens += request.num_cached
         message = request.message
         record.output.new_rows.append(
             NewRow(

@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+import msgspec
+
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
@@ -17,7 +19,6 @@ from octavo.core.queue_bound import QueueBound
 from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
 from octavo.engine.beam_search import BeamSearch
 from octavo.engine.core_choice import make_core
-from octavo.engine.core_client import CoreClient
 from octavo.engine.load import Loaded, load_front
 from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.engine.open_stream import OpenStream, raised_again
@@ -30,6 +31,8 @@ from octavo.engine.pooling.refuse import cannot_pool, cannot_write
 from octavo.engine.prepare import EnginePrompt, RequestPreparer, fresh_keys, vector_limits
 from octavo.engine.prompt_vectors import MAX_HELD_BYTES
 from octavo.engine.rest import Rest
+from octavo.engine.resume import count_losses, open_samples
+from octavo.engine.supervised_core import CoreLost, SupervisedCore
 from octavo.engine.usage import UsageListener, used_by
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words, vocabulary_of
@@ -37,7 +40,7 @@ from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import PoolingParams
 from octavo.messages.request import PLAIN_TERMS, AbortRequest, PrefixPin, Terms
-from octavo.messages.result import CoreStats
+from octavo.messages.result import CoreStats, FinishReason, RequestDelta
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import (
     CoreUpdate,
@@ -45,6 +48,7 @@ from octavo.messages.wire import (
     OrderDone,
     ResetPrefixCache,
     SetLogLevel,
+    Sleep,
     StartProfile,
     StopProfile,
 )
@@ -52,14 +56,11 @@ from octavo.observe.log import set_log_level
 
 Out = TypeVar("Out", RequestOutput, PoolingRequestOutput)
 
-STALL_S = 60.0
-"""With work in flight and no sign of life for this long, the engine counts as stuck."""
-
 
 class AsyncLLM:
     """One engine with one core. Make it with `await AsyncLLM.start(config)`; end it with `shutdown()`."""
 
-    def __init__(self, loaded: Loaded, ready: CoreReady, core: CoreClient) -> None:
+    def __init__(self, loaded: Loaded, ready: CoreReady, core: SupervisedCore) -> None:
         config = loaded.config
         assert config.model.max_model_len is not None, "the config is resolved"
         self.config = config
@@ -95,8 +96,11 @@ class AsyncLLM:
         self._stats_listeners: list[Callable[[CoreStats], None]] = []
         self._usage_listeners: list[UsageListener] = []
         self._bound = QueueBound(queue_bounds(config.schedule), monotonic)
-        self._last_sign = monotonic()
+        self._earlier = CoreStats()
+        """What the cores before this one counted."""
+        self._falling_asleep: asyncio.Task[OrderDone] | None = None
         self._failure: OctavoError | None = None
+        self._failed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._orders = Orders(core.send)
@@ -307,28 +311,40 @@ class AsyncLLM:
             self._idle.set()
 
     async def _receive(self) -> None:
-        """Take the core's reports until it ends; then fail every open stream with the cause."""
+        """Take the reports of one core after the other; when there is none any more, fail what is open."""
         try:
             while True:
-                messages = await self._core.receive()
-                self._last_sign = monotonic()
-                for message in messages:
-                    if isinstance(message, CoreUpdate):
-                        self._update(message)
-                    elif isinstance(message, OrderDone):
-                        self._orders.answered(message)
+                try:
+                    await self._take_reports()
+                except CoreLost as lost:
+                    self._lose(lost)
+                    await self._core.restart(lost)
+                    self._resume()
         except OctavoError as error:
             self._fail(error)
 
+    async def _take_reports(self) -> None:
+        while True:
+            for message in await self._core.receive():
+                if isinstance(message, CoreUpdate):
+                    self._update(message)
+                elif isinstance(message, OrderDone):
+                    self._orders.answered(message)
+
     def _update(self, update: CoreUpdate) -> None:
-        self._stats = update.stats
+        stats = self._stats = (
+            update.stats.after(self._earlier) if self._earlier.core_restarts else update.stats
+        )
         for listener in self._stats_listeners:
-            listener(update.stats)
+            listener(stats)
         if self._bound.num_waiting:
             for delta in update.deltas:
                 if delta.timing is not None:
                     self._bound.began(delta.request_id)
-        changed, to_abort = self._processor.process(update.deltas)
+        self._take(update.deltas)
+
+    def _take(self, deltas: list[RequestDelta]) -> None:
+        changed, to_abort = self._processor.process(deltas)
         if to_abort:
             self._core.send(AbortRequest(request_ids=to_abort))
         for state in changed:
@@ -336,11 +352,47 @@ class AsyncLLM:
             if state.has_output:
                 self._streams[id(state)].wake()
 
+    def _lose(self, lost: CoreLost) -> None:
+        """The core is gone. Requests wait for the next one, orders do not."""
+        self._earlier = msgspec.structs.replace(self._stats, core_restarts=self._stats.core_restarts + 1)
+        self._stats = CoreStats(num_blocks=self.ready.plan.num_blocks).after(self._earlier)
+        self._orders.fail(lambda: raised_again(lost.cause))
+        count_losses(self._streams.values())
+
+    def _resume(self) -> None:
+        """Send the new core what is open, in the order of arrival."""
+        if self.rest.sleep_level:
+            self._falling_asleep = asyncio.create_task(self._order(Sleep(level=self.rest.sleep_level)))
+        for stream in self._streams.values():
+            if stream.is_aborted:
+                self._end_here(stream)
+                continue
+            for sample in open_samples(stream):
+                self._core.send(sample)
+
+    def _end_here(self, stream: OpenStream) -> None:
+        """Say what the core would have said to an abort."""
+        state = stream.state
+        self._take(
+            [
+                RequestDelta(request_id=sample.request_id, token_ids=[], finish_reason=FinishReason.ABORT)
+                for index, sample in enumerate(state.prepared.samples)
+                if not state.has_ended(index)
+            ]
+        )
+
     def _fail(self, error: OctavoError) -> None:
         self._failure = error
+        self._failed.set()
         for stream in self._streams.values():
             stream.fail(raised_again(error))
         self._orders.fail(lambda: raised_again(error))
+
+    async def failed(self) -> OctavoError:
+        """Wait until this engine is of no use any more, and say why."""
+        await self._failed.wait()
+        assert self._failure is not None, "set before the event"
+        return self._failure
 
     async def abort(self, request_id: str) -> None:
         """End a request by the id its outputs carry; its stream ends with finish reason 'abort'."""
@@ -356,6 +408,9 @@ class AsyncLLM:
         return [stream.state.prepared.request_id for stream in self._streams.values()]
 
     def _abort(self, stream: OpenStream) -> None:
+        stream.is_aborted = True
+        if self._core.is_down:
+            self._end_here(stream)
         ids = [sample.request_id for sample in stream.state.prepared.samples]
         self._core.send(AbortRequest(request_ids=ids))
 
@@ -366,12 +421,10 @@ class AsyncLLM:
             self._abort(stream)
 
     async def check_health(self) -> None:
-        """Raise EngineError when the engine is dead or stuck."""
+        """Raise EngineError when the engine is dead, being restarted or makes no progress."""
         if self._failure is not None:
             raise raised_again(self._failure)
-        silent_s = monotonic() - self._last_sign
-        if self._streams and silent_s > STALL_S:
-            raise EngineError(f"The engine has work but gave no sign of life for {silent_s:.0f} s.")
+        self._core.check()
 
     def stats(self) -> CoreStats:
         """The core's last report."""
@@ -422,6 +475,8 @@ class AsyncLLM:
     async def _order(self, order: Order) -> OrderDone:
         if self._failure is not None:
             raise raised_again(self._failure)
+        if self._core.is_down:
+            self._core.check()
         return await self._orders.give(order)
 
     async def drain(self, timeout_s: float) -> None:

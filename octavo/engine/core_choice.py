@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from octavo.engine.core_client import CoreClient
 from octavo.engine.core_process import ProcessCore
+from octavo.engine.supervised_core import SupervisedCore
 
 
-def make_core(in_process: bool) -> CoreClient:
+def make_core(in_process: bool) -> SupervisedCore:
     if not in_process:
-        return ProcessCore()
+        return SupervisedCore(ProcessCore)
     # These import torch, which a server process must not.
     from octavo.engine.core_start import start_core
     from octavo.engine.core_thread import ThreadCore
 
-    return ThreadCore(start_core)
+    return SupervisedCore(lambda: ThreadCore(start_core))

@@ -26,6 +26,9 @@ class CoreClient(Protocol):
     async def receive(self) -> list[FromCore]:
         """All messages that are there, at least one. Raises EngineError once the core is gone."""
 
+    async def end_stuck(self) -> bool:
+        """Have it say where it is stuck, in the log, and kill it. False if it cannot be killed."""
+
     async def close(self) -> None:
         """End the core and free what it holds. Idempotent."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -53,6 +54,8 @@ def main(
     # The parent decides when we end: Ctrl-C and a group-wide SIGTERM reach it too, and it drains first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Stacks of all threads to standard error, for whoever wants to know where we are stuck.
+    faulthandler.register(signal.SIGQUIT, all_threads=True)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ GRACE_S = 5.0
 """What a core gets to free its memory before it is killed."""
 
 LAST_WORDS_S = 0.5
+DUMP_S = 1.0
+"""Time for a stuck core to write its stacks."""
 READABLE = int(zmq.POLLIN)
 
 
@@ -117,6 +120,15 @@ class ProcessCore:
                 f"The engine core ended unexpectedly ({_how(status)}). Its last words are in the log."
             )
         return frame.result()
+
+    async def end_stuck(self) -> bool:
+        assert self._process is not None and self._exit is not None, "started"
+        self._process.send_signal(signal.SIGQUIT)  # Answered by `faulthandler`, even in the midst of C.
+        self._process.send_signal(signal.SIGCONT)  # Who is stopped takes no other signal.
+        await asyncio.wait((self._exit,), timeout=DUMP_S)
+        if self._process.returncode is None:
+            self._process.kill()
+        return True
 
     async def close(self) -> None:
         if self._process is not None and self._process.returncode is None:

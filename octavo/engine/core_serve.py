@@ -9,7 +9,7 @@ from octavo.core.loop import EngineCore
 from octavo.engine.core_orders import carry_out
 from octavo.messages.request import AbortRequest, EngineRequest
 from octavo.messages.result import FinishReason, RequestDelta
-from octavo.messages.wire import CoreUpdate, FromCore, Order, Shutdown, ToCore
+from octavo.messages.wire import Alive, CoreBusy, CoreUpdate, FromCore, Order, Ping, Shutdown, ToCore
 
 
 class CoreChannel(Protocol):
@@ -42,7 +42,7 @@ def serve_core(core: EngineCore, channel: CoreChannel) -> None:
 
 
 def _handle(
-    core: EngineCore, channel: CoreChannel, message: EngineRequest | AbortRequest | Order
+    core: EngineCore, channel: CoreChannel, message: EngineRequest | AbortRequest | Ping | Order
 ) -> list[RequestDelta]:
     if isinstance(message, EngineRequest):
         try:
@@ -52,6 +52,10 @@ def _handle(
         return []
     if isinstance(message, AbortRequest):
         return core.abort(message.request_ids)
+    if isinstance(message, Ping):
+        channel.send(Alive())
+        return []
+    channel.send(CoreBusy(doing=type(message).__name__))
     channel.send(carry_out(core, message))
     return []
 

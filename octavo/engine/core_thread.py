@@ -62,6 +62,9 @@ class ThreadCore:
             raise raised(message)
         return messages
 
+    async def end_stuck(self) -> bool:
+        return False
+
     async def close(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             self.send(Shutdown())

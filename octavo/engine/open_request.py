@@ -51,6 +51,9 @@ class OpenRequest(Protocol[O_co]):
     def has_ended(self, index: int) -> bool:
         """Sample `index` gets no more deltas."""
 
+    def output_token_ids(self, index: int) -> list[int]:
+        """All tokens of sample `index` so far."""
+
     def add(self, index: int, delta: RequestDelta, now: float) -> bool:
         """Take a delta of sample `index`. Returns True if the core must be told to abort that sample."""
 

@@ -12,10 +12,14 @@ from octavo.engine.open_request import OpenRequest
 class OpenStream:
     """Hot path: once per token of each stream."""
 
-    __slots__ = ("_error", "_waiter", "state")
+    __slots__ = ("_error", "_waiter", "is_aborted", "num_losses", "state")
 
     def __init__(self, state: OpenRequest[Any]) -> None:
         self.state = state
+        self.is_aborted = False
+        """The core was told to end it, and has not answered yet."""
+        self.num_losses = 0
+        """Cores that are gone since this began."""
         self._error: OctavoError | None = None
         self._waiter: asyncio.Future[None] | None = None
 

@@ -83,6 +83,9 @@ class RequestState:
     def has_ended(self, index: int) -> bool:
         return self.samples[index].finish_reason is not None
 
+    def output_token_ids(self, index: int) -> list[int]:
+        return self.samples[index].token_ids
+
     def add(self, index: int, delta: RequestDelta, now: float) -> bool:
         """Take a delta of sample `index`. Returns True if the core must be told to abort that sample."""
         sample = self.samples[index]

@@ -59,6 +59,8 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     pooling: PoolingParams | None = None
     """What to answer with instead of tokens; max_tokens is 0 then: the request ends with its prompt."""
     terms: Terms = PLAIN_TERMS
+    output_token_ids: list[int] = []
+    """What an earlier core answered already: the answer goes on behind it, at the same positions."""
     reads_prefix_cache: bool = True
     """False: every token of the prompt is computed, because all their hidden states are needed."""
 

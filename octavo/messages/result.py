@@ -105,7 +105,28 @@ class CoreStats(msgspec.Struct, frozen=True, kw_only=True):
     step_tokens: int = 0
     """Tokens computed by the last step."""
 
+    core_restarts: int = 0
+    """Cores that were started in place of one that died or got stuck."""
+
+    def after(self, before: CoreStats) -> CoreStats:
+        """The same with all that was counted by the cores before this one."""
+        return msgspec.structs.replace(
+            self, **{name: getattr(self, name) + getattr(before, name) for name in COUNTERS}
+        )
+
     @property
     def kv_usage(self) -> float:
         """Share of blocks held by requests, 0 to 1."""
         return 1.0 - self.num_free_blocks / self.num_blocks if self.num_blocks else 0.0
+
+
+COUNTERS = (
+    "prefix_queries_tokens",
+    "prefix_hits_tokens",
+    "num_preemptions",
+    "prompt_tokens",
+    "generation_tokens",
+    "steps",
+    "core_restarts",
+)
+"""Fields of CoreStats that only grow."""

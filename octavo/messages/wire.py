@@ -37,6 +37,10 @@ class SetLogLevel(msgspec.Struct, frozen=True, tag="set_log_level"):
     level: str
 
 
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    """Say Alive between two steps: who is silent for long is stuck, with work or without."""
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """Free everything and end."""
 
@@ -59,6 +63,16 @@ class CoreFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     param: str | None = None
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """Answer to a Ping."""
+
+
+class CoreBusy(msgspec.Struct, frozen=True, tag="busy"):
+    """The core does something that may take long, and is silent until its next message."""
+
+    doing: str
+
+
 class OrderDone(msgspec.Struct, frozen=True, kw_only=True, tag="order_done"):
     """An order was carried out, or not: answers come in the sequence of the orders."""
 
@@ -69,5 +83,5 @@ class OrderDone(msgspec.Struct, frozen=True, kw_only=True, tag="order_done"):
 
 
 Order = ResetPrefixCache | Sleep | WakeUp | StartProfile | StopProfile | SetLogLevel
-ToCore = EngineRequest | AbortRequest | Shutdown | Order
-FromCore = CoreReady | CoreUpdate | CoreFailed | OrderDone
+ToCore = EngineRequest | AbortRequest | Ping | Shutdown | Order
+FromCore = CoreReady | CoreUpdate | CoreFailed | OrderDone | Alive | CoreBusy

@@ -124,6 +124,9 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
         "num_preemptions", "counter", "Times a request gave its blocks back.", source="num_preemptions"
     ),
+    MetricSpec(
+        "core_restarts", "counter", "Cores started in place of one that failed.", source="core_restarts"
+    ),
     MetricSpec("prompt_tokens", "counter", "Prompt tokens of started requests.", source="prompt_tokens"),
     MetricSpec("generation_tokens", "counter", "Tokens generated.", source="generation_tokens"),
     # Recorded at each step of the core.

@@ -1,22 +1,25 @@
 """The life of a server process: listen, load, serve, drain, stop.
 
 SIGTERM or SIGINT drains: /readyz says 503 and new requests are refused at once, running ones may finish
-within shutdown_timeout. A second signal stops now. Exit status 0 either way.
+within shutdown_timeout. A second signal stops now. Exit status 0 either way. An engine that failed for
+good ends the server by itself, with exit status 1. SIGQUIT writes the stacks of all threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol
 
 import uvicorn
 
-from octavo.base.errors import ConfigError
+from octavo.base.errors import ConfigError, EngineError, OctavoError
 from octavo.config.admin import AdminConfig
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
@@ -46,6 +49,9 @@ LAST_WORDS_S = 2
 
 class StartedEngine(AdminPort, Protocol):
     """An engine that a server owns: it also ends it."""
+
+    async def failed(self) -> OctavoError:
+        """Wait until the engine is of no use any more, and say why."""
 
     async def shutdown(self) -> None: ...
 
@@ -83,6 +89,7 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
     from octavo.engine.async_llm import AsyncLLM
 
     set_up_logging(config.observe.log_format, config.observe.log_level)
+    faulthandler.register(signal.SIGQUIT, file=sys.__stderr__ or 2, all_threads=True)
     configured_keys(config.server)
     check_files_dir(config.server)
     check_store(config.server)
@@ -112,7 +119,10 @@ async def serve(
     *,
     on_ready: Callable[[EnginePort], None] | None = None,
 ) -> int:
-    """Answer on the listeners while the engine starts, then with it, until a signal and a drain."""
+    """Answer on the listeners while the engine starts, then with it, until a signal and a drain.
+
+    Raises EngineError when the engine fails for good; open streams have got their last event by then.
+    """
     gate, lifecycle, stop = Gate(), Lifecycle(), _StopSignals()
     admin_gate = Gate()
     servers = [_Answering(gate, config.server, listener)]
@@ -133,7 +143,9 @@ async def serve(
                 settle_heap()
                 if on_ready is not None:
                     on_ready(engine)
-                await stop.first.wait()
+                failure = await _failure_before_stop(engine, stop)
+                if failure is not None:
+                    raise EngineError(failure.message)
                 await _drain(engine, lifecycle, stop, config.server.shutdown_timeout)
         finally:
             for server in servers:
@@ -176,6 +188,17 @@ async def _unless_stopped(starting: asyncio.Task[StartedEngine], stop: _StopSign
         return None
     finally:
         told.cancel()
+
+
+async def _failure_before_stop(engine: StartedEngine, stop: _StopSignals) -> OctavoError | None:
+    """Serve until a signal comes, or the engine fails for good: why it did."""
+    told = asyncio.create_task(stop.first.wait())
+    failing = asyncio.create_task(engine.failed())
+    await asyncio.wait({told, failing}, return_when=asyncio.FIRST_COMPLETED)
+    failure = failing.result() if failing.done() and not told.done() else None
+    told.cancel()
+    failing.cancel()
+    return failure
 
 
 async def _drain(engine: StartedEngine, lifecycle: Lifecycle, stop: _StopSignals, timeout_s: float) -> None:

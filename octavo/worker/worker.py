@@ -12,7 +12,7 @@ import torch
 
 from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
-from octavo.base.errors import DeviceOutOfMemory, ModelFileError
+from octavo.base.errors import DeviceBroken, DeviceOutOfMemory, ModelFileError
 from octavo.base.integers import ceil_div
 from octavo.base.native import native_kernels, why_no_kernels
 from octavo.config.cache import CacheConfig
@@ -59,6 +59,7 @@ _NO_ROOM_TO_WAKE = (
     "The device's memory does not hold the engine any more: other programs took it meanwhile. Free some "
     "of it, then wake the engine up again."
 )
+_BROKEN = "The device reported an error that it does not recover from."
 _OUT_OF_MEMORY = (
     "The device's memory does not hold this step beside what other programs take. Free some of it, or lower "
     "memory_utilization or max_num_batched_tokens; `octavo plan MODEL` shows what fits."
@@ -202,18 +203,23 @@ class Worker:
         return {"kernels": warmed - began, "graphs": time.monotonic() - warmed}
 
     def submit(self, step: SchedulerOutput) -> PendingStep:
-        """Enqueue a step. On a CPU it is done when this returns. Raises DeviceOutOfMemory."""
+        """Enqueue a step. On a CPU it is done when this returns. Raises DeviceOutOfMemory or DeviceBroken."""
         assert self._runner is not None, "allocate comes before the first step"
         try:
             return self._runner.submit(step)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise DeviceOutOfMemory(_OUT_OF_MEMORY) from error
+        except torch.AcceleratorError as error:
+            raise DeviceBroken(_BROKEN) from error
 
     def finish(self, pending: PendingStep) -> StepOutput:
-        """Wait for a submitted step."""
+        """Wait for a submitted step. Raises DeviceBroken."""
         assert self._runner is not None, "allocate comes before the first step"
-        return self._runner.finish(pending)
+        try:
+            return self._runner.finish(pending)
+        except torch.AcceleratorError as error:  # No call of this process to the device works after one.
+            raise DeviceBroken(_BROKEN) from error
 
     def sleep(self, level: int) -> None:
         """Give memory back: 1 keeps the weights (of a GPU in the host's memory), 2 drops them too."""

@@ -260,7 +260,7 @@ def test_failed_row_leaves_nothing_in_the_cache(bench, request_for) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("error", [RuntimeError("cuda"), StepLost("gone"), EngineError("Out of memory.")])
-def test_failed_step_ends_its_requests_and_the_engine_goes_on(bench, request_for, depth, error) -> None:
+def test_a_step_that_failed_once_costs_nobody_a_token(bench, request_for, depth, error) -> None:
     def fail(step):
         if step.step == 3:
             raise error
@@ -273,16 +273,25 @@ def test_failed_step_ends_its_requests_and_the_engine_goes_on(bench, request_for
     b.step()
     b.core.add(request_for("late", range(9), 9))
     b.run()
-    for name in ("a", "b"):
-        assert b.last[name].finish_reason is FinishReason.ERROR
-        assert "Send the request again" in b.last[name].error
-        assert "cuda" not in b.last[name].error
-        assert ("Out of memory" in b.last[name].error) == isinstance(error, EngineError)
-        assert b.tokens[name] == right(PROMPTS[name], 9)[: len(b.tokens[name])]
-    b.core.add(request_for("again", range(9), 9))
-    b.run()
-    assert b.tokens["again"] == right(range(9), 9)
+    for name, prompt in (("a", PROMPTS["a"]), ("b", PROMPTS["b"]), ("late", range(9))):
+        assert b.tokens[name] == right(prompt, 9)
     assert b.executor.num_rows == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("cuda"), EngineError("It cannot be.")])
+def test_one_alone_whose_step_fails_ends_with_what_may_be_told(bench, request_for, error) -> None:
+    def fail(step):
+        if step.step == 3:
+            raise error
+        return {}
+
+    b = bench(fail=fail)
+    b.core.add(request_for("a", PROMPTS["a"], 9))
+    b.run()
+    assert b.last["a"].finish_reason is FinishReason.ERROR
+    assert "Send the request again" in b.last["a"].error and "cuda" not in b.last["a"].error
+    assert ("It cannot be" in b.last["a"].error) == isinstance(error, EngineError)
+    assert b.tokens["a"] == right(PROMPTS["a"], 9)[:2]
 
 
 def test_what_follows_a_failed_step_is_repeated(bench, request_for) -> None:
@@ -313,24 +322,6 @@ def test_failing_submit_counts_as_a_failed_step(bench, request_for) -> None:
     b.core.add(request_for("b", [1, 2], 4))
     b.run()
     assert b.tokens["b"] == right([1, 2], 4)
-
-
-def test_three_failed_steps_in_a_row_call_for_a_new_process(bench, request_for) -> None:
-    failing = {1, 2, 4, 5, 6}
-
-    def fail(step):
-        if step.step in failing:
-            raise RuntimeError("broken")
-        return {}
-
-    b = bench(fail=fail)
-    for number in range(5):
-        b.core.add(request_for(str(number), [1], 1))
-        b.step()
-    b.core.add(request_for("last", [1], 1))
-    with pytest.raises(EngineError, match="started anew"):
-        b.step()
-    b.core.check()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.core_start import core_on
 from octavo.engine.core_thread import ThreadCore
 from octavo.engine.load import Loaded
+from octavo.engine.supervised_core import SupervisedCore
 from octavo.executor.fake import FakeExecutor
 from octavo.messages.start import StartCore
 from octavo.tokens.no_tokenizer import NoTokenizer
@@ -35,9 +36,16 @@ MakesEngine = Callable[..., Any]
 
 @pytest.fixture
 def make_engine(tokenizer: Tokenizer) -> MakesEngine:
-    """make_engine(executor=None, **options): a started AsyncLLM. The test shuts it down."""
+    """make_engine(executor=None, **options): a started AsyncLLM. The test shuts it down.
 
-    async def make(executor: FakeExecutor | None = None, **options: Any) -> AsyncLLM:
+    Where cores are started again, `executor` makes one for each, and `kind` is one that may be.
+    """
+
+    async def make(
+        executor: FakeExecutor | Callable[[], FakeExecutor] | None = None,
+        kind: type[ThreadCore] = ThreadCore,
+        **options: Any,
+    ) -> AsyncLLM:
         known = NoTokenizer(VOCAB_SIZE) if options.get("skip_tokenizer_init") else tokenizer
         wishes = EngineConfig.from_options({"max_model_len": 512, "num_blocks": 257, **options})
         facts = CheckpointFacts(
@@ -54,8 +62,10 @@ def make_engine(tokenizer: Tokenizer) -> MakesEngine:
             eos_token_ids=[258],
             default_sampling={},
         )
-        used = executor or FakeExecutor(vocab_size=VOCAB_SIZE)
-        core = ThreadCore(lambda start: core_on(used, start.config))
+        used = executor or (lambda: FakeExecutor(vocab_size=VOCAB_SIZE))
+        core = SupervisedCore(
+            lambda: kind(lambda start: core_on(used() if callable(used) else used, start.config))
+        )
         ready = await core.start(StartCore(config=resolved.config, path="fake"))
         return AsyncLLM(loaded, ready, core)
 

@@ -24,6 +24,7 @@ VLLM_NAMES = {
     "request_params_max_tokens",
     "prompt_tokens_cached",
     "admission_rejections",
+    "core_restarts",
     "time_to_first_token_seconds",
     "inter_token_latency_seconds",
     "request_time_per_output_token_seconds",

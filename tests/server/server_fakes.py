@@ -129,6 +129,9 @@ class FakeEngine:
     """Token at which answers wait for ever."""
     fail_at: int | None = None
     """Token at which answers fail with EngineError (0: before the first)."""
+    fails_for_good: bool = False
+    """And with that answer the engine."""
+    failing: asyncio.Event = field(default_factory=asyncio.Event)
     crash_at: int | None = None
     """The same with an exception that is a bug."""
     refuse: Exception | None = None
@@ -280,6 +283,8 @@ class FakeEngine:
 
     async def _trouble(self, position: int) -> None:
         if self.fail_at == position:
+            if self.fails_for_good:
+                self.failing.set()
             raise EngineError("The step failed.")
         if self.crash_at == position:
             raise ZeroDivisionError("a secret detail")
@@ -347,6 +352,11 @@ class FakeEngine:
 
     def add_usage_listener(self, listener: UsageListener) -> None:
         self.usage_listeners.append(listener)
+
+    async def failed(self) -> EngineError:
+        """Says so with the answer that failed."""
+        await self.failing.wait()
+        return EngineError("The engine failed for good.")
 
     async def drain(self, timeout_s: float) -> None:
         self.is_shut_down = True

@@ -153,6 +153,17 @@ def test_streams_that_may_not_finish_get_a_last_event(start: Starter, num_signal
     assert time.monotonic() - began < 30, "far below the time to drain"
 
 
+def test_an_engine_that_failed_for_good_ends_the_server(start: Starter) -> None:
+    server = start(engine={"fail_at": 3, "fails_for_good": True})
+    server.wait_ready()
+    lines = Stream(server).join()
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "engine_failed"
+    assert lines[-1] == "data: [DONE]"
+    assert server.exit_status() == 1
+    assert server.process.stderr is not None
+    assert "The engine failed for good." in server.process.stderr.read()
+
+
 def test_h23_a_taken_port_is_told_before_anything_else() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

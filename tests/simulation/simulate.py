@@ -18,6 +18,7 @@ from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.kv.plan import plan_kv
 from octavo.core.loop import EngineCore
+from octavo.engine.resume import resumed
 from octavo.executor.fake import FULL, FakeExecutor, StepLost, expected_tokens, sliding
 from octavo.messages.kv import KVSpec
 from octavo.messages.params import SamplingParams
@@ -50,6 +51,10 @@ class Scenario:
     memory_fail_share: float
     """Share of steps that do not fit whatever their size."""
     arrivals_per_step: float
+    poison_share: float
+    """Share of requests that make every step fail which holds them, from one of their tokens on."""
+    core_death_share: float
+    """Share of steps before which the core's process is killed."""
 
 
 def draw_scenario(rng: random.Random) -> Scenario:
@@ -91,6 +96,8 @@ def draw_scenario(rng: random.Random) -> Scenario:
         memory_tokens=rng.choice([None, None, None, 1, 5, 20]),
         memory_fail_share=rng.choice([0.0, 0.0, 0.0, 0.05]),
         arrivals_per_step=rng.choice([0.1, 1.0, 4.0, 20.0]),
+        poison_share=rng.choice([0.0, 0.0, 0.0, 0.03, 0.2]),
+        core_death_share=rng.choice([0.0, 0.0, 0.0, 0.02]),
     )
 
 
@@ -101,7 +108,8 @@ class InjectedFailure(RuntimeError):
 class SimulatedExecutor(FakeExecutor):
     """Fails as told, and tells an error of ours from one that was asked for."""
 
-    def __init__(self, scenario: Scenario, rng: random.Random) -> None:
+    def __init__(self, scenario: Scenario, rng: random.Random, poison: dict[str, int]) -> None:
+        """`poison`: by request, the number of tokens from which on it spoils its steps."""
         super().__init__(
             vocab_size=VOCAB,
             layers=scenario.layers,
@@ -113,6 +121,10 @@ class SimulatedExecutor(FakeExecutor):
         self.num_failures = 0
         self.num_too_large = 0
         self.num_tokens = 0
+        self.num_poisoned = 0
+        self._poison = poison
+        self._progress: dict[int, tuple[str, int]] = {}
+        """By row: request and computed tokens."""
         self._rng = rng
         self._fail_share = scenario.fail_share
         self._row_fail_share = scenario.row_fail_share
@@ -143,7 +155,22 @@ class SimulatedExecutor(FakeExecutor):
                 self.surprise = error
             raise
 
+    def _is_poisoned(self, step: SchedulerOutput) -> bool:
+        for row in step.ended_rows:
+            self._progress.pop(row, None)
+        for new in step.new_rows:
+            self._progress[new.row] = new.request_id, new.num_computed_tokens
+        is_poisoned = False
+        for row, count in zip(step.rows, step.num_tokens, strict=True):
+            name, computed = self._progress.get(row, ("lost with its step", 0))
+            self._progress[row] = name, computed + count
+            is_poisoned |= computed + count >= self._poison.get(name, computed + count + 1)
+        return is_poisoned
+
     def _maybe_fail(self, step: SchedulerOutput) -> dict[int, str]:
+        if self._is_poisoned(step):
+            self.num_poisoned += 1
+            raise InjectedFailure("poisoned")
         draw = self._rng.random()
         if draw < self._fail_share:
             self.num_failures += 1
@@ -192,6 +219,9 @@ class Report:
     steps: int = 0
     preemptions: int = 0
     failures: int = 0
+    poisoned: int = 0
+    """Steps that failed because of who was in them."""
+    restarts: int = 0
     too_large: int = 0
     aborted: int = 0
     errors: int = 0
@@ -211,6 +241,7 @@ class Simulation:
         self.now = 0
         self.clients: dict[str, Client] = {}
         self.live: dict[str, Client] = {}
+        self.poison: dict[str, int] = {}
         self.to_come = requests
         self.prefixes = [self._tokens(self.scenario.max_len) for _ in range(3)]
         self.quiet_steps = 0
@@ -229,7 +260,7 @@ class Simulation:
 
     def _start_core(self) -> None:
         scenario = self.scenario
-        self.executor = SimulatedExecutor(scenario, self.rng)
+        self.executor = SimulatedExecutor(scenario, self.rng, self.poison)
         facts = self.executor.start()
         plan = plan_kv(
             facts.kv_layers,
@@ -290,6 +321,8 @@ class Simulation:
             pins=rng.choice([[], [], [PrefixPin(rng.randint(0, num_prompt), rng.choice([9.0, 90.0]))]]),
         )
         aborts = rng.random() < self.scenario.abort_share
+        if rng.random() < self.scenario.poison_share:
+            self.poison[request_id] = rng.randint(1, total)
         return Client(message, self.now + rng.randrange(40) if aborts else None)
 
     def _terms(self) -> Terms:
@@ -309,6 +342,8 @@ class Simulation:
 
     def _step(self) -> None:
         self.report.steps += 1
+        if self.rng.random() < self.scenario.core_death_share:
+            self._restart_core()
         try:
             deltas = self.core.step()
         except EngineError:
@@ -321,17 +356,19 @@ class Simulation:
         self.quiet_steps = 0 if deltas or not self.live else self.quiet_steps + 1
         # Somebody has to move: at worst one token a step through the longest request, twice over, and a
         # few times more while the core looks for a size of step that fits.
-        is_short = self.scenario.memory_tokens is not None or self.scenario.memory_fail_share
-        assert self.quiet_steps < (3 * self.scenario.max_len + 20) * (10 if is_short else 1), "livelock"
+        scenario = self.scenario
+        is_short = scenario.memory_tokens is not None or scenario.memory_fail_share
+        is_short = is_short or scenario.poison_share or scenario.core_death_share
+        assert self.quiet_steps < (3 * scenario.max_len + 20) * (10 if is_short else 1), "livelock"
 
     def _restart_core(self) -> None:
-        """What a supervisor does: everything in the old core has failed."""
+        """What a supervisor does: everybody goes on in another core, behind the tokens that came."""
         self.core.check()
         self._account()
-        for client in self.live.values():
-            client.reason = FinishReason.ERROR
-        self.live.clear()
+        self.report.restarts += 1
         self._start_core()
+        for client in self.live.values():
+            self.core.add(resumed(client.message, client.tokens))
 
     def _take(self, deltas: list[RequestDelta]) -> None:
         for delta in deltas:
@@ -370,6 +407,7 @@ class Simulation:
         self.report.preemptions += stats.num_preemptions
         self.report.hit_tokens += stats.prefix_hits_tokens
         self.report.failures += self.executor.num_failures
+        self.report.poisoned += self.executor.num_poisoned
         self.report.too_large += self.executor.num_too_large
         self.report.computed_tokens += self.executor.num_tokens
 
@@ -394,10 +432,13 @@ class Simulation:
             assert client.reason is FinishReason.ERROR and message.terms.deadline is not None
             self.report.late += 1
         elif client.reason is FinishReason.ERROR:
-            assert self.report.failures > 0, "nobody asked for an error"
+            is_random = bool(self.scenario.fail_share or self.scenario.row_fail_share)
+            assert is_random or message.request_id in self.poison, "nobody asked for an error"
             self.report.errors += 1
         else:
             assert (client.tokens, client.reason) == (tokens, reason), (message.request_id, client, reason)
+            spoils_at = self.poison.get(message.request_id, 10**9)
+            assert len(message.prompt_token_ids) + len(tokens) - 1 < spoils_at, "it computed what it cannot"
             self.report.ideal_tokens += len(message.prompt_token_ids) + len(tokens) - 1
 
     def _right_answer(self, message: EngineRequest, count: int) -> tuple[list[int], FinishReason | None]:

@@ -50,6 +50,9 @@ class PoolingState:
     def has_ended(self, index: int) -> bool:  # noqa: ARG002
         return self._is_ended
 
+    def output_token_ids(self, index: int) -> list[int]:  # noqa: ARG002
+        return []
+
     def add(self, index: int, delta: RequestDelta, now: float) -> bool:  # noqa: ARG002
         """Take the delta. Nothing is ever aborted because of it."""
         self._is_ended = delta.finish_reason is not None

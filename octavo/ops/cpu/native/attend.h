@@ -33,6 +33,7 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
             Floats even[G] = {}, odd[G] = {};
             for (int d = 0; d < D; d += 2) {
                 Floats column = load<Floats>(keys + d * size + n), next = load<Floats>(keys + (d + 1) * size + n);
+                OCTAVO_UNROLL
                 for (int g = 0; g < G; ++g) {
                     even[g] = fma(column, all(q[g][d]), even[g]);
                     odd[g] = fma(next, all(q[g][d + 1]), odd[g]);
@@ -83,8 +84,10 @@ static void weigh_part(const Pages& pages, int D, const Query* queries, int k, c
         const int offset = key % size, end = size - offset < last - key ? key + size - offset : last;
         const float* value = pages.values + table[key / size] * pages.page + (int64_t(k) * size + offset) * D + d;
         for (; key < end; ++key, value += D)
+            OCTAVO_UNROLL
             for (int v = 0; v < WIDE; ++v) {
                 Floats part = load<Floats>(value + v * LANES);
+                OCTAVO_UNROLL
                 for (int g = 0; g < G; ++g) acc[g][v] = fma(part, all(weights[g * stride + key - first]), acc[g][v]);
             }
     }

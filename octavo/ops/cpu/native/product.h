@@ -9,7 +9,7 @@
 namespace octavo {
 namespace OCTAVO_ISA {
 
-constexpr int AHEAD = 2048;  // bytes: far enough that weights are there when their turn comes
+constexpr int AHEAD = 8192;  // bytes: far enough that weights are there when their turn comes
 constexpr int TILE = 8;  // tokens that use unpacked weights before the next ones are unpacked
 
 static inline void put(const Output& out, int t, int row, int rows, Floats value) {
@@ -45,6 +45,7 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
             Floats scale[F::SCALES], minimum = {};
             for (int s = 0; s < F::SCALES; ++s) scale[s] = load_half(halves + s * GROUP_ROWS);
             if (F::HAS_MINIMUM) minimum = load_half(halves + GROUP_ROWS);
+            OCTAVO_UNROLL
             for (int t = 0; t < TOKENS; ++t) {
                 const int8_t* x = q + int64_t(t) * a.columns + b * BLOCK_COLUMNS;
                 const Floats x_scale = all(scales[t * num_blocks + b]);
@@ -55,6 +56,7 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
                 if (F::HAS_MINIMUM) acc[t] = fma(minimum, all(scaled_sums[t * num_blocks + b]), acc[t]);
             }
         }
+        OCTAVO_UNROLL
         for (int t = 0; t < TOKENS; ++t) put(out, token + t, row + part * LANES, rows, acc[t]);
     }
 }
@@ -69,8 +71,10 @@ static void tile_float(const uint8_t* group, const Activations& a, int token, in
         Floats acc[TOKENS] = {};
         for (int i = 0; i < a.columns; ++i) {
             Floats column = load<Floats>(w + i * GROUP_ROWS + part * LANES);
+            OCTAVO_UNROLL
             for (int t = 0; t < TOKENS; ++t) acc[t] = fma(column, all(x[int64_t(t) * a.columns + i]), acc[t]);
         }
+        OCTAVO_UNROLL
         for (int t = 0; t < TOKENS; ++t) put(out, token + t, row + part * LANES, rows, acc[t]);
     }
 }

@@ -1,0 +1,249 @@
+"""Cores that die or get stuck under AsyncLLM, over the fake executor: what their requests see of it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from octavo import EngineError, RequestOutputKind, SamplingParams
+from octavo.base.errors import ErrorCode
+from octavo.engine import restart_limits, stall_watch, supervised_core
+from octavo.engine.core_thread import ThreadCore
+from octavo.engine.prepare import derive_key
+from octavo.engine.restart_limits import RestartLimits
+from octavo.engine.stall_watch import StallWatch
+from octavo.executor.fake import FakeExecutor, expected_tokens
+from octavo.messages.step import SchedulerOutput
+from octavo.messages.wire import CoreFailed
+from tests.tiny import VOCAB_SIZE
+
+PROMPT = list(range(40))
+
+
+class MortalCore(ThreadCore):
+    """A core that can be killed: as far as anybody sees, it runs in a process of its own."""
+
+    is_same_process = False
+
+    def kill(self, message: str = "killed") -> None:
+        self._report(CoreFailed(error="EngineError", code="ENGINE_FAILED", message=message))
+
+    async def end_stuck(self) -> bool:
+        Executor.is_free.set()
+        self.kill("stuck")
+        return True
+
+
+class Executor(FakeExecutor):
+    """Slow enough for a test to meet it at work. All cores of a test share what is told here."""
+
+    is_free = threading.Event()
+    num_made = 0
+
+    def __init__(self) -> None:
+        super().__init__(vocab_size=VOCAB_SIZE, step_seconds=0.002, fail=self._wait)
+        type(self).num_made += 1
+
+    def _wait(self, step: SchedulerOutput) -> dict[int, str]:
+        self.is_free.wait(20)
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart_limits, "SECOND_PAUSE_S", 0.01)
+    Executor.is_free.set()
+    Executor.num_made = 0
+
+
+def params(seed: int, max_tokens: int = 40, **values: Any) -> SamplingParams:
+    return SamplingParams(seed=seed, max_tokens=max_tokens, ignore_eos=True, **values)
+
+
+def expected(prompt: list[int], seed: int, count: int) -> list[int]:
+    return expected_tokens(prompt, count, key=derive_key(seed, 0), vocab_size=VOCAB_SIZE)
+
+
+def core_of(engine: Any) -> MortalCore:
+    core = engine._core._core
+    assert isinstance(core, MortalCore)
+    return core
+
+
+async def collect(engine: Any, prompt: list[int], sampling: SamplingParams) -> list[Any]:
+    return [output async for output in engine.generate(prompt, sampling)]
+
+
+async def until(condition: Any) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+async def test_streams_go_on_behind_their_tokens(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore)
+    sampling = params(5, logprobs=2, output_kind=RequestOutputKind.DELTA)
+    stream = engine.generate(PROMPT, sampling)
+    parts = [await anext(stream), await anext(stream)]
+    core_of(engine).kill()
+    parts += [part async for part in stream]
+    tokens = [token for part in parts for token in part.outputs[0].token_ids]
+    assert tokens == expected(PROMPT, 5, 40)
+    assert sum(len(part.outputs[0].logprobs) for part in parts) == 40
+    assert parts[-1].outputs[0].finish_reason == "length" and Executor.num_made == 2
+    assert parts[-1].num_cached_tokens <= len(PROMPT)
+    await engine.shutdown()
+
+
+async def test_waiting_and_running_ones_all_end_right_with_all_their_samples(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore, max_num_seqs=2)
+    calls = [
+        asyncio.create_task(collect(engine, PROMPT[: n + 1], params(n, n=2, prompt_logprobs=1)))
+        for n in range(8)
+    ]
+    for _ in range(2):
+        before = engine.stats().generation_tokens
+        await until(lambda before=before: engine.stats().generation_tokens > before + 20)
+        core_of(engine).kill()
+    for n, outputs in enumerate(await asyncio.gather(*calls)):
+        for index, sample in enumerate(outputs[-1].outputs):
+            key = derive_key(n, index)
+            assert sample.token_ids == expected_tokens(PROMPT[: n + 1], 40, key=key, vocab_size=VOCAB_SIZE)
+        assert len(outputs[-1].prompt_logprobs) == n + 1
+    assert engine.stats().core_restarts == 2
+    assert engine.stats().generation_tokens >= 8 * 2 * 40 - 2 * 2 * 2, "counted across cores"
+    await until(lambda: engine.stats().num_free_blocks == engine.stats().num_blocks)
+    await engine.shutdown()
+
+
+async def test_a_request_that_lost_too_many_cores_fails_alone(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore)
+    call = asyncio.create_task(collect(engine, PROMPT, params(1, 400)))
+    for _ in range(3):
+        before = engine.stats().generation_tokens
+        await until(lambda before=before: engine.stats().generation_tokens > before)
+        core_of(engine).kill()
+    with pytest.raises(EngineError) as caught:
+        await call
+    assert caught.value.code is ErrorCode.ENGINE_RESTARTED
+    (*_, last) = await collect(engine, PROMPT, params(2))
+    assert last.outputs[0].token_ids == expected(PROMPT, 2, 40)
+    await engine.shutdown()
+
+
+async def test_what_is_aborted_while_there_is_no_core_stays_aborted(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore)
+    reason = None
+    async for output in engine.generate(PROMPT, params(1, 400), request_id="mine"):
+        if reason is None:
+            core_of(engine).kill()
+            await engine.abort("mine")
+        reason = output.outputs[0].finish_reason or ""
+    assert reason == "abort"
+    await engine.shutdown()
+
+
+async def test_orders_do_not_wait_for_the_next_core_and_sleep_goes_on_in_it(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore)
+    await engine.sleep(1)
+    core_of(engine).kill()
+    while not engine._core.is_down:
+        await asyncio.sleep(0)
+    with pytest.raises(EngineError, match="restarted"):
+        await engine.reset_prefix_cache()
+    await until(lambda: not engine._core.is_down)
+    assert await engine.is_sleeping()
+    await engine.wake_up()
+    (*_, last) = await collect(engine, PROMPT, params(3))
+    assert last.outputs[0].token_ids == expected(PROMPT, 3, 40)
+    await engine.shutdown()
+
+
+async def test_an_engine_gives_up_with_the_cause(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore, max_core_restarts=1)
+    call = asyncio.create_task(collect(engine, PROMPT, params(1, 400)))
+    await until(lambda: engine.stats().generation_tokens > 5)
+    core_of(engine).kill("first")
+    await until(lambda: Executor.num_made == 2 and not engine._core.is_down)
+    core_of(engine).kill("the very cause")
+    with pytest.raises(EngineError, match="not started again: the very cause"):
+        await call
+    assert "the very cause" in (await engine.failed()).message
+    with pytest.raises(EngineError):
+        engine.check_welcome()
+    await engine.shutdown()
+
+
+async def test_a_stuck_core_is_no_longer_ready_then_replaced(
+    make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stall_watch, "ALARM_S", 0.3)
+    monkeypatch.setattr(supervised_core, "TICK_S", 0.02)
+    monkeypatch.setattr(supervised_core, "PING_S", 0.04)
+    engine = await make_engine(Executor, MortalCore, core_stall_timeout=1.5)
+    stream = engine.generate(PROMPT, params(4))
+    await anext(stream)
+    await engine.check_health()
+    Executor.is_free.clear()
+
+    async def is_ill() -> bool:
+        try:
+            await engine.check_health()
+        except EngineError:
+            return True
+        return False
+
+    while not await is_ill():
+        await asyncio.sleep(0.01)
+    assert Executor.num_made == 1, "told before anything is done about it"
+    outputs = [output async for output in stream]
+    assert outputs[-1].outputs[0].token_ids == expected(PROMPT, 4, 40)
+    assert Executor.num_made == 2 and not await is_ill()
+    await engine.shutdown()
+
+
+def test_restarts_are_counted_over_a_window() -> None:
+    limits = RestartLimits(4, 100.0)
+    assert [limits.next_pause(now) for now in (0, 1, 2, 3, 4)] == [0.0, 0.01, 0.02, 0.04, None]
+    assert limits.next_pause(101.5) == 0.02, "two of them are too long ago"
+    assert RestartLimits(0, 1.0).next_pause(0.0) is None
+
+
+def ticks(watch: StallWatch, seconds: float) -> None:
+    for _ in range(round(seconds / stall_watch.TICK_S)):
+        watch.tick(stall_watch.TICK_S)
+
+
+def test_silence_is_judged_by_what_is_usual() -> None:
+    watch = StallWatch(60.0)
+    ticks(watch, 4.0)
+    assert not watch.is_stalled
+    ticks(watch, 0.5)
+    assert watch.is_stalled and not watch.is_stuck
+    watch.heard(None)
+    assert not watch.is_stalled
+    ticks(watch, 8.5)  # Its steps are known to take 4.5 s.
+    assert not watch.is_stalled
+    ticks(watch, 60.0)
+    assert watch.is_stalled and watch.is_stuck
+
+
+def test_an_announced_operation_is_no_stall_and_ends_with_the_next_word() -> None:
+    watch = StallWatch(60.0)
+    watch.heard("Sleep")
+    ticks(watch, 500.0)
+    assert not watch.is_stalled and not watch.is_stuck
+    watch.heard(None)
+    ticks(watch, 5.0)
+    assert watch.is_stalled, "and it does not make later silence look usual"
+
+
+def test_time_in_which_the_server_itself_stood_still_does_not_count() -> None:
+    watch = StallWatch(60.0)
+    watch.tick(3600.0)
+    assert not watch.is_stalled
