@@ -207,6 +207,19 @@ async def test_a_stuck_core_is_no_longer_ready_then_replaced(
     await engine.shutdown()
 
 
+async def test_an_engine_can_be_ended_while_it_starts_its_next_core(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore)
+    call = asyncio.create_task(collect(engine, PROMPT, params(1, 400)))
+    await until(lambda: engine.stats().generation_tokens > 5)
+    core_of(engine).kill()
+    while not engine._core.is_down:
+        await asyncio.sleep(0)
+    await engine.shutdown()
+    with pytest.raises(EngineError) as caught:
+        await call
+    assert caught.value.code is ErrorCode.SHUTTING_DOWN
+
+
 def test_restarts_are_counted_over_a_window() -> None:
     limits = RestartLimits(4, 100.0)
     assert [limits.next_pause(now) for now in (0, 1, 2, 3, 4)] == [0.0, 0.01, 0.02, 0.04, None]
@@ -225,8 +238,10 @@ def test_silence_is_judged_by_what_is_usual() -> None:
     assert not watch.is_stalled
     ticks(watch, 0.5)
     assert watch.is_stalled and not watch.is_stuck
-    watch.heard(None)
-    assert not watch.is_stalled
+    watch.heard(is_step=True)
+    ticks(watch, 4.5)
+    assert watch.is_stalled, "once is not usual: that may have been a stall"
+    watch.heard(is_step=True)
     ticks(watch, 8.5)  # Its steps are known to take 4.5 s.
     assert not watch.is_stalled
     ticks(watch, 60.0)
@@ -238,7 +253,7 @@ def test_an_announced_operation_is_no_stall_and_ends_with_the_next_word() -> Non
     watch.heard("Sleep")
     ticks(watch, 500.0)
     assert not watch.is_stalled and not watch.is_stuck
-    watch.heard(None)
+    watch.heard()
     ticks(watch, 5.0)
     assert watch.is_stalled, "and it does not make later silence look usual"
 
