@@ -57,11 +57,12 @@ test-clients: $(VENV)/.installed-dev $(CLIENTS)/.installed  ## LangChain, LiteLL
 	$(BIN)/octavo pull qwen2.5-coder-0.5b-instruct
 	OCTAVO_CLIENTS_PYTHON=$(abspath $(CLIENTS))/bin/python $(BIN)/python -m pytest tests/clients $(ARGS)
 
-check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors
+check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors, what shipped code never does
 	$(BIN)/ruff format --check octavo tests benchmarks examples docs/make_reference.py
 	$(BIN)/ruff check octavo tests benchmarks examples docs/make_reference.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/security/static_gate.py
 
 fix: $(VENV)/.installed-dev  ## format and mend what can be mended
 	$(BIN)/ruff format octavo tests benchmarks examples docs/make_reference.py

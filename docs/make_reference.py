@@ -98,7 +98,11 @@ def openapi_pages() -> tuple[dict[str, Any], dict[str, Any]]:
     """Of clients' application and of the administrative one, without a model."""
     config = EngineConfig.from_options({"served_model_name": ["model"], "disable_metrics": True})
     engine: Any = SimpleNamespace(
-        config=config, rest=None, tokenizer=NoTokenizer(0), facts=SimpleNamespace(pooling=None)
+        config=config,
+        rest=None,
+        tokenizer=NoTokenizer(0),
+        facts=SimpleNamespace(pooling=None),
+        add_usage_listener=lambda _: None,
     )
     app = create_app(engine, config.server, config.observe)
     return app.openapi(), create_admin_app(engine, config, Lifecycle()).openapi()

@@ -55,7 +55,8 @@ class ErrorCode(Enum):
     UNAUTHENTICATED = ErrorKind("invalid_api_key", 401, "authentication_error", Retry.NEVER)
     """The key is missing or wrong."""
     FORBIDDEN = ErrorKind("forbidden", 403, "permission_error", Retry.NEVER)
-    """The administrative listener does not answer web pages or other machines without a key."""
+    """The key does not open this, or the administrative listener was asked by a web page or, without a key,
+    from another machine."""
     NOT_FOUND = ErrorKind("not_found", 404, "not_found_error", Retry.NEVER)
     """There is no such route or thing."""
     MODEL_NOT_FOUND = ErrorKind("model_not_found", 404, "not_found_error", Retry.NEVER)
@@ -70,6 +71,8 @@ class ErrorCode(Enum):
     """What this key may store is used up: delete something first."""
     MEDIA_TYPE = ErrorKind("unsupported_media_type", 415, "invalid_request_error", Retry.NEVER)
     """The body's Content-Type is not one that the route reads."""
+    RATE_LIMITED = ErrorKind("rate_limit_exceeded", 429, "rate_limit_error", Retry.LATER)
+    """This key has used what it may use of requests or tokens per minute, or of requests at a time."""
     OVERLOADED = ErrorKind("overloaded", 503, "overloaded_error", Retry.LATER)
     """The queue is full."""
     SHUTTING_DOWN = ErrorKind("shutting_down", 503, "overloaded_error", Retry.LATER)
@@ -80,6 +83,8 @@ class ErrorCode(Enum):
     """An operator paused the server."""
     ASLEEP = ErrorKind("asleep", 503, "overloaded_error", Retry.LATER)
     """An operator put the model to sleep."""
+    DEADLINE_EXCEEDED = ErrorKind("deadline_exceeded", 504, "timeout_error", Retry.SAFE)
+    """The time that the request, or the server for all, allowed was over before the answer was complete."""
     ENGINE_FAILED = ErrorKind("engine_failed", 500, "server_error", Retry.SAFE)
     """The engine could not finish the answer."""
     ENGINE_RESTARTED = ErrorKind("engine_restarted", 503, "server_error", Retry.LATER)
@@ -93,11 +98,20 @@ class OctavoError(Exception):
 
     default_code: ErrorCode = ErrorCode.INTERNAL
 
-    def __init__(self, message: str, *, code: ErrorCode | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: ErrorCode | None = None,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """retry_after_s: when another try makes sense, where that is known."""
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code
         self.param = param
+        self.retry_after_s = retry_after_s
 
 
 class RequestError(OctavoError, ValueError):

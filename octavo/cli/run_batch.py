@@ -111,17 +111,16 @@ def _run(parsed: argparse.Namespace) -> int:
 async def _execute(config: EngineConfig, work: Work, concurrency: int | None) -> None:
     from octavo.engine.async_llm import AsyncLLM
     from octavo.server.app import create_app
-    from octavo.server.auth import NOBODY, configured_keys, owner_of_key
     from octavo.server.openai.batches.execute import LineExecutor, execute_all
     from octavo.server.openai.batches.lines import LINE_BYTES
     from octavo.server.openai.batches.routes import served_endpoints
+    from octavo.server.tenants.key_book import configured_keys
 
     engine = await AsyncLLM.start(config)
     try:
         server, seqs = engine.config.server, engine.config.schedule.max_num_seqs
         app = create_app(engine, server, engine.config.observe)
-        keys = configured_keys(server)
-        owner = owner_of_key(keys[0]) if keys else NOBODY
+        owner = configured_keys(server).tenants()[0].owner
         executor = LineExecutor(app, engine.check_health, has_priorities=False)
 
         async def execute(line: Line) -> Entry:

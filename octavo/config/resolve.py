@@ -7,6 +7,7 @@ value it chose; `octavo explain` prints them. A wish that cannot be met is refus
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -131,7 +132,7 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     config = wishes
     steps = (
         *(_names, _runner, _model_impl, _device, _packed_weights, _dtype, _lengths),
-        *(_pooling, _schedule, _cache, _batches, _supervision),
+        *(_pooling, _schedule, _cache, _tenants, _batches, _supervision),
     )
     for step in steps:
         config = step(config, known)
@@ -344,6 +345,9 @@ def _schedule(config: EngineConfig, known: _Known) -> EngineConfig:
             seqs = max(1, MAX_STATE_BYTES // state)
             why = f"each request has {state / 2**20:.1f} MiB of recurrent state; {_STATE_LIMIT} may be taken"
         config = _set(config, "schedule", known, max_num_seqs=(seqs, why))
+    for name in ("max_num_queued_reqs", "max_num_queued_tokens", "max_predicted_ttft"):
+        if not getattr(config.schedule, name) >= 0:
+            raise ConfigError(f"{name} is {getattr(config.schedule, name)}; at least 0.", param=name)
     return _step_tokens(config, known)
 
 
@@ -361,6 +365,12 @@ def _step_tokens(config: EngineConfig, known: _Known) -> EngineConfig:
     assert max_len is not None and max_seqs is not None, "both are resolved before the budget"
     if max_seqs < 1:
         raise ConfigError(f"max_num_seqs is {max_seqs}; at least 1.", param="max_num_seqs")
+    target = schedule.itl_target_ms
+    if target is not None and (not 0.0 < target < math.inf or not schedule.enable_chunked_prefill):
+        raise ConfigError(
+            f"itl_target_ms is {target}; it must be over 0, and needs chunked prefill, by which it is kept.",
+            param="itl_target_ms",
+        )
     if schedule.max_num_batched_tokens is None:
         budget, why = _usual_budget(known)
         budget = max(budget, max_seqs)
@@ -430,6 +440,23 @@ def _why_no_prefixes(config: EngineConfig, checkpoint: CheckpointFacts) -> str |
     if facts.pooling is PoolingType.MEAN:
         return "a mean needs the hidden states of all tokens, and the cache keeps none"
     return None
+
+
+def _tenants(config: EngineConfig, known: _Known) -> EngineConfig:
+    """What follows where keys have names."""
+    has_names = config.server.api_key_file is not None
+    if config.schedule.scheduling_policy == "auto":
+        fair = ("fair", "keys have names: nobody waits because another asks for more")
+        plain = ("fcfs", "without names of keys there is nobody to be fair to")
+        config = _set(config, "schedule", known, scheduling_policy=fair if has_names else plain)
+    if config.server.separate_prefix_caches is not None:
+        return config
+    why = (
+        "keys have names: how soon an answer comes would show what other tenants asked"
+        if has_names
+        else "keys without names are taken for one tenant's"
+    )
+    return _set(config, "server", known, separate_prefix_caches=(has_names, why))
 
 
 def _batches(config: EngineConfig, known: _Known) -> EngineConfig:

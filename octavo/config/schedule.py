@@ -17,10 +17,28 @@ class ScheduleConfig:
     long_prefill_token_threshold: int = option(
         0, "Most prompt tokens of one request in one step; 0 means up to the token budget."
     )
-    scheduling_policy: str = option("fcfs", "Order of waiting requests.", choices=("fcfs", "priority"))
+    itl_target_ms: float | None = option(
+        None,
+        "Milliseconds between two tokens of a stream: while answers are written, prompts come in chunks that "
+        "keep to it, as far as the engine's own steps tell. auto means steps as large as the budget.",
+    )
+    scheduling_policy: str = option(
+        "auto",
+        "Order of waiting requests: as they came, by priority, or in turns of keys by tokens and weight; "
+        "auto is fair where keys have names, else fcfs.",
+        choices=("auto", "fcfs", "priority", "fair"),
+    )
     async_scheduling: bool | None = option(
         None, "Schedule the next step while the device still computes this one."
     )
     max_num_queued_reqs: int = option(
         4096, "Most requests that wait; one more gets 503 with Retry-After. 0 means no bound."
+    )
+    max_num_queued_tokens: int = option(
+        0, "Most prompt tokens that wait; a request beyond gets 503 with Retry-After. 0 means no bound."
+    )
+    max_predicted_ttft: float = option(
+        600.0,
+        "Seconds to the first token, predicted from the queue, beyond which a request gets 503 at once; most "
+        "clients give up after 600. 0 means no bound.",
     )

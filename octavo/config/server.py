@@ -19,9 +19,19 @@ class ServerConfig:
         "Keys that open every route but health (also from OCTAVO_API_KEY). May be given several times.",
         is_secret=True,
     )
+    api_key_file: str | None = option(
+        None,
+        "TOML or YAML file with named keys, their scopes, weights and limits; read again when it changes.",
+    )
+    separate_prefix_caches: bool | None = option(
+        None, "Give each key a prefix cache of its own, so that no tenant's answers show what others asked."
+    )
     root_path: str = option("", "Path prefix when behind a proxy that strips it.")
     allowed_origins: list[str] = option([], "Origins for CORS; none by default.")
     shutdown_timeout: float = option(30.0, "Seconds that running requests get to finish after SIGTERM.")
+    request_timeout: float | None = option(
+        None, "Seconds after which any request is ended; callers may ask for less. auto means never."
+    )
     max_body_bytes: int = option(16 * 2**20, "Largest request body, in bytes.")
     max_file_bytes: int = option(200 * 2**20, "Largest file that /v1/files takes, in bytes.")
     max_stored_bytes: int = option(

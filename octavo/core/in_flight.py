@@ -14,8 +14,10 @@ class StepRecord:
 
     __slots__ = (
         "after_hit",
+        "began",
         "forgotten",
         "is_void",
+        "num_context",
         "num_tokens",
         "output",
         "published",
@@ -40,6 +42,10 @@ class StepRecord:
         """Requests that entered on cached blocks, perhaps computed in this very step."""
         self.published: Journal = []
         self.num_tokens = 0
+        self.num_context = 0
+        """Tokens that its rows had computed before, where the budget wants to know."""
+        self.began = 0.0
+        """When it was scheduled."""
         self.is_void = False
         """A step before this one failed: whatever it brings is dropped."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from octavo.config.schedule import ScheduleConfig
 from octavo.core.request import Request
 
 
@@ -67,16 +66,3 @@ class LengthLimit(Limit):
 
     def cap(self, request: Request, want: int, budget: int) -> int:
         return min(want, request.max_total - 1 - request.num_computed)
-
-
-def make_limits(schedule: ScheduleConfig, *, depth: int) -> list[Limit]:
-    """The limits that can ever say no under this configuration, in the order they are asked."""
-    limits: list[Limit] = []
-    if depth > 1:
-        limits.append(LengthLimit())
-    if not schedule.enable_chunked_prefill:
-        limits.append(WholePrompt())
-    elif schedule.long_prefill_token_threshold > 0:
-        limits.append(ChunkSize(schedule.long_prefill_token_threshold))
-    limits.append(TokenBudget())
-    return limits

@@ -11,25 +11,31 @@ from collections import deque
 from collections.abc import Iterable
 
 from octavo.base.clock import Clock, monotonic
-from octavo.base.errors import ConfigError, DeviceBroken, DeviceOutOfMemory, EngineError, OctavoError
+from octavo.base.errors import (
+    ConfigError,
+    DeviceBroken,
+    DeviceOutOfMemory,
+    EngineError,
+    ErrorCode,
+    OctavoError,
+)
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.core.admission import check_request
 from octavo.core.answer import check_answer, gather_prompt_logprobs
+from octavo.core.deadlines import Deadlines
 from octavo.core.finish import finish_reason, stop_token_id
 from octavo.core.in_flight import StepRecord
 from octavo.core.kv.block import Holding
 from octavo.core.kv.manager import KVCacheManager
 from octavo.core.kv.plan import max_request_tokens
 from octavo.core.ledger import check_ledger
-from octavo.core.limits import make_limits
+from octavo.core.policy import make_budget, make_limits, make_rank, make_waiting
 from octavo.core.ports import Executor
 from octavo.core.probe import PROBE_ID, probe_like
-from octavo.core.queues import WaitingQueue, make_rank
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
 from octavo.core.scheduler import Scheduler
-from octavo.core.step_budget import StepBudget
 from octavo.core.trials import Trials
 from octavo.messages.kv import KVPlan
 from octavo.messages.request import EngineRequest
@@ -74,11 +80,11 @@ class EngineCore:
         self._kv = KVCacheManager(plan, enable_prefix_caching=cache.enable_prefix_caching)
         assert schedule.max_num_seqs is not None, "the schedule is resolved before the core is built"
         self._rows = Rows(schedule.max_num_seqs)
-        self._budget = StepBudget(max_step_tokens)
+        self._budget = make_budget(schedule, max_step_tokens)
         self._scheduler = Scheduler(
             budget=self._budget,
             limits=make_limits(schedule, depth=depth),
-            waiting=WaitingQueue(),
+            waiting=make_waiting(schedule.scheduling_policy),
             rows=self._rows,
             kv=self._kv,
         )
@@ -87,6 +93,7 @@ class EngineCore:
         self._clock = clock
         self._depth = depth
         self._requests: dict[str, Request] = {}
+        self._deadlines = Deadlines()
         self._in_flight: deque[StepRecord] = deque()
         self._num_added = 0
         self._num_steps = 0
@@ -94,6 +101,7 @@ class EngineCore:
         self._prompt_tokens = 0
         self._generation_tokens = 0
         self._failed_in_a_row = 0
+        self._collected_at = clock()
         self._trials = Trials()
         self._probe: Request | None = None
         self.num_collected = 0
@@ -112,6 +120,7 @@ class EngineCore:
         )
         request = Request(message, rank, holding)
         self._requests[message.request_id] = request
+        self._deadlines.add(request)
         self._scheduler.add(request)
 
     def abort(self, request_ids: Iterable[str]) -> list[RequestDelta]:
@@ -135,6 +144,9 @@ class EngineCore:
         be started anew; requests still held can go on in another core.
         """
         now = self._clock()
+        return [*self._expire(now), *self._step(now)]
+
+    def _step(self, now: float) -> list[RequestDelta]:
         if self._trials.is_open:
             self._hold_trial()
         record = self._scheduler.schedule(self._num_steps + 1, now)
@@ -150,6 +162,19 @@ class EngineCore:
             return []
         deltas = self._collect()
         return deltas if self._probe is None else self._without_probe(deltas)
+
+    def _expire(self, now: float) -> list[RequestDelta]:
+        """End requests whose deadline has passed, before anything more is computed for them."""
+        deltas = []
+        for request in self._deadlines.due(now):
+            num_tokens = len(request.token_ids) - request.num_prompt
+            state = (
+                "it still waited" if request.first_scheduled is None else f"{num_tokens} tokens were there"
+            )
+            delta = self._error(request, f"The deadline of this request passed when {state}.")
+            delta.error_code = ErrorCode.DEADLINE_EXCEEDED.name
+            deltas.append(delta)
+        return deltas
 
     def stats(self) -> CoreStats:
         scheduler = self._scheduler
@@ -206,13 +231,15 @@ class EngineCore:
         if record.is_void:
             return []
         self._failed_in_a_row = 0
-        self._budget.step_fitted()
-        self._step_tokens = record.num_tokens
-        return self._update(record, output)
-
-    def _update(self, record: StepRecord, output: StepOutput) -> list[RequestDelta]:
-        """Append what was sampled, apply the stop rules, end what is over."""
         now = self._clock()
+        # Steps in flight run one after the other: what counts is the time since the one before.
+        self._budget.step_took(record, now - max(record.began, self._collected_at))
+        self._collected_at = now
+        self._step_tokens = record.num_tokens
+        return self._update(record, output, now)
+
+    def _update(self, record: StepRecord, output: StepOutput, now: float) -> list[RequestDelta]:
+        """Append what was sampled, apply the stop rules, end what is over."""
         deltas = self._fail_rows(record, output.failed) if output.failed else []
         numbers = output.numbers
         num_tokens = len(output.rows) - len(numbers)
@@ -287,6 +314,7 @@ class EngineCore:
         delta.timing = request.timing
         self._trials.clear(request)
         self._scheduler.remove(request)
+        self._deadlines.forget(request)
         del self._requests[request.request_id]
 
     def _fail_rows(self, record: StepRecord, failed: dict[int, str]) -> list[RequestDelta]:

@@ -15,6 +15,17 @@ Rank = tuple[int, int]
 """Smaller is more important: (priority class, number of arrival)."""
 
 
+class Share:
+    """What was done for one tenant, where the queue is fair."""
+
+    __slots__ = ("served", "weight")
+
+    def __init__(self) -> None:
+        self.served = 0.0
+        """Work in prompt tokens, divided by the weight."""
+        self.weight = 1.0
+
+
 class State(Enum):
     WAITING = "waiting"
     RUNNING = "running"
@@ -49,6 +60,7 @@ class Request:
         "rank",
         "request_id",
         "row",
+        "share",
         "state",
         "token_ids",
     )
@@ -61,6 +73,7 @@ class Request:
         self.kv = kv
         self.state = State.WAITING
         self.row = -1
+        self.share: Share | None = None
         self.token_ids = [*message.prompt_token_ids, *message.output_token_ids]
         self.num_prompt = len(message.prompt_token_ids)
         self.num_known = len(self.token_ids)

@@ -63,7 +63,8 @@ class Scheduler:
         record = StepRecord(step)
         self.kv.journal = record.published
         self._is_short = False
-        tokens = self.budget.tokens
+        record.began = now
+        tokens = self.budget.for_step(record, self.running)
         left = self._schedule_running(record, tokens)
         if not self._is_short:
             left = self._admit_waiting(record, left, now)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+
+from octavo.core.in_flight import StepRecord
+from octavo.core.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,11 @@ class StepBudget:
         self._patience = min(2 * self._patience, MAX_PATIENCE)
         self._num_good = 0
 
-    def step_fitted(self) -> None:
+    def for_step(self, record: StepRecord, running: Sequence[Request]) -> int:  # noqa: ARG002
+        """How many tokens the step may compute that is about to be scheduled. Runs per step."""
+        return self.tokens
+
+    def step_took(self, record: StepRecord, seconds: float) -> None:  # noqa: ARG002
         """A step came back. Runs per step."""
         if self.tokens == self.most:
             return

@@ -11,8 +11,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
+from octavo.core.policy import queue_bounds
+from octavo.core.queue_bound import QueueBound
 from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
 from octavo.engine.beam_search import BeamSearch
 from octavo.engine.core_choice import make_core
@@ -30,12 +33,13 @@ from octavo.engine.prompt_vectors import MAX_HELD_BYTES
 from octavo.engine.rest import Rest
 from octavo.engine.resume import Resumption
 from octavo.engine.supervised_core import CoreLost, SupervisedCore
+from octavo.engine.usage import UsageListener, used_by
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words, vocabulary_of
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import PoolingParams
-from octavo.messages.request import AbortRequest, PrefixPin
+from octavo.messages.request import PLAIN_TERMS, AbortRequest, PrefixPin, Terms
 from octavo.messages.result import CoreStats, FinishReason, RequestDelta
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import (
@@ -90,6 +94,8 @@ class AsyncLLM:
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
         self._stats_listeners: list[Callable[[CoreStats], None]] = []
+        self._usage_listeners: list[UsageListener] = []
+        self._bound = QueueBound(queue_bounds(config.schedule), monotonic)
         self._earlier = CoreStats()
         """What the cores before this one counted."""
         self._falling_asleep: asyncio.Task[OrderDone] | None = None
@@ -143,6 +149,7 @@ class AsyncLLM:
         priority: int = 0,
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Check the request at once (raises RequestError or EngineError), then stream its outputs.
 
@@ -150,9 +157,15 @@ class AsyncLLM:
         """
         self._check_writes()
         prepared = self._preparer.prepare(
-            prompt, params, request_id=request_id, priority=priority, cache_salt=cache_salt, pins=pins
+            prompt,
+            params,
+            request_id=request_id,
+            priority=priority,
+            cache_salt=cache_salt,
+            pins=pins,
+            terms=terms,
         )
-        self._check_queue(len(prepared.samples))
+        self._bound.check(terms, len(prepared.samples), len(prepared.prompt_token_ids))
         if prepared.vector_bytes:
             self._check_vectors(prepared.vector_bytes)
         return self._stream(prepared)
@@ -165,13 +178,16 @@ class AsyncLLM:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Like `generate`, for the likeliest answers, best first: one output, at the end."""
         self._check_writes()
         search = open_search(self._preparer, prompt, params, cache_salt)
-        self._check_queue(params.beam_width)
+        self._bound.check(terms, params.beam_width, len(search.prompt_token_ids))
         name = request_id or secrets.token_hex(16)
-        steps = BeamSteps(self._preparer, request_id=name, priority=priority, cache_salt=cache_salt)
+        steps = BeamSteps(
+            self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
+        )
         return self._search(name, search, stream_search(search, steps, self._stream, self.tokenizer, name))
 
     def encode(
@@ -202,6 +218,7 @@ class AsyncLLM:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
     ) -> list[AsyncGenerator[PoolingRequestOutput, None]]:
         """Check several at once, and tokenize them together. May be slow on long text."""
@@ -214,9 +231,10 @@ class AsyncLLM:
             request_id=request_id,
             priority=priority,
             cache_salt=cache_salt,
+            terms=terms,
             prompt_name=prompt_name,
         )
-        self._check_queue(len(prepared))
+        self._bound.check(terms, len(prepared), sum(len(one.prompt_token_ids) for one in prepared))
         return [self._stream(one) for one in prepared]
 
     async def _search(
@@ -243,16 +261,6 @@ class AsyncLLM:
         if self._pooling is not None:
             raise cannot_write(self._pooling.facts)
 
-    def _check_queue(self, num_new: int) -> None:
-        schedule = self.config.schedule
-        bound = schedule.max_num_queued_reqs
-        assert schedule.max_num_seqs is not None, "the config is resolved"
-        if bound and len(self._processor) + num_new > bound + schedule.max_num_seqs:
-            raise EngineError(
-                f"{len(self._processor)} requests run or wait; the queue holds {bound}. Try again soon.",
-                code=ErrorCode.OVERLOADED,
-            )
-
     def _check_vectors(self, num_new: int) -> None:
         held = sum(stream.state.prepared.vector_bytes for stream in self._streams.values())
         if held + num_new > MAX_HELD_BYTES:
@@ -267,6 +275,12 @@ class AsyncLLM:
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
+        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
+        for number, sample in enumerate(prepared.samples):
+            # Further samples find the prompt in the cache.
+            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
+        for listener in self._usage_listeners:
+            listener.begun(terms.tenant, num_tokens)
         try:
             for sample in prepared.samples:
                 self._core.send(sample)
@@ -287,6 +301,10 @@ class AsyncLLM:
         if stream is not None:
             self._resumption.forget(stream)
         unfinished = self._processor.close(state)
+        for sample in state.prepared.samples:
+            self._bound.left(sample.request_id)
+        for listener in self._usage_listeners:
+            listener.ended(state.prepared.samples[0].terms.tenant, used_by(state))
         if unfinished and self._failure is None:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
@@ -322,6 +340,10 @@ class AsyncLLM:
         )
         for listener in self._stats_listeners:
             listener(stats)
+        if self._bound.num_waiting:
+            for delta in update.deltas:
+                if delta.timing is not None:
+                    self._bound.began(delta.request_id)
         self._take(update.deltas)
 
     def _take(self, deltas: list[RequestDelta]) -> None:
@@ -414,6 +436,10 @@ class AsyncLLM:
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         """Call `listener` with each report of the core, in the event loop."""
         self._stats_listeners.append(listener)
+
+    def add_usage_listener(self, listener: UsageListener) -> None:
+        """Tell `listener` of each request that begins and ends."""
+        self._usage_listeners.append(listener)
 
     async def reset_prefix_cache(self) -> bool:
         """Forget reusable prefixes; running requests go on without sharing theirs."""

@@ -19,6 +19,7 @@ from octavo.engine.prepare import RequestPreparer
 from octavo.engine.request_state import PreparedRequest
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.messages.request import PLAIN_TERMS, Terms
 from octavo.messages.result import FinishReason
 from octavo.tokens.tokenizer import Tokenizer
 
@@ -48,11 +49,13 @@ class BeamSteps:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
     ) -> None:
         self._preparer = preparer
         self._request_id = request_id
         self._priority = priority
         self._cache_salt = cache_salt
+        self._terms = terms
 
     def requests(self, search: BeamSearch) -> list[PreparedRequest]:
         params = search.step_params(self._preparer.vocab_size)
@@ -64,6 +67,7 @@ class BeamSteps:
                 request_id=self._request_id,
                 priority=self._priority,
                 cache_salt=self._cache_salt,
+                terms=self._terms,
                 max_logprobs=params.logprobs,
             )
             for token_ids in search.prompts()

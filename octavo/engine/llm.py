@@ -336,7 +336,7 @@ def _engine_prompt(prompt: Prompt, *, takes_vectors: bool) -> EnginePrompt:
         return _text_or_ids(prompt)
     if not takes_vectors:
         raise refuse_prompt_vectors()
-    assert isinstance(prompt, Mapping)
+    assert isinstance(prompt, Mapping), "it has prompt_embeds"
     if prompt.get("prompt") or prompt.get("prompt_token_ids"):
         raise RequestError("A prompt is prompt_embeds or something else, not both.", param="prompts")
     return vectors_from(vectors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from octavo.engine.outputs import RequestMetrics
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import RequestDelta
 from octavo.tokens.tokenizer import Tokenizer
@@ -34,6 +35,11 @@ class OpenRequest(Protocol[O_co]):
 
     error: str | None
     """Why it failed, if it did."""
+    error_code: str | None
+    """Name in ErrorCode, where it is not ENGINE_FAILED."""
+
+    num_cached_tokens: int
+    metrics: RequestMetrics
 
     @property
     def prepared(self) -> Prepared[O_co]: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from octavo.base.errors import EngineError, OctavoError
+from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.engine.open_request import OpenRequest
 
 
@@ -36,7 +36,8 @@ class OpenStream:
         if self._error is not None:
             raise self._error
         if self.state.error is not None:
-            raise EngineError(self.state.error)
+            code = self.state.error_code
+            raise EngineError(self.state.error, code=None if code is None else ErrorCode[code])
 
     def changed(self) -> asyncio.Future[None]:
         """Done when there is something to look at that was not there at the call."""

@@ -18,7 +18,7 @@ from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.prompt_vectors import PromptVectors
-from octavo.messages.request import EngineRequest, PrefixPin
+from octavo.messages.request import PLAIN_TERMS, EngineRequest, PrefixPin, Terms
 from octavo.messages.samplers import DRY_BREAKERS
 from octavo.messages.start import CoreReady
 
@@ -101,6 +101,7 @@ class RequestPreparer:
         priority: int = 0,
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
+        terms: Terms = PLAIN_TERMS,
         max_logprobs: int | None = None,
     ) -> PreparedRequest:
         """Check and complete one request. `params` is not changed.
@@ -138,6 +139,7 @@ class RequestPreparer:
                 priority=priority,
                 cache_salt=cache_salt,
                 pins=list(pins),
+                terms=terms,
                 prompt_vectors=prompt if isinstance(prompt, PromptVectors) else None,
             )
             for index, key in enumerate(self._keys(params))

@@ -45,6 +45,7 @@ class RequestState:
         "_kind",
         "_num_open",
         "error",
+        "error_code",
         "metrics",
         "num_cached_tokens",
         "prepared",
@@ -65,6 +66,7 @@ class RequestState:
         self.prompt_logprobs: list[LogprobsOnePosition | None] | None = None
         self.num_cached_tokens = 0
         self.error: str | None = None
+        self.error_code: str | None = None
         self._kind = params.output_kind
         self._num_open = len(self.samples)
         self._gave_prompt_logprobs = False
@@ -114,7 +116,7 @@ class RequestState:
         if delta.timing is not None and self.metrics.first_scheduled_time is None:
             self.metrics.first_scheduled_time = delta.timing.first_scheduled
         if self.error is None:
-            self.error = delta.error
+            self.error, self.error_code = delta.error, delta.error_code
         if delta.prompt_logprobs is not None and self.prompt_logprobs is None:
             rest = [logprobs_at(self.tokenizer, position) for position in delta.prompt_logprobs]
             self.prompt_logprobs = [None, *rest]

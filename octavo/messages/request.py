@@ -17,6 +17,20 @@ class PrefixPin(msgspec.Struct, frozen=True, array_like=True):
     """Seconds from the first token on."""
 
 
+class Terms(msgspec.Struct, frozen=True, array_like=True):
+    """On whose behalf a request runs, and until when."""
+
+    tenant: str = "anonymous"
+    """Requests of one tenant share one turn where the queue is fair."""
+    weight: float = 1.0
+    """The tenant's share of the engine beside others that wait."""
+    deadline: float | None = None
+    """On the clock of arrival_time: a request that still waits then never runs, one that runs is ended."""
+
+
+PLAIN_TERMS = Terms()
+
+
 class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """One sample of one validated request. Ids and counts only; the core never sees text.
 
@@ -44,6 +58,7 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """The prompt, where it is not tokens: prompt_token_ids are placeholders then, as many as vectors."""
     pooling: PoolingParams | None = None
     """What to answer with instead of tokens; max_tokens is 0 then: the request ends with its prompt."""
+    terms: Terms = PLAIN_TERMS
     output_token_ids: list[int] = []
     """What an earlier core answered already: the answer goes on behind it, at the same positions."""
     reads_prefix_cache: bool = True

@@ -83,6 +83,8 @@ class RequestDelta(msgspec.Struct, kw_only=True, omit_defaults=True):
     timing: Timing | None = None
     """Sent with the first token and at the end."""
     error: str | None = None
+    error_code: str | None = None
+    """Name in ErrorCode, where it is not ENGINE_FAILED."""
 
 
 class CoreStats(msgspec.Struct, frozen=True, kw_only=True):

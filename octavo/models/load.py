@@ -44,7 +44,7 @@ def load_weights(model: Backbone, checkpoint: Checkpoint) -> Placed:
     """Fill every slot. Raises ModelFileError if a tensor is missing or has another shape."""
     slots = _as_called(model.weight_slots(), checkpoint)
     _check(slots, checkpoint)
-    is_cpu = all(slot.target.device.type != "cuda" for slot in slots)
+    is_cpu = all(slot.packed is not None or slot.target.device.type == "cpu" for slot in slots)
     placed = place_on_cpu(slots, checkpoint) if is_cpu else place_on_device(slots, checkpoint)
     for slot in slots:
         reorder(slot)

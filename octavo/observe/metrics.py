@@ -25,6 +25,7 @@ from octavo.observe.metric_table import (
     bounded,
 )
 from octavo.observe.tally import Tally
+from octavo.observe.tenant_metrics import TenantCollector
 
 PER_TOKEN = ("inter_token_latency_seconds", "iteration_tokens_total")
 """Histograms that are too busy for a lock and a walk over the buckets each time."""
@@ -62,6 +63,10 @@ class Metrics:
     def read_stats(self, stats: Callable[[], StepStats]) -> None:
         """From now on each scrape also shows the core's gauges and counters. Called once."""
         self.registry.register(_StatsCollector(stats, self._prefix, self._labels))
+
+    def read_tenants(self, usage: Callable[[], Mapping[str, object]]) -> None:
+        """From now on each scrape also shows what each tenant has used, by name. Called once."""
+        self.registry.register(TenantCollector(usage, self._prefix, self._labels))
 
     def know_handlers(self, handlers: Iterable[str]) -> None:
         """Route templates that may appear as a label; anything else is counted as 'other'."""

@@ -16,7 +16,7 @@ from octavo.config.server import ServerConfig
 from octavo.observe.metrics import Metrics
 from octavo.server.anthropic.routes import ERROR_SHAPES as ANTHROPIC_SHAPES
 from octavo.server.anthropic.routes import add_anthropic_routes
-from octavo.server.auth import Auth, configured_keys
+from octavo.server.auth import Auth
 from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
 from octavo.server.health import add_health_routes
@@ -36,8 +36,15 @@ from octavo.server.pooling.routes import add_pooling_routes
 from octavo.server.request_id import RequestContext
 from octavo.server.sagemaker import add_sagemaker_routes
 from octavo.server.serving import Serving
+from octavo.server.tenants.access import client_access
+from octavo.server.tenants.accounts import Accounts
+from octavo.server.tenants.key_book import configured_keys
+from octavo.server.tenants.turnstile import Turnstile
+from octavo.server.tenants.usage_api import add_usage_routes
 from octavo.server.tgi.errors import TGI_SHAPES
 from octavo.server.tgi.routes import add_tgi_routes
+from octavo.server.time_limit import HEADER as TIMEOUT_HEADER
+from octavo.server.time_limit import TimeLimit, check_time_limit
 from octavo.server.tokens_api import add_token_routes
 
 DESCRIPTION = "A serving engine for large language models, with the APIs that applications already speak."
@@ -54,6 +61,7 @@ ADD_ROUTES = (
     add_token_routes,
     add_health_routes,
     add_info_routes,
+    add_usage_routes,
 )
 
 ANTHROPIC_HEADERS = (
@@ -71,6 +79,8 @@ def create_app(
     engine: EnginePort, server: ServerConfig, observe: ObserveConfig, lifecycle: Lifecycle | None = None
 ) -> FastAPI:
     """Build the application around a started engine. `lifecycle` is given by who drains it."""
+    check_time_limit(server)
+    keys = configured_keys(server)
     serving = Serving(
         engine=engine,
         server=server,
@@ -79,11 +89,12 @@ def create_app(
         metrics=None if observe.disable_metrics else Metrics(
             model_name=engine.config.model.served_model_name[0], prefix=observe.metrics_prefix
         ),
+        keys=keys,
+        accounts=Accounts(),
         created=int(time.time()),
         version=octavo.__version__,
     )  # fmt: skip
     serving.detected(serving.tokenizer.template_for(None, True))  # What cannot be read is found out now.
-    keys = configured_keys(server)
     app = FastAPI(
         title="Octavo",
         description=DESCRIPTION,
@@ -97,19 +108,24 @@ def create_app(
             Middleware(RequestContext, serving.metrics, observe.log_requests),
             *_cors(server),
             Middleware(Errors, ERROR_SHAPES),
-            Middleware(Auth, keys),
+            Middleware(Auth, keys, client_access, has_walls=bool(server.separate_prefix_caches)),
+            Middleware(TimeLimit, server.request_timeout),
+            Middleware(Turnstile, serving.accounts),
             Middleware(Admission, serving.lifecycle),
             *([] if engine.facts.pooling is None else [Middleware(OnlyNumbers, engine.facts.pooling)]),
             Middleware(BodyLimit, server.max_body_bytes, {FILES_PATH: server.max_file_bytes + FORM_BYTES}),
         ],
         exception_handlers={HTTPException: on_http_exception},
     )
-    page = ApiPage(has_keys=bool(keys))
+    page = ApiPage(has_keys=not keys.is_open)
     for add_routes in ADD_ROUTES:
         add_routes(app, serving, page)
     page.install(app)
+    engine.add_usage_listener(serving.accounts)
     if serving.metrics is not None:
         _connect_metrics(serving.metrics, engine, app)
+        if keys.has_names:
+            serving.metrics.read_tenants(lambda: serving.accounts.of(keys.names()))
     return app
 
 
@@ -120,8 +136,14 @@ def _cors(server: ServerConfig) -> list[Middleware]:
     options: dict[str, Any] = {
         "allow_origins": server.allowed_origins,
         "allow_methods": ["GET", "POST", "DELETE"],
-        "allow_headers": ["authorization", "content-type", "x-request-id", *ANTHROPIC_HEADERS],
-        "expose_headers": ["x-request-id", "request-id"],
+        "allow_headers": [
+            "authorization",
+            "content-type",
+            "x-request-id",
+            TIMEOUT_HEADER,
+            *ANTHROPIC_HEADERS,
+        ],
+        "expose_headers": ["x-request-id", "request-id", "retry-after"],
     }
     return [Middleware(CORSMiddleware, **options)]
 

@@ -11,11 +11,12 @@ from octavo.engine.outputs import RequestOutput
 from octavo.engine.pooling.outputs import PoolingRequestOutput
 from octavo.engine.pooling.prepare import Input
 from octavo.engine.prepare import EnginePrompt
+from octavo.engine.usage import UsageListener
 from octavo.grammar.desk import GrammarDesk
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import PoolingParams
-from octavo.messages.request import PrefixPin
+from octavo.messages.request import PLAIN_TERMS, PrefixPin, Terms
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
 
@@ -111,6 +112,7 @@ class EnginePort(Protocol):
         priority: int = 0,
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncIterator[RequestOutput]: ...
 
     def beam_search(
@@ -121,6 +123,7 @@ class EnginePort(Protocol):
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncIterator[RequestOutput]:
         """Like `generate`, with one output, at the end: the likeliest answers."""
 
@@ -132,6 +135,7 @@ class EnginePort(Protocol):
         *,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
     ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
         """Of a model that answers with numbers: one stream with one output for each prompt."""
@@ -145,5 +149,8 @@ class EnginePort(Protocol):
 
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         """Call `listener` after each step of the core, in the event loop."""
+
+    def add_usage_listener(self, listener: UsageListener) -> None:
+        """Tell `listener` of each request that begins and ends, in the event loop."""
 
     async def drain(self, timeout_s: float) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -18,7 +19,7 @@ from octavo.server.paths import route_path
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 1
-"""Seconds a client should wait after 429 or 503: a queue moves within about that."""
+"""Seconds a client should wait after 429 or 503 that do not say better: a queue moves within about that."""
 
 INTERNAL_MESSAGE = "The server met an error of its own. The request may be sent again; the log says more."
 
@@ -65,7 +66,7 @@ def error_response(error: Exception, shape: ErrorShape = describe) -> Response:
     status, body = shape(error)
     headers = {}
     if isinstance(error, OctavoError) and error.code.value.retry is Retry.LATER:
-        headers["retry-after"] = str(RETRY_AFTER_S)
+        headers["retry-after"] = str(max(RETRY_AFTER_S, math.ceil(error.retry_after_s or 0.0)))
     if status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(msgspec.json.encode(body), status, headers, "application/json")

@@ -28,7 +28,6 @@ from octavo.observe.log import set_up_logging
 from octavo.server.admin.app import admin_keys, create_admin_app
 from octavo.server.admin.port import AdminPort
 from octavo.server.app import create_app
-from octavo.server.auth import configured_keys
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
@@ -36,6 +35,7 @@ from octavo.server.listen import BACKLOG, inherited_listener, listen, listen_tcp
 from octavo.server.openai.files.disk import check_files_dir
 from octavo.server.openai.responses.library import check_store
 from octavo.server.parsing.detect import detect
+from octavo.server.tenants.key_book import configured_keys
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,8 @@ from octavo.server.engine_port import EnginePort, TokenizerPort
 from octavo.server.errors import quoted
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.parsing.detect import Detected, detect, with_regions
+from octavo.server.tenants.accounts import Accounts
+from octavo.server.tenants.key_book import KeyBook
 
 MAX_TEMPLATES = 64
 """Requests may bring templates; what is known of the last ones is kept."""
@@ -27,6 +29,8 @@ class Serving:
     observe: ObserveConfig
     lifecycle: Lifecycle
     metrics: Metrics | None
+    keys: KeyBook
+    accounts: Accounts
     created: int
     """When the server started, Unix seconds: `created` of its models."""
     version: str

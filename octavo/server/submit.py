@@ -15,6 +15,7 @@ from octavo.observe.latency import inter_token_latency
 from octavo.server.merge import Item, close_all, merged
 from octavo.server.render.rendered import Prompt, Rendered
 from octavo.server.serving import Serving
+from octavo.server.tenants.caller import current_caller
 
 
 class Submission:
@@ -110,6 +111,11 @@ class Submission:
 def _start(
     serving: Serving, rendered: Rendered, prompt: Prompt, request_id: str
 ) -> AsyncIterator[RequestOutput]:
+    caller = current_caller()
+    if rendered.timeout_s is not None:
+        caller = caller.within(rendered.timeout_s, "request_timeout")
+    caller.check_priority(rendered.priority)
+    salt, terms = caller.salt(rendered.cache_salt), caller.terms
     beams = rendered.beams_for(prompt)
     if beams is not None:
         return serving.engine.beam_search(
@@ -117,13 +123,15 @@ def _start(
             beams,
             request_id=request_id,
             priority=rendered.priority,
-            cache_salt=rendered.cache_salt,
+            cache_salt=salt,
+            terms=terms,
         )
     return serving.engine.generate(
         prompt.token_ids if prompt.vectors is None else prompt.vectors,
         rendered.params_for(prompt),
         request_id=request_id,
         priority=rendered.priority,
-        cache_salt=rendered.cache_salt,
+        cache_salt=salt,
         pins=rendered.pins,
+        terms=terms,
     )

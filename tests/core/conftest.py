@@ -88,7 +88,7 @@ def make_request(
 ) -> EngineRequest:
     fields = {
         name: options.pop(name)
-        for name in ("priority", "cache_salt", "eos_token_ids", "random_key", "arrival_time", "pins")
+        for name in ("priority", "cache_salt", "eos_token_ids", "random_key", "arrival_time", "pins", "terms")
         if name in options
     }
     return EngineRequest(

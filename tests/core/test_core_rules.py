@@ -6,10 +6,12 @@ import pytest
 
 from octavo.base.errors import EngineError
 from octavo.config.schedule import ScheduleConfig
+from octavo.core.fair_queue import ShareMeter
 from octavo.core.finish import finish_reason, stop_token_id
 from octavo.core.kv.block import Holding
-from octavo.core.limits import ChunkSize, LengthLimit, TokenBudget, WholePrompt, make_limits
-from octavo.core.queues import WaitingQueue, make_rank
+from octavo.core.limits import ChunkSize, LengthLimit, TokenBudget, WholePrompt
+from octavo.core.policy import make_limits, make_rank
+from octavo.core.queues import RankedQueue
 from octavo.core.request import Request
 from octavo.core.rows import Rows
 from octavo.messages.result import FinishReason, TokenLogprobs
@@ -50,6 +52,7 @@ def test_length_limit_stops_before_the_last_token(make) -> None:
         ({"long_prefill_token_threshold": 9}, 1, [ChunkSize, TokenBudget]),
         ({"enable_chunked_prefill": False}, 1, [WholePrompt, TokenBudget]),
         ({}, 2, [LengthLimit, TokenBudget]),
+        ({"scheduling_policy": "fair"}, 1, [TokenBudget, ShareMeter]),
     ],
 )
 def test_only_active_limits_are_asked(options, depth: int, kinds: list[type]) -> None:
@@ -80,7 +83,7 @@ def test_stop_rules(make, options, output, reason, stop_token) -> None:
 
 
 def test_first_come_first_served_with_preempted_in_front(make) -> None:
-    queue = WaitingQueue()
+    queue = RankedQueue()
     a, b, c, d = (make(name, rank=make_rank("fcfs", 9 - n, n)) for n, name in enumerate("abcd"))
     for request in (c, d, b, a):
         queue.push(request)
@@ -89,7 +92,7 @@ def test_first_come_first_served_with_preempted_in_front(make) -> None:
 
 
 def test_priority_order_with_preempted_in_front_of_their_class(make) -> None:
-    queue = WaitingQueue()
+    queue = RankedQueue()
     low, old, new, urgent = (
         make(name, rank=make_rank("priority", priority, number))
         for name, priority, number in (("l", 5, 0), ("o", 1, 1), ("n", 1, 3), ("u", 0, 4))
@@ -108,7 +111,7 @@ def test_priority_order_with_preempted_in_front_of_their_class(make) -> None:
 
 
 def test_queue_forgets_the_removed(make) -> None:
-    queue = WaitingQueue()
+    queue = RankedQueue()
     requests = [make(str(number), rank=(0, number)) for number in range(200)]
     for request in requests:
         queue.push(request)

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from octavo.base.errors import DeviceOutOfMemory, EngineError
+from octavo.core.in_flight import StepRecord
 from octavo.core.step_budget import FIRST_PATIENCE, StepBudget
 from octavo.executor.fake import expected_tokens
 from octavo.messages.result import FinishReason
@@ -122,7 +123,7 @@ def test_a_device_that_never_fits_anything_is_broken(bench, request_for) -> None
 
 def test_the_budget_grows_back_and_each_time_later() -> None:
     budget = StepBudget(64)
-    budget.step_fitted()
+    budget.step_took(StepRecord(1), 0.0)
     assert budget.tokens == 64
     waits = []
     for _ in range(3):
@@ -130,7 +131,7 @@ def test_the_budget_grows_back_and_each_time_later() -> None:
         assert budget.tokens == 32
         count = 0
         while budget.tokens < 64:
-            budget.step_fitted()
+            budget.step_took(StepRecord(1), 0.0)
             count += 1
         waits.append(count)
     assert waits == [2 * FIRST_PATIENCE, 4 * FIRST_PATIENCE, 8 * FIRST_PATIENCE]

@@ -27,7 +27,8 @@ class City(pydantic.BaseModel):
 
 def test_a_conversation_that_survives_a_restart(default_model_path: Path, tmp_path: Path) -> None:
     options = (
-        "--max-model-len", "1024", "--num-gpu-blocks-override", "200", "--served-model-name", "real",
+        "--dtype", "float32", "--max-model-len", "1024", "--num-gpu-blocks-override", "200",
+        "--served-model-name", "real",
         "--response-store", str(tmp_path / "responses.db"),
     )  # fmt: skip
     with serving(default_model_path, *options, log=tmp_path / "log") as server:

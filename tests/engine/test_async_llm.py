@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 
 from octavo import EngineError, RequestError, RequestOutputKind, SamplingParams
+from octavo.base.clock import monotonic
 from octavo.base.errors import ErrorCode
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.prepare import derive_key
+from octavo.engine.usage import Used
 from octavo.executor.fake import FakeExecutor, expected_tokens
+from octavo.messages.request import Terms
 from tests.tiny import VOCAB_SIZE
 
 PROMPT = list(range(40))
@@ -126,6 +129,58 @@ async def test_the_queue_is_bounded(make_engine: Any) -> None:
     assert caught.value.code is ErrorCode.OVERLOADED
     waiting.cancel()
     await engine.shutdown()
+
+
+async def test_a_deadline_ends_the_stream_with_its_code(make_engine: Any) -> None:
+    executor = FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005)
+    engine = await make_engine(executor, max_num_seqs=1)
+    tokens = 0
+    with pytest.raises(EngineError) as caught:
+        async for output in engine.generate(
+            PROMPT, params(max_tokens=400), terms=Terms(deadline=monotonic() + 0.2)
+        ):
+            tokens = len(output.outputs[0].token_ids)
+    assert caught.value.code is ErrorCode.DEADLINE_EXCEEDED and 0 < tokens < 400
+    assert await all_blocks_free(engine) and len(await collect(engine, PROMPT, params())) > 0
+    await engine.shutdown()
+
+
+async def test_what_would_wait_too_long_is_refused_at_the_call(make_engine: Any) -> None:
+    executor = FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005)
+    engine = await make_engine(executor, max_num_seqs=1, max_num_queued_tokens=2 * len(PROMPT))
+    streams = [engine.generate(PROMPT, params(max_tokens=400)) for _ in range(3)]
+    waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
+    await waiting[0]
+    with pytest.raises(EngineError) as caught:
+        engine.generate(PROMPT, params())
+    assert caught.value.code is ErrorCode.OVERLOADED and "80 prompt tokens wait" in caught.value.message
+    for task in waiting:
+        task.cancel()
+    await engine.shutdown()
+
+
+async def test_who_keeps_books_hears_of_every_end(make_engine: Any) -> None:
+    class Books:
+        told: list[Any] = []
+
+        def begun(self, tenant: str, num_prompt_tokens: int) -> None:
+            self.told.append((tenant, num_prompt_tokens))
+
+        def ended(self, tenant: str, used: Used) -> None:
+            self.told.append((tenant, used.cached_tokens, used.output_tokens, used.seconds > 0))
+
+    engine = await make_engine(FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005))
+    engine.add_usage_listener(Books())
+    await collect(engine, PROMPT, params(), terms=Terms("a"))
+    broken_off = engine.generate(PROMPT, params(max_tokens=400), terms=Terms("b"))
+    async for output in broken_off:
+        if len(output.outputs[0].token_ids) > 2:
+            break
+    await broken_off.aclose()
+    await engine.shutdown()
+    assert Books.told[:3] == [("a", 40), ("a", 0, 12, True), ("b", 40)]
+    [(tenant, cached, output_tokens, _)] = Books.told[3:]
+    assert tenant == "b" and cached > 0 and 2 < output_tokens < 400
 
 
 async def test_a_failed_step_fails_its_requests_and_nobody_else(make_engine: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, Req
 from octavo.engine.pooling.outputs import PoolingRequestOutput
 from octavo.engine.pooling.prepare import Input
 from octavo.engine.pooling.refuse import cannot_pool
+from octavo.engine.usage import UsageListener, Used
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.beam import BeamSearchParams
@@ -22,7 +24,7 @@ from octavo.messages.kv import KVPlan
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.pooling import PoolingParams
 from octavo.messages.prompt_vectors import PromptVectors
-from octavo.messages.request import PrefixPin
+from octavo.messages.request import PLAIN_TERMS, PrefixPin, Terms
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
 
@@ -140,9 +142,11 @@ class FakeEngine:
     seen: list[tuple[list[int], SamplingParams, dict[str, Any]]] = field(default_factory=list)
     pins: list[list[PrefixPin]] = field(default_factory=list)
     """Of each request that was seen."""
+    terms: list[Terms] = field(default_factory=list)
     vectors: list[PromptVectors] = field(default_factory=list)
     """Prompts that were no tokens."""
     searches: list[BeamSearchParams] = field(default_factory=list)
+    usage_listeners: list[UsageListener] = field(default_factory=list)
     listeners: list[Callable[[CoreStats], None]] = field(default_factory=list)
     is_shut_down: bool = False
     grammars: GrammarDesk = field(default_factory=lambda: GrammarDesk(fake_vocabulary))
@@ -176,6 +180,7 @@ class FakeEngine:
         priority: int = 0,
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncIterator[RequestOutput]:
         if self.refuse is not None:
             raise self.refuse
@@ -188,7 +193,8 @@ class FakeEngine:
         assert len(prompt) + (params.max_tokens or 1) <= self.max_request_tokens
         self.seen.append((prompt, params, {"priority": priority, "cache_salt": cache_salt}))
         self.pins.append(list(pins))
-        return self._stream(prompt, params, request_id or "id")
+        self.terms.append(terms)
+        return self._told(terms, prompt, self._stream(prompt, params, request_id or "id"))
 
     def beam_search(
         self,
@@ -198,6 +204,7 @@ class FakeEngine:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
     ) -> AsyncIterator[RequestOutput]:
         """As many samples as are wanted of the search, in one output."""
         params.check()
@@ -208,7 +215,27 @@ class FakeEngine:
             logprobs=params.logprobs,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        return self.generate(prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt)
+        return self.generate(
+            prompt, plain, request_id=request_id, priority=priority, cache_salt=cache_salt, terms=terms
+        )
+
+    async def _told(
+        self, terms: Terms, prompt: list[int], outputs: AsyncIterator[RequestOutput]
+    ) -> AsyncIterator[RequestOutput]:
+        """The same outputs, while who keeps books is told of them."""
+        num_tokens = num_cached = 0
+        for listener in self.usage_listeners:
+            listener.begun(terms.tenant, len(prompt))
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    num_tokens += sum(len(part.token_ids) for part in output.outputs)
+                    num_cached = output.num_cached_tokens
+                    yield output
+        finally:
+            used = Used(cached_tokens=num_cached, output_tokens=num_tokens, seconds=0.5)
+            for listener in self.usage_listeners:
+                listener.ended(terms.tenant, used)
 
     def encode_many(
         self,
@@ -218,6 +245,7 @@ class FakeEngine:
         *,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
     ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
         """This engine writes."""
@@ -321,6 +349,9 @@ class FakeEngine:
 
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         self.listeners.append(listener)
+
+    def add_usage_listener(self, listener: UsageListener) -> None:
+        self.usage_listeners.append(listener)
 
     async def failed(self) -> EngineError:
         """Says so with the answer that failed."""

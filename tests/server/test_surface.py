@@ -13,8 +13,8 @@ from server_replies import check_error
 from octavo.base.errors import ConfigError, EngineError, ErrorCode
 from octavo.config.server import ServerConfig
 from octavo.server.app import ERROR_SHAPES, create_app
-from octavo.server.auth import configured_keys
 from octavo.server.lifecycle import Lifecycle
+from octavo.server.tenants.key_book import configured_keys
 
 KEY = "correct horse"
 OPEN = {"/health", "/livez", "/readyz", "/ping"}
@@ -45,6 +45,7 @@ ROUTES = {
     "/rerank",
     "/v1/rerank",
     "/v2/rerank",
+    "/v1/usage",
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/ping",
@@ -171,8 +172,9 @@ async def test_h11_host_does_not_open_doors(host: str) -> None:
 
 async def test_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVO_API_KEY", "from outside")
-    assert configured_keys(ServerConfig()) == ["from outside"]
-    assert configured_keys(ServerConfig(api_key=["given"])) == ["given"]
+    assert configured_keys(ServerConfig()).find([b"from outside"]) is not None
+    given = configured_keys(ServerConfig(api_key=["given"]))
+    assert given.find([b"given"]) is not None and given.find([b"from outside"]) is None
     assert (await make_client().get("/v1/models")).status_code == 401
 
 

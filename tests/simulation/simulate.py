@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from octavo.base.errors import DeviceOutOfMemory, EngineError
+from octavo.base.errors import DeviceOutOfMemory, EngineError, ErrorCode
 from octavo.base.integers import ceil_div
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
@@ -22,7 +22,7 @@ from octavo.engine.resume import resumed
 from octavo.executor.fake import FULL, FakeExecutor, StepLost, expected_tokens, sliding
 from octavo.messages.kv import KVSpec
 from octavo.messages.params import SamplingParams
-from octavo.messages.request import EngineRequest, PrefixPin
+from octavo.messages.request import EngineRequest, PrefixPin, Terms
 from octavo.messages.result import FinishReason, RequestDelta, StepOutput
 from octavo.messages.step import SchedulerOutput
 
@@ -43,6 +43,7 @@ class Scenario:
     depth: int
     eos_probability: float
     abort_share: float
+    deadline_share: float
     fail_share: float
     row_fail_share: float
     memory_tokens: int | None
@@ -83,12 +84,13 @@ def draw_scenario(rng: random.Random) -> Scenario:
             max_num_batched_tokens=budget if is_chunked else max(budget, max_len),
             enable_chunked_prefill=is_chunked,
             long_prefill_token_threshold=rng.choice([0, 0, 2, 10]),
-            scheduling_policy=rng.choice(["fcfs", "priority"]),
+            scheduling_policy=rng.choice(["fcfs", "priority", "fair"]),
         ),
         is_caching=rng.random() < 0.8,
         depth=rng.choice([1, 1, 1, 2, 2, 3]),
         eos_probability=rng.choice([0.0, 0.0, 0.02, 0.1]),
         abort_share=0.3,
+        deadline_share=rng.choice([0.0, 0.0, 0.2]),
         fail_share=rng.choice([0.0, 0.0, 0.0, 0.01, 0.05]),
         row_fail_share=rng.choice([0.0, 0.0, 0.0, 0.02, 0.1]),
         memory_tokens=rng.choice([None, None, None, 1, 5, 20]),
@@ -204,6 +206,8 @@ class Client:
     aborts_at: int | None
     tokens: list[int] = field(default_factory=list)
     reason: FinishReason | None = None
+    is_late: bool = False
+    """It ended because its deadline passed."""
 
 
 @dataclass
@@ -221,6 +225,7 @@ class Report:
     too_large: int = 0
     aborted: int = 0
     errors: int = 0
+    late: int = 0
     hit_tokens: int = 0
     computed_tokens: int = 0
     ideal_tokens: int = 0
@@ -312,12 +317,22 @@ class Simulation:
             arrival_time=float(self.now),
             priority=rng.randrange(3),
             cache_salt=rng.choice([None, None, None, None, "tenant", "\ud800"]),
+            terms=self._terms(),
             pins=rng.choice([[], [], [PrefixPin(rng.randint(0, num_prompt), rng.choice([9.0, 90.0]))]]),
         )
         aborts = rng.random() < self.scenario.abort_share
         if rng.random() < self.scenario.poison_share:
             self.poison[request_id] = rng.randint(1, total)
         return Client(message, self.now + rng.randrange(40) if aborts else None)
+
+    def _terms(self) -> Terms:
+        rng = self.rng
+        has_deadline = rng.random() < self.scenario.deadline_share
+        return Terms(
+            tenant=rng.choice(["heavy", "heavy", "heavy", "light"]),
+            weight=rng.choice([1.0, 0.5, 3.0]),
+            deadline=self.now + rng.randrange(60) if has_deadline else None,
+        )
 
     def _abort(self) -> None:
         due = [name for name, client in self.live.items() if client.aborts_at == self.now]
@@ -335,6 +350,9 @@ class Simulation:
             self._restart_core()
             return
         self._take(deltas)
+        for client in self.live.values():
+            deadline = client.message.terms.deadline
+            assert deadline is None or deadline > self.now, "a deadline passed and nothing happened"
         self.quiet_steps = 0 if deltas or not self.live else self.quiet_steps + 1
         # Somebody has to move: at worst one token a step through the longest request, twice over, and a
         # few times more while the core looks for a size of step that fits.
@@ -364,6 +382,9 @@ class Simulation:
             if delta.finish_reason is not None:
                 client.reason = delta.finish_reason
                 assert delta.timing is not None
+                client.is_late = delta.error_code == ErrorCode.DEADLINE_EXCEEDED.name
+                began, deadline = delta.timing.first_scheduled, client.message.terms.deadline
+                assert began is None or deadline is None or began < deadline, "prefilled after its deadline"
                 assert (delta.error is not None) == (delta.finish_reason is FinishReason.ERROR)
                 del self.live[delta.request_id]
 
@@ -407,6 +428,9 @@ class Simulation:
         if client.reason is FinishReason.ABORT:
             assert client.aborts_at is not None
             self.report.aborted += 1
+        elif client.is_late:
+            assert client.reason is FinishReason.ERROR and message.terms.deadline is not None
+            self.report.late += 1
         elif client.reason is FinishReason.ERROR:
             is_random = bool(self.scenario.fail_share or self.scenario.row_fail_share)
             assert is_random or message.request_id in self.poison, "nobody asked for an error"

@@ -27,6 +27,7 @@ def test_thousands_of_requests_under_pressure() -> None:
     assert sum(report.restarts for report in reports) > 40
     assert sum(report.too_large for report in reports) > 120
     assert sum(report.aborted for report in reports) > 300
+    assert sum(report.late for report in reports) > 80
     assert sum(report.hit_tokens for report in reports) > 400
 
 

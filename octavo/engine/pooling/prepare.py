@@ -12,7 +12,7 @@ from octavo.config.resolve import CheckpointFacts
 from octavo.engine.pooling.state import PreparedPooling
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import TOKEN_TASKS, PoolingParams, PoolingTask
-from octavo.messages.request import EngineRequest
+from octavo.messages.request import PLAIN_TERMS, EngineRequest, Terms
 from octavo.messages.start import CoreReady
 from octavo.tokens.for_pooling import Encoded, PoolingEncoder
 from octavo.tokens.tokenizer import Tokenizer
@@ -55,6 +55,7 @@ class PoolingPreparer:
         request_id: str | None = None,
         priority: int = 0,
         cache_salt: str | None = None,
+        terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
     ) -> list[PreparedPooling]:
         """All inputs of a call: texts are tokenized together. request_id: of an only input.
@@ -85,6 +86,7 @@ class PoolingPreparer:
                 arrival_time=arrival,
                 priority=priority,
                 cache_salt=cache_salt,
+                terms=terms,
                 pooling=own_params,
                 reads_prefix_cache=reads_cache,
             )

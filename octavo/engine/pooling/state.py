@@ -34,12 +34,13 @@ class PoolingState:
     def __init__(self, prepared: PreparedPooling) -> None:
         self.prepared = prepared
         self.error: str | None = None
+        self.error_code: str | None = None
         self.metrics = RequestMetrics(
             arrival_time=prepared.samples[0].arrival_time,
             num_prompt_tokens=len(prepared.prompt_token_ids),
         )
         self._numbers: Numbers | None = None
-        self._num_cached = 0
+        self.num_cached_tokens = 0
         self._is_ended = False
 
     @property
@@ -56,8 +57,8 @@ class PoolingState:
         """Take the delta. Nothing is ever aborted because of it."""
         self._is_ended = delta.finish_reason is not None
         self._numbers = delta.numbers
-        self._num_cached = delta.num_cached_tokens
-        self.error = delta.error
+        self.num_cached_tokens = delta.num_cached_tokens
+        self.error, self.error_code = delta.error, delta.error_code
         if self._is_ended and delta.numbers is None and self.error is None:
             self.error = "The engine ended the request before its answer was there."
         metrics = self.metrics
@@ -74,6 +75,6 @@ class PoolingState:
             request_id=self.prepared.request_id,
             outputs=PoolingOutput(self._numbers),
             prompt_token_ids=self.prepared.prompt_token_ids,
-            num_cached_tokens=self._num_cached,
+            num_cached_tokens=self.num_cached_tokens,
             metrics=self.metrics,
         )

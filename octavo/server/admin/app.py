@@ -13,12 +13,14 @@ from octavo.config.root import EngineConfig
 from octavo.server.admin.guard import Guard, check_reach
 from octavo.server.admin.port import AdminPort
 from octavo.server.admin.routes import add_admin_routes
-from octavo.server.auth import Auth, usable_keys
+from octavo.server.auth import Auth
 from octavo.server.errors import Errors, on_http_exception
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.limits import BodyLimit
 from octavo.server.openapi import ApiPage
 from octavo.server.request_id import RequestContext
+from octavo.server.tenants.access import admin_access
+from octavo.server.tenants.key_book import administrators, usable_keys
 
 DESCRIPTION = "What operators do to a running server. None of these routes exist on the clients' listener."
 MAX_BODY_BYTES = 2**20
@@ -33,7 +35,7 @@ def admin_keys(admin: AdminConfig) -> list[str]:
 
 def create_admin_app(engine: AdminPort, config: EngineConfig, lifecycle: Lifecycle) -> FastAPI:
     """Build the application around a started engine."""
-    keys, has_docs = admin_keys(config.admin), config.server.enable_docs
+    keys, has_docs = administrators(admin_keys(config.admin), config.server), config.server.enable_docs
     app = FastAPI(
         title="Octavo administration",
         description=DESCRIPTION,
@@ -46,13 +48,13 @@ def create_admin_app(engine: AdminPort, config: EngineConfig, lifecycle: Lifecyc
         middleware=[
             Middleware(RequestContext, None, config.observe.log_requests),
             Middleware(Errors),
-            *([] if keys else [Middleware(Guard)]),
-            Middleware(Auth, keys),
+            *([Middleware(Guard)] if keys.is_open else []),
+            Middleware(Auth, keys, admin_access),
             Middleware(BodyLimit, MAX_BODY_BYTES),
         ],
         exception_handlers={HTTPException: on_http_exception},
     )
-    page = ApiPage(has_keys=bool(keys))
+    page = ApiPage(has_keys=not keys.is_open)
     add_admin_routes(app, engine, config.admin, lifecycle, page)
     page.install(app)
     return app

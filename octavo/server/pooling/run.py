@@ -15,6 +15,7 @@ from octavo.server.disconnect import end_tasks, while_connected
 from octavo.server.pooling.schema import PoolingBody, PoolingUsage
 from octavo.server.replies import off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
+from octavo.server.tenants.caller import current_caller
 
 
 async def run_inputs(
@@ -28,6 +29,9 @@ async def run_inputs(
     prompt_name: str | None = None,
 ) -> list[PoolingRequestOutput]:
     """Answers in the order of the inputs. num_bytes: of the body, which is tokenized in a thread if long."""
+    caller = current_caller()
+    priority = (body.priority if body else None) or 0
+    caller.check_priority(priority)
     try:
         streams = await off_loop_if_long(
             num_bytes,
@@ -35,8 +39,9 @@ async def run_inputs(
             inputs,
             params,
             request_id_of(request),
-            priority=(body.priority if body else None) or 0,
-            cache_salt=body.cache_salt if body else None,
+            priority=priority,
+            cache_salt=caller.salt(body.cache_salt if body else None),
+            terms=caller.terms,
             prompt_name=prompt_name,
         )
     except OctavoError as error:

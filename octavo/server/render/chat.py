@@ -42,6 +42,7 @@ def render_chat(serving: Serving, body: ChatBody) -> Rendered:
         max_tokens=params.max_tokens,
         priority=body.priority or 0,
         cache_salt=body.cache_salt,
+        timeout_s=body.request_timeout,
         form_origins=origins,
         beams=wanted_beams(body, params, params.max_tokens),
     )

@@ -61,6 +61,7 @@ def render_completion(serving: Serving, body: CompletionBody) -> Rendered:
         max_tokens=body.max_tokens,
         priority=body.priority or 0,
         cache_salt=body.cache_salt,
+        timeout_s=body.request_timeout,
         form_origins=form_origins(body),
         beams=wanted_beams(body, params, params.max_tokens),
     )

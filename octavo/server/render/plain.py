@@ -38,5 +38,6 @@ def render_plain(
         max_tokens=body.max_tokens,
         priority=body.priority or 0,
         cache_salt=body.cache_salt,
+        timeout_s=body.request_timeout,
         form_origins=form_origins(body),
     )

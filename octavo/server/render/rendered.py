@@ -34,6 +34,7 @@ class Rendered:
     max_tokens: int | None
     """What the caller asked for; None if nothing."""
     priority: int = 0
+    timeout_s: float | None = None
     cache_salt: str | None = None
     form_origins: Mapping[str, str] = field(default_factory=dict)
     """Where the parts of params.structured_outputs stand in the body (see render/form.py)."""

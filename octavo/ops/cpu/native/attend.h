@@ -26,16 +26,21 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
     for (int key = first; key < last;) {
         const int offset = key % size, end = size - offset < last - key ? key + size - offset : last;
         const float* keys = pages.keys + table[key / size] * pages.page + int64_t(k) * D * size + offset;
+        // Blocks lie anywhere, so the processor does not guess which comes next.
+        const float* next = end < last ? pages.keys + table[end / size] * pages.page + int64_t(k) * D * size : keys;
         float* to = scores + key - first;
         int n = 0;
         for (; n + LANES <= end - key; n += LANES) {
             // Two sums each: one alone would wait for itself.
             Floats even[G] = {}, odd[G] = {};
             for (int d = 0; d < D; d += 2) {
-                Floats column = load<Floats>(keys + d * size + n), next = load<Floats>(keys + (d + 1) * size + n);
+                Floats column = load<Floats>(keys + d * size + n), other = load<Floats>(keys + (d + 1) * size + n);
+                __builtin_prefetch(next + d * size + n);
+                __builtin_prefetch(next + (d + 1) * size + n);
+                OCTAVO_UNROLL
                 for (int g = 0; g < G; ++g) {
                     even[g] = fma(column, all(q[g][d]), even[g]);
-                    odd[g] = fma(next, all(q[g][d + 1]), odd[g]);
+                    odd[g] = fma(other, all(q[g][d + 1]), odd[g]);
                 }
             }
             for (int g = 0; g < G; ++g)
@@ -82,9 +87,13 @@ static void weigh_part(const Pages& pages, int D, const Query* queries, int k, c
     for (int key = first; key < last;) {
         const int offset = key % size, end = size - offset < last - key ? key + size - offset : last;
         const float* value = pages.values + table[key / size] * pages.page + (int64_t(k) * size + offset) * D + d;
-        for (; key < end; ++key, value += D)
+        const float* next = end < last ? pages.values + table[end / size] * pages.page + int64_t(k) * size * D + d : value;
+        for (; key < end; ++key, value += D, next += D)
+            OCTAVO_UNROLL
             for (int v = 0; v < WIDE; ++v) {
+                __builtin_prefetch(next + v * LANES);
                 Floats part = load<Floats>(value + v * LANES);
+                OCTAVO_UNROLL
                 for (int g = 0; g < G; ++g) acc[g][v] = fma(part, all(weights[g * stride + key - first]), acc[g][v]);
             }
     }

@@ -9,7 +9,7 @@
 namespace octavo {
 namespace OCTAVO_ISA {
 
-constexpr int AHEAD = 2048;  // bytes: far enough that weights are there when their turn comes
+constexpr int AHEAD = 8192;  // bytes: far enough that weights are there when their turn comes
 constexpr int TILE = 8;  // tokens that use unpacked weights before the next ones are unpacked
 
 static inline void put(const Output& out, int t, int row, int rows, Floats value) {
@@ -45,6 +45,7 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
             Floats scale[F::SCALES], minimum = {};
             for (int s = 0; s < F::SCALES; ++s) scale[s] = load_half(halves + s * GROUP_ROWS);
             if (F::HAS_MINIMUM) minimum = load_half(halves + GROUP_ROWS);
+            OCTAVO_UNROLL
             for (int t = 0; t < TOKENS; ++t) {
                 const int8_t* x = q + int64_t(t) * a.columns + b * BLOCK_COLUMNS;
                 const Floats x_scale = all(scales[t * num_blocks + b]);
@@ -55,6 +56,7 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
                 if (F::HAS_MINIMUM) acc[t] = fma(minimum, all(scaled_sums[t * num_blocks + b]), acc[t]);
             }
         }
+        OCTAVO_UNROLL
         for (int t = 0; t < TOKENS; ++t) put(out, token + t, row + part * LANES, rows, acc[t]);
     }
 }
@@ -69,24 +71,31 @@ static void tile_float(const uint8_t* group, const Activations& a, int token, in
         Floats acc[TOKENS] = {};
         for (int i = 0; i < a.columns; ++i) {
             Floats column = load<Floats>(w + i * GROUP_ROWS + part * LANES);
+            OCTAVO_UNROLL
             for (int t = 0; t < TOKENS; ++t) acc[t] = fma(column, all(x[int64_t(t) * a.columns + i]), acc[t]);
         }
+        OCTAVO_UNROLL
         for (int t = 0; t < TOKENS; ++t) put(out, token + t, row + part * LANES, rows, acc[t]);
     }
 }
 
 typedef void (*Tile)(const uint8_t*, const Activations&, int, int, int, const Output&);
 
+// By the number of tokens; what lies between is put together from these, which compile in half the time.
 template <class F>
 struct Tiles {
     static constexpr Tile of[TILE + 1] = {nullptr, tile<F, 1>, tile<F, 2>, tile<F, 3>, tile<F, 4>,
-                                          tile<F, 5>, tile<F, 6>, tile<F, 7>, tile<F, 8>};
+                                          nullptr, nullptr,    nullptr,    tile<F, TILE>};
 };
 template <>
 struct Tiles<FormFloat> {
     static constexpr Tile of[TILE + 1] = {nullptr, tile_float<1>, tile_float<2>, tile_float<3>, tile_float<4>,
-                                          tile_float<5>, tile_float<6>, tile_float<7>, tile_float<8>};
+                                          nullptr, nullptr,       nullptr,       tile_float<TILE>};
 };
+
+static inline int tile_size(int num_tokens) {
+    return num_tokens >= TILE ? TILE : num_tokens < TILE / 2 ? num_tokens : TILE / 2;
+}
 
 // Rows of groups first_group to last_group for tokens first to last.
 static void product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
@@ -101,8 +110,10 @@ static void product(const Matrix& m, const Activations& a, int first, int last, 
         case FORM_8: tiles = Tiles<Form8>::of; group_bytes = num_blocks * Form8::BYTES; break;
     }
     for (int g = first_group; g < last_group; ++g)
-        for (int t = first; t < last; t += TILE)
-            tiles[last - t < TILE ? last - t : TILE](m.data + g * group_bytes, a, t, g * GROUP_ROWS, m.rows, out);
+        for (int t = first, size; t < last; t += size) {
+            size = tile_size(last - t);
+            tiles[size](m.data + g * group_bytes, a, t, g * GROUP_ROWS, m.rows, out);
+        }
 }
 
 }  // namespace OCTAVO_ISA

@@ -13,6 +13,9 @@
 #include <arm_neon.h>
 #endif
 
+// Arrays of vectors stay in registers only where the loops over them are unrolled.
+#define OCTAVO_UNROLL _Pragma("GCC unroll 12")
+
 namespace octavo {
 namespace OCTAVO_ISA {
 

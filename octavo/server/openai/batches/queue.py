@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Set
+from collections.abc import Callable, Set
 from functools import partial
 
 from octavo.base.errors import RequestError
@@ -36,7 +36,7 @@ RUNNING = (IN_PROGRESS, FINALIZING)
 
 
 class BatchQueue:
-    """A Background of the server. `owners` are those whose keys are known: other batches wait for theirs."""
+    """A Background of the server. `owners` says whose keys are known now: other batches wait for theirs."""
 
     def __init__(
         self,
@@ -44,19 +44,20 @@ class BatchQueue:
         store: BatchStore,
         files: FileStore,
         executor: LineExecutor,
-        owners: Set[str],
+        owners: Callable[[], Set[str]],
         concurrency: int,
         max_line_bytes: int,
     ) -> None:
         self._store = store
         self._files = files
         self._executor = executor
-        self._owners = set(owners)
+        self._owners = owners
         self._slots = asyncio.Semaphore(concurrency)
         self._max_line_bytes = max_line_bytes
         self._runs: dict[str, BatchRun] = {}
         self._checker = Worker(self._check_one)
-        self._runners = {owner: Worker(partial(self._run_one, owner)) for owner in owners}
+        self._runners: dict[str, Worker] = {}
+        self._is_stopped = False
 
     def start(self) -> None:
         if not self._files.disk.is_lasting:
@@ -68,10 +69,19 @@ class BatchQueue:
 
     def wake(self) -> None:
         """There are new batches."""
-        for worker in (self._checker, *self._runners.values()):
-            worker.wake()
+        self._checker.wake()
+        for owner in self._owners():
+            self._runner(owner).wake()
+
+    def _runner(self, owner: str) -> Worker:
+        if owner not in self._runners:
+            self._runners[owner] = worker = Worker(partial(self._run_one, owner))
+            if self._is_stopped:
+                worker.stop()
+        return self._runners[owner]
 
     def stop(self) -> None:
+        self._is_stopped = True
         for worker in (self._checker, *self._runners.values()):
             worker.stop()
 
@@ -101,7 +111,7 @@ class BatchQueue:
         return await self._conclude(changed, CANCELLED) or changed
 
     async def _check_one(self) -> bool:
-        record = await asyncio.to_thread(self._store.next_to_validate, self._owners)
+        record = await asyncio.to_thread(self._store.next_to_validate, set(self._owners()))
         if record is None:
             return False
         total, errors = await asyncio.to_thread(self._checked, record)
@@ -117,7 +127,7 @@ class BatchQueue:
         await asyncio.to_thread(
             self._store.enter, record.id, IN_PROGRESS, from_statuses=(VALIDATING,), change=note
         )
-        self._runners[record.owner].wake()
+        self._runner(record.owner).wake()
         return True
 
     def _checked(self, record: BatchRecord) -> tuple[int, list[BatchError]]:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.base.errors import EngineError, ErrorCode, RequestError
-from octavo.server.auth import NOBODY, configured_keys, owner_of, owner_of_key
+from octavo.server.auth import owner_of
 from octavo.server.body import read
 from octavo.server.errors import quoted
 from octavo.server.openai.batches.execute import LineExecutor, Recover
@@ -35,11 +35,10 @@ HEALTH_CHECK_S = 5.0
 
 def add_file_and_batch_routes(app: FastAPI, serving: Serving, page: ApiPage, *, now: Now = time.time) -> None:
     """Both share one folder; the queue starts and ends with the server."""
-    owners = {owner_of_key(key) for key in configured_keys(serving.server)} or {NOBODY}
     files = FileStore(
         Disk(files_folder(serving.server)),
         max_bytes=serving.server.max_stored_bytes,
-        num_owners=len(owners),
+        num_owners=len(serving.keys.owners()),
         now=now,
     )
     batches = BatchStore(files)
@@ -50,7 +49,7 @@ def add_file_and_batch_routes(app: FastAPI, serving: Serving, page: ApiPage, *, 
         executor=LineExecutor(
             app, until_healthy(serving), has_priorities=config.schedule.scheduling_policy == "priority"
         ),
-        owners=owners,
+        owners=serving.keys.owners,
         concurrency=config.server.batch_concurrency or 1,  # None only where nobody resolved the config.
         max_line_bytes=serving.server.max_body_bytes + LINE_BYTES,
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from octavo.base.errors import ConfigError, EngineError, ErrorCode
+from octavo.base.errors import ConfigError, EngineError, ErrorCode, RequestError
 from octavo.config.server import ServerConfig
 
 VERSION = 1
@@ -84,9 +84,10 @@ class Disk:
             connection.execute("COMMIT")
 
     def content(self, file_id: str, *, is_part: bool = False) -> Path:
-        """Where the bytes of a file are. `file_id` must come from us, not from a request."""
+        """Where the bytes of a file are. Raises RequestError for an id that is none of ours."""
         name = f"{file_id}.part" if is_part else file_id
-        assert CONTENT_NAME.fullmatch(name), "ids of files are made by us"
+        if CONTENT_NAME.fullmatch(name) is None:
+            raise RequestError("There is no such file.", code=ErrorCode.NOT_FOUND)
         if self._connection is None:  # Without the lock, which a thread may hold while it writes.
             self.open()
         assert self._folder is not None, "it is open"

@@ -90,6 +90,8 @@ class GenerationBody(FormBody, SamplerBody):
     return_tokens_as_token_ids: bool | None = None
     add_special_tokens: bool | None = None
     echo: bool | None = None
+    request_timeout: float | None = None
+    """Seconds until the whole answer has to be there, else it ends with an error; also a header."""
     timings: bool | None = None
     """Say in the answer how long it took."""
 

@@ -1,0 +1,52 @@
+"""Ten times the load: the core goes on answering as many as it can, in time, and is soon itself again."""
+
+from __future__ import annotations
+
+from overload import CAPACITY, TARGET_S, Overload, goodput, percentile
+
+
+def burst(now: float, begin: float, end: float) -> float:
+    """Requests per second: a little more than the core can do, ten times that, then few."""
+    if now < begin:
+        return 1.2 * CAPACITY
+    return 10 * CAPACITY if now < end else CAPACITY / 5
+
+
+def test_goodput_and_waits_at_ten_times_the_load() -> None:
+    peak = goodput(Overload(lambda _: {"a": CAPACITY}, 40.0).run(), 10.0, 40.0)
+    burst_end = 40.0
+    visits = Overload(lambda now: {"a": burst(now, 10.0, burst_end)}, 60.0).run()
+    assert goodput(visits, 10.0, burst_end) >= 0.9 * peak
+    served = [visit for visit in visits if not visit.is_refused]
+    assert percentile([visit.ttft for visit in served], 0.99) <= 1.25 * TARGET_S
+    assert sum(visit.is_refused for visit in visits if visit.arrival < burst_end) > 2000
+    # The hint says when there is room again: soon.
+    assert all(visit.retry_after_s <= TARGET_S for visit in visits if visit.is_refused)
+    after = [visit for visit in visits if visit.arrival > burst_end + 5.0]
+    assert not any(visit.is_refused for visit in after)
+    assert percentile([visit.ttft for visit in after], 0.99) < 0.5
+
+
+def test_below_capacity_nobody_is_refused() -> None:
+    visits = Overload(lambda _: {"a": 0.8 * CAPACITY}, 60.0).run()
+    assert not any(visit.is_refused for visit in visits) and len(visits) > 400
+
+
+def test_a_light_tenant_does_not_feel_a_heavy_one() -> None:
+    def rates(_: float) -> dict[str, float]:
+        return {"heavy": 10 * CAPACITY, "light": 0.5}
+
+    def light(policy: str) -> list[float]:
+        visits = Overload(rates, 40.0, policy).run()
+        return [visit.ttft if not visit.is_refused else 99.0 for visit in visits if visit.tenant == "light"]
+
+    fair, fcfs = light("fair"), light("fcfs")
+    assert percentile(fair, 0.95) < 0.6, fair
+    assert percentile(fcfs, 0.5) > 3.0, "without turns the load has to be as hard as it claims"
+
+
+def test_a_seed_replays_exactly() -> None:
+    def once() -> list[float | None]:
+        return [visit.end for visit in Overload(lambda _: {"a": 3 * CAPACITY}, 8.0).run()]
+
+    assert once() == once()
