@@ -145,6 +145,8 @@ class SupervisedCore:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._lost is None and self._watch.is_stalled:
+            await self._core.end_stuck()  # It would not hear that it is to end.
         await self._core.close()
 
     async def _keep_watch(self) -> None:
