@@ -44,3 +44,12 @@ def log_level() -> str:
 def is_debug() -> bool:
     """The command line shows tracebacks of expected errors too (OCTAVO_DEBUG set to 1, true, yes or on)."""
     return os.environ.get("OCTAVO_DEBUG", "").lower() in {"1", "true", "yes", "on"}
+
+
+def num_inherited_sockets() -> int:
+    """Listening sockets that whoever started us hands over, from descriptor 3 on (LISTEN_FDS, LISTEN_PID).
+
+    The protocol of systemd's socket activation. Said to another process, it means nothing.
+    """
+    count = os.environ.get("LISTEN_FDS", "")
+    return int(count) if count.isdigit() and os.environ.get("LISTEN_PID") == str(os.getpid()) else 0

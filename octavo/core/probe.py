@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from octavo.messages.params import SamplingParams
-from octavo.messages.request import EngineRequest
+from octavo.messages.request import PLAIN_TERMS, EngineRequest
 
 PROBE_ID = "probe"
 """Ids of the engine's requests are random, and longer."""
@@ -22,5 +22,6 @@ def probe_like(message: EngineRequest) -> EngineRequest:
         params=SamplingParams(temperature=0.0, max_tokens=1),
         max_tokens=min(message.max_tokens, 1),
         cache_salt=None,
+        terms=PLAIN_TERMS,
         pins=[],
     )

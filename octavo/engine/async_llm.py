@@ -31,7 +31,7 @@ from octavo.engine.pooling.refuse import cannot_pool, cannot_write
 from octavo.engine.prepare import EnginePrompt, RequestPreparer, fresh_keys, vector_limits
 from octavo.engine.prompt_vectors import MAX_HELD_BYTES
 from octavo.engine.rest import Rest
-from octavo.engine.resume import count_losses, open_samples
+from octavo.engine.resume import Resumption
 from octavo.engine.supervised_core import CoreLost, SupervisedCore
 from octavo.engine.usage import UsageListener, used_by
 from octavo.grammar.desk import GrammarDesk
@@ -104,6 +104,7 @@ class AsyncLLM:
         self._idle = asyncio.Event()
         self._idle.set()
         self._orders = Orders(core.send)
+        self._resumption = Resumption(core.send)
         self.rest = Rest(self._order, self._idle.wait, self._abort_all)
         """Pause, sleep and wake."""
         self._receiver = asyncio.create_task(self._receive(), name="octavo-receive")
@@ -296,7 +297,9 @@ class AsyncLLM:
             self._forget(state)
 
     def _forget(self, state: OpenRequest[Any]) -> None:
-        self._streams.pop(id(state), None)
+        stream = self._streams.pop(id(state), None)
+        if stream is not None:
+            self._resumption.forget(stream)
         unfinished = self._processor.close(state)
         for sample in state.prepared.samples:
             self._bound.left(sample.request_id)
@@ -351,13 +354,15 @@ class AsyncLLM:
             # Only a stream that waits runs at all, and then takes all that has come for it as one output.
             if state.has_output:
                 self._streams[id(state)].wake()
+        if self._resumption.is_careful:
+            self._resumption.note_progress()
 
     def _lose(self, lost: CoreLost) -> None:
         """The core is gone. Requests wait for the next one, orders do not."""
         self._earlier = msgspec.structs.replace(self._stats, core_restarts=self._stats.core_restarts + 1)
         self._stats = CoreStats(num_blocks=self.ready.plan.num_blocks).after(self._earlier)
         self._orders.fail(lambda: raised_again(lost.cause))
-        count_losses(self._streams.values())
+        self._resumption.count_losses(self._streams.values())
 
     def _resume(self) -> None:
         """Send the new core what is open, in the order of arrival."""
@@ -366,9 +371,7 @@ class AsyncLLM:
         for stream in self._streams.values():
             if stream.is_aborted:
                 self._end_here(stream)
-                continue
-            for sample in open_samples(stream):
-                self._core.send(sample)
+        self._resumption.resume(self._streams.values())
 
     def _end_here(self, stream: OpenStream) -> None:
         """Say what the core would have said to an abort."""
@@ -409,7 +412,7 @@ class AsyncLLM:
 
     def _abort(self, stream: OpenStream) -> None:
         stream.is_aborted = True
-        if self._core.is_down:
+        if self._core.is_down or self._resumption.is_held(stream):
             self._end_here(stream)
         ids = [sample.request_id for sample in stream.state.prepared.samples]
         self._core.send(AbortRequest(request_ids=ids))

@@ -14,7 +14,7 @@ from octavo.engine.core_client import CoreClient
 from octavo.engine.restart_limits import RestartLimits
 from octavo.engine.stall_watch import PING_S, TICK_S, StallWatch
 from octavo.messages.start import CoreReady, StartCore
-from octavo.messages.wire import CoreBusy, FromCore, Ping, ToCore
+from octavo.messages.wire import CoreBusy, CoreUpdate, FromCore, Ping, ToCore
 from octavo.observe.log import log_fields
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,9 @@ class SupervisedCore:
         if self._stuck is not None:
             return []  # Woken up to say where it was: it is replaced all the same.
         last = messages[-1]
-        self._watch.heard(last.doing if type(last) is CoreBusy else None)
+        self._watch.heard(
+            last.doing if type(last) is CoreBusy else None, is_step=type(messages[0]) is CoreUpdate
+        )
         self._was_pinged = False
         return messages
 
@@ -127,7 +129,7 @@ class SupervisedCore:
             raise EngineError(f"A new engine core could not be started ({error.strerror}).") from error
         if ready.plan != self._plan_of.plan:
             raise EngineError("The new engine core found another model than the one before.")
-        self._watch.heard(None)
+        self._watch.heard()
         self._was_pinged = False
         self._stuck = self._lost = None
         logger.info("A new engine core is ready after %.1f s", self._clock() - began)
@@ -143,6 +145,8 @@ class SupervisedCore:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._lost is None and self._watch.is_stalled:
+            await self._core.end_stuck()  # It would not hear that it is to end.
         await self._core.close()
 
     async def _keep_watch(self) -> None:

@@ -7,12 +7,36 @@ import socket
 import stat
 from pathlib import Path
 
+from octavo.base import env
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
 
 BACKLOG = 2048
+FIRST_INHERITED = 3
+"""Descriptors of inherited sockets begin here."""
 MAX_UDS_BYTES = 107
 """What fits into a socket address, the closing zero not counted."""
+
+
+def inherited_listener() -> socket.socket | None:
+    """The socket that we were started with, if there is one. Raises ConfigError if it is of no use.
+
+    It outlives us: connections that come while one server takes over from another wait in its queue.
+    """
+    count = env.num_inherited_sockets()
+    if count == 0:
+        return None
+    if count > 1:
+        raise ConfigError(f"LISTEN_FDS hands over {count} sockets; one is used. Hand over just one.")
+    try:
+        listener = socket.socket(fileno=FIRST_INHERITED)
+        is_listening = bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        is_listening = False
+    if not is_listening or listener.type != socket.SOCK_STREAM:
+        raise ConfigError("Descriptor 3, which LISTEN_FDS hands over, is not a listening stream socket.")
+    listener.setblocking(False)
+    return listener
 
 
 def listen(server: ServerConfig) -> socket.socket:

@@ -31,7 +31,7 @@ from octavo.server.app import create_app
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
-from octavo.server.listen import BACKLOG, listen, listen_tcp
+from octavo.server.listen import BACKLOG, inherited_listener, listen, listen_tcp
 from octavo.server.openai.files.disk import check_files_dir
 from octavo.server.openai.responses.library import check_store
 from octavo.server.parsing.detect import detect
@@ -43,6 +43,8 @@ KEEP_ALIVE_S = 75
 """Longer than proxies keep idle connections, so that it is they who close."""
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together."""
+HAND_OVER_S = 1.0
+"""How long connections that were accepted last are served as if nothing happened."""
 LAST_WORDS_S = 2
 """Time for final events once everything was aborted."""
 
@@ -75,6 +77,11 @@ class _Answering:
     def start(self) -> None:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 
+    def stop_listening(self) -> None:
+        """Accept no more connections; those that are there stay. Others may accept on the same socket."""
+        for server in self._server.servers:
+            server.close()
+
     def stop(self) -> None:
         """End the main loop at its next tick; give tasks LAST_WORDS_S."""
         self._server.should_exit = True
@@ -96,7 +103,10 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
     detect(None, config.server.tool_call_parser, config.server.reasoning_parser)
     admin_keys(config.admin)
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(contextlib.closing(listen(config.server)))
+        inherited = inherited_listener()
+        listener = stack.enter_context(contextlib.closing(inherited or listen(config.server)))
+        if inherited is not None:
+            logger.info("Listening on the socket that was handed over, not on host and port")
         admin_listener = _listen_admin(config.admin)
         if admin_listener is not None:
             stack.enter_context(contextlib.closing(admin_listener))
@@ -107,6 +117,7 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
                 listener,
                 admin_listener,
                 on_ready=on_ready,
+                hands_over=inherited is not None,
             )
         )
 
@@ -118,10 +129,12 @@ async def serve(
     admin_listener: socket.socket | None = None,
     *,
     on_ready: Callable[[EnginePort], None] | None = None,
+    hands_over: bool = False,
 ) -> int:
     """Answer on the listeners while the engine starts, then with it, until a signal and a drain.
 
-    Raises EngineError when the engine fails for good; open streams have got their last event by then.
+    hands_over: others accept on the listener after us. Raises EngineError when the engine fails for good;
+    open streams have got their last event by then.
     """
     gate, lifecycle, stop = Gate(), Lifecycle(), _StopSignals()
     admin_gate = Gate()
@@ -146,6 +159,10 @@ async def serve(
                 failure = await _failure_before_stop(engine, stop)
                 if failure is not None:
                     raise EngineError(failure.message)
+                if hands_over:
+                    servers[0].stop_listening()
+                    # Who connected just now does not know yet, and may still ask.
+                    await asyncio.wait({asyncio.create_task(stop.second.wait())}, timeout=HAND_OVER_S)
                 await _drain(engine, lifecycle, stop, config.server.shutdown_timeout)
         finally:
             for server in servers:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from octavo.base.errors import DeviceBroken, EngineError
+from octavo.core.probe import probe_like
 from octavo.executor.fake import expected_tokens
+from octavo.messages.request import Terms
 from octavo.messages.result import FinishReason
 from octavo.messages.step import SchedulerOutput
 
@@ -148,3 +151,8 @@ def test_for_a_broken_device_nobody_is_blamed(bench: Any, request_for: Any, dept
     for number in range(3):
         assert b.last[str(number)].finish_reason is None
         assert b.tokens[str(number)] == right(number, 9)[: len(b.tokens[str(number)])]
+
+
+def test_a_probe_has_all_the_time_it_needs(request_for: Any) -> None:
+    message = msgspec.structs.replace(request_for("late", [1, 2]), terms=Terms(deadline=1.0))
+    assert probe_like(message).terms == Terms()

@@ -76,9 +76,9 @@ async def test_without_restarts_a_killed_core_is_noticed_and_typed(tiny_llama: P
     unhandled: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
     engine = await AsyncLLM.start(config(tiny_llama, max_core_restarts=0))
-    (pid,) = core_pids()
-    os.kill(pid, signal.SIGKILL)
-    psutil.Process(pid).wait(5)
+    (core,) = (psutil.Process(pid) for pid in core_pids())
+    core.kill()
+    core.wait(5)
     with pytest.raises(EngineError, match="signal 9"):
         await anext(engine.generate("hello", GREEDY))
     with pytest.raises(EngineError):

@@ -8,14 +8,15 @@ import sys
 
 from server_fakes import FakeEngine, fake_config
 
-from octavo.server.listen import listen
+from octavo.server.listen import inherited_listener, listen
 from octavo.server.run import serve
 
 
 def main() -> int:
     wishes = json.loads(sys.argv[1])
     config = fake_config(port=0, **wishes.get("config", {}))
-    listener = listen(config.server)
+    inherited = inherited_listener()
+    listener = inherited or listen(config.server)
     say(listener.getsockname()[1])
 
     async def start() -> FakeEngine:
@@ -24,7 +25,9 @@ def main() -> int:
             raise RuntimeError("the model is broken")
         return FakeEngine(config, **wishes.get("engine", {}))
 
-    status = asyncio.run(serve(start, config, listener, on_ready=lambda _: say("READY")))
+    status = asyncio.run(
+        serve(start, config, listener, on_ready=lambda _: say("READY"), hands_over=inherited is not None)
+    )
     say("STOPPED")
     return status
 

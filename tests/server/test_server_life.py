@@ -164,6 +164,60 @@ def test_an_engine_that_failed_for_good_ends_the_server(start: Starter) -> None:
     assert "The engine failed for good." in server.process.stderr.read()
 
 
+class HandedOver(ServerProcess):
+    """Started as by systemd: with a listening socket as descriptor 3."""
+
+    def __init__(self, listener: socket.socket, wishes: dict[str, Any]) -> None:
+        root = HERE.parent.parent
+        self.process = subprocess.Popen(
+            ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", sys.executable, str(HERE / "serve_fake.py"),
+             json.dumps(wishes)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{HERE}", "LISTEN_FDS": "1"},
+            pass_fds=(3,),
+            preexec_fn=lambda: os.dup2(listener.fileno(), 3, inheritable=True) and None,
+        )  # fmt: skip
+        self.url = f"http://127.0.0.1:{self.line()}"
+
+
+def test_one_server_after_the_other_on_one_socket_loses_no_request() -> None:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/completions"
+    statuses: list[int] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        while not is_over.is_set():
+            try:
+                statuses.append(
+                    httpx.post(url, json={"prompt": "x", "max_tokens": 5}, timeout=30).status_code
+                )
+            except httpx.HTTPError:
+                statuses.append(0)
+
+    server = HandedOver(listener, {"engine": {"delay_s": 0.01}})
+    server.wait_ready()
+    clients = [threading.Thread(target=ask) for _ in range(3)]
+    for client in clients:
+        client.start()
+    after = HandedOver(listener, {"engine": {"delay_s": 0.01}})
+    after.wait_ready()
+    server.signal()
+    assert server.exit_status() == 0
+    until(lambda: len(statuses) > 20)
+    is_over.set()
+    for client in clients:
+        client.join(timeout=30)
+    after.signal()
+    assert after.exit_status() == 0
+    for process in (server.process, after.process):
+        process.communicate()
+    listener.close()
+    assert set(statuses) == {200}
+
+
 def test_h23_a_taken_port_is_told_before_anything_else() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
