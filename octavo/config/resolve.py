@@ -25,21 +25,44 @@ PACKED = frozenset(
     f"{name}ForCausalLM"
     for name in (
         *(
+            "Bamba",
+            "Cohere",
+            "DeepseekV2",
+            "DeepseekV3",
+            "Falcon",
+            "FalconH1",
+            "GPTJ",
+            "GPTNeoX",
             "Gemma",
             "Gemma2",
+        ),
+        *(
             "Gemma3",
             "Glm",
             "Glm4",
+            "Glm4Moe",
+            "Glm4MoeLite",
+            "GptOss",
             "Granite",
+            "GraniteMoe",
+            "GraniteMoeHybrid",
+        ),
+        *(
             "Llama",
             "Ministral",
             "Ministral3",
             "Mistral",
+            "Mixtral",
+            "Nemotron",
+            "OPT",
+            "Olmo2",
+            "Olmo3",
+            "Olmoe",
         ),
-        *("Olmo2", "Olmo3", "Phi3", "Qwen2", "Qwen3", "SmolLM3"),
+        *("Phi", "Phi3", "Qwen2", "Qwen2Moe", "Qwen3", "Qwen3Moe", "SmolLM3", "StableLm", "Starcoder2"),
     )
 )
-"""Architectures all of whose matrices may stay as a GGUF file packs them."""
+"""Architectures whose linear layers may stay as a GGUF file packs them. Experts are made plain."""
 CPU_SEQS, GPU_SEQS = 64, 1024
 CPU_STALL_S, GPU_STALL_S = 300.0, 60.0
 MIN_STALL_S = 1.0

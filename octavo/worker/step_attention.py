@@ -32,6 +32,8 @@ class PagedSteps:
     def __init__(self, backends: list[AttentionBackend], kv: KVTensors, buffers: StepBuffers) -> None:
         self.long_prompt = _long_prompt(backends)
         self.multiple = 1
+        self.turns_keys = any(layout.turns_keys for layout in kv.layouts)
+        """As the native kernels want them."""
         self.kv = kv
         self._backends = backends
         self._buffers = buffers

@@ -336,7 +336,7 @@ class Worker:
         self, model: Backbone, attention: AttentionSteps, states: RowStates, buffers: StepBuffers
     ) -> Forward:
         native = self._placement.native
-        if native is not None and isinstance(attention, PagedSteps) and attention.kv.layouts[0].turns_keys:
+        if native is not None and isinstance(attention, PagedSteps) and attention.turns_keys:
             decoder = as_native(model)
             if decoder is not None:
                 return NativeForward(decoder, native, attention, states, buffers)
