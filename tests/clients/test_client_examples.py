@@ -58,5 +58,5 @@ def test_client(server: ServerProcess, name: str) -> None:
 
 
 def test_every_example_is_listed_or_run_elsewhere() -> None:
-    elsewhere = {"offline", "streaming"}
+    elsewhere = {"embeddings", "offline", "streaming"}
     assert {path.stem for path in EXAMPLES.glob("*.py")} == SCRIPTS.keys() | elsewhere
