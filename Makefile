@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu test-clients chaos simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -52,6 +52,8 @@ $(CLIENTS)/.installed:
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check \
 		openai anthropic ollama langchain-openai litellm openai-agents
 	touch $@
+
+clients: $(CLIENTS)/.installed  ## an environment with the clients that test-clients runs
 
 test-clients: $(VENV)/.installed-dev $(CLIENTS)/.installed  ## LangChain, LiteLLM, Agents SDK ... on a live server
 	$(BIN)/octavo pull qwen2.5-coder-0.5b-instruct
