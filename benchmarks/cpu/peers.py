@@ -66,7 +66,8 @@ def _requantize(model: Path, made: Path, kind: str) -> None:
 
     types = gguf.GGMLQuantizationType
     reader, fresh = gguf.GGUFReader(model), made.with_suffix(".new")
-    writer = gguf.GGUFWriter(fresh, "llama")
+    architecture = bytes(reader.fields["general.architecture"].parts[-1]).decode()
+    writer = gguf.GGUFWriter(fresh, architecture)
     for key, field in reader.fields.items():
         if key.startswith("GGUF.") or key == "general.architecture":
             continue
