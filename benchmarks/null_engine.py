@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from sampling_profile import sampled_profile
 
 from octavo.config.cache import CacheConfig
-from octavo.config.resolve import CheckpointFacts, local_device, resolve
+from octavo.config.facts import CheckpointFacts, local_device
+from octavo.config.resolve import resolve
 from octavo.config.root import EngineConfig
 from octavo.core.kv.plan import plan_kv
 from octavo.core.loop import EngineCore

@@ -18,8 +18,9 @@ from octavo.cli.memory_plan import plan_memory
 from octavo.cli.pull import stored_bytes
 from octavo.cli.targets import local_target
 from octavo.cli.units import show_bytes, show_count
+from octavo.config.facts import CheckpointFacts, local_device
 from octavo.config.flags import FlagParser, add_config_options, given_options
-from octavo.config.resolve import CheckpointFacts, Resolved, local_device, resolve
+from octavo.config.resolve import Resolved, resolve
 from octavo.config.root import EngineConfig, iter_options
 from octavo.weights.config_json import text_config
 from octavo.weights.footprint import num_parameters, packed_bytes

@@ -13,8 +13,9 @@ from octavo.cli.command import Command
 from octavo.cli.memory_plan import MemoryPlan, plan_memory, what_would_fit
 from octavo.cli.targets import GPUS, Target, find_target, local_target
 from octavo.cli.units import show_bytes, show_count
+from octavo.config.facts import local_device
 from octavo.config.flags import FlagParser, add_config_options, config_from, parse_int
-from octavo.config.resolve import local_device, resolve
+from octavo.config.resolve import resolve
 from octavo.config.root import EngineConfig
 from octavo.weights.config_json import text_config
 

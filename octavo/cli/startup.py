@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from octavo.base import env
 from octavo.cli.units import show_bytes
-from octavo.config.resolve import CheckpointFacts
+from octavo.config.facts import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.messages.start import CoreReady

@@ -10,7 +10,7 @@ from octavo.base.errors import ConfigError
 from octavo.base.gpus import visible_gpus
 from octavo.base.native import native_kernels
 from octavo.cli import machine
-from octavo.config.resolve import DeviceFacts
+from octavo.config.facts import DeviceFacts
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

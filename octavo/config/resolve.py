@@ -9,60 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Any
 
 from octavo.base.errors import ConfigError
-from octavo.base.gpus import visible_gpus
 from octavo.base.integers import ceil_div
-from octavo.base.native import native_kernels, physical_cores, why_no_kernels
-from octavo.config.pooling import PoolingFacts, PoolingType
+from octavo.base.native import why_no_kernels
+from octavo.config.facts import CPU, CheckpointFacts, DeviceFacts
+from octavo.config.packable import PACKED
+from octavo.config.pooling import PoolingType
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
 MODEL_IMPLS = {"vllm": "octavo"}
-PACKED = frozenset(
-    f"{name}ForCausalLM"
-    for name in (
-        *(
-            "Bamba",
-            "Cohere",
-            "DeepseekV2",
-            "DeepseekV3",
-            "Falcon",
-            "FalconH1",
-            "GPTJ",
-            "GPTNeoX",
-            "Gemma",
-            "Gemma2",
-        ),
-        *(
-            "Gemma3",
-            "Glm",
-            "Glm4",
-            "Glm4Moe",
-            "Glm4MoeLite",
-            "GptOss",
-            "Granite",
-            "GraniteMoe",
-            "GraniteMoeHybrid",
-        ),
-        *(
-            "Llama",
-            "Ministral",
-            "Ministral3",
-            "Mistral",
-            "Mixtral",
-            "Nemotron",
-            "OPT",
-            "Olmo2",
-            "Olmo3",
-            "Olmoe",
-        ),
-        *("Phi", "Phi3", "Qwen2", "Qwen2Moe", "Qwen3", "Qwen3Moe", "SmolLM3", "StableLm", "Starcoder2"),
-    )
-)
-"""Architectures whose linear layers may stay as a GGUF file packs them. Experts are made plain."""
 CPU_SEQS, GPU_SEQS = 64, 1024
 CPU_STALL_S, GPU_STALL_S = 300.0, 60.0
 MIN_STALL_S = 1.0
@@ -71,66 +29,6 @@ ENCODER_SEQS, ENCODER_TOKENS = 256, 2048
 MAX_STATE_BYTES = 8 * 2**30
 """Recurrent state of all requests together, unless max_num_seqs asks for more."""
 _STATE_LIMIT = f"{MAX_STATE_BYTES // 2**30} GiB of it"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointFacts:
-    """What the model's files say; read without torch."""
-
-    name: str
-    """Short name to serve under."""
-    architecture: str
-    model_max_len: int
-    """Positions the model was made for, rope scaling included."""
-    vocab_size: int
-    """Rows of the embedding table."""
-    stored_dtype: str
-    """Main type of the stored weights: float32, bfloat16, float16 or a GGUF type such as Q4_1."""
-    state_bytes: int = 0
-    """What recurrent layers keep of a request, however long it is."""
-    pooling: PoolingFacts | None = None
-    """How it answers with numbers, if it does."""
-    can_write: bool = True
-    """It predicts tokens, if it is let."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceFacts:
-    """What the device is good at; read without torch."""
-
-    kind: str
-    """'cpu' or 'cuda'."""
-    has_fast_bfloat16: bool
-    name: str = "CPU"
-    why: str = "no GPU was found"
-    """Why this device and no other."""
-    kernels: str | None = None
-    """The native kernels that this machine's processor runs; None: there are none."""
-    num_cores: int = 1
-    """Physical cores that this process may use."""
-
-
-def local_device() -> DeviceFacts:
-    """The device that this machine's engine runs on unless told otherwise."""
-    gpus = visible_gpus()
-    cpu = dataclasses.replace(CPU, kernels=native_kernels(), num_cores=physical_cores())
-    if not gpus:
-        return cpu
-    if metadata.version("torch").endswith("+cpu"):
-        return dataclasses.replace(
-            cpu, why=f"the {gpus[0].name} needs a torch built for CUDA; this one is not"
-        )
-    return DeviceFacts(
-        kind="cuda",
-        has_fast_bfloat16=gpus[0].capability >= (8, 0),
-        name=gpus[0].name,
-        why="the first GPU of this machine",
-        kernels=cpu.kernels,
-        num_cores=cpu.num_cores,
-    )
-
-
-CPU = DeviceFacts(kind="cpu", has_fast_bfloat16=False)
 
 
 @dataclass(frozen=True)

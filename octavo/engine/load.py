@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
-from octavo.config.resolve import CheckpointFacts, Reason, local_device, resolve
+from octavo.config.facts import CheckpointFacts, local_device
+from octavo.config.resolve import Reason, resolve
 from octavo.config.root import EngineConfig
 from octavo.grammar.vocabulary import Words
 from octavo.tokens.no_tokenizer import NoTokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from octavo.config.resolve import CheckpointFacts
+from octavo.config.facts import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import RequestOutput
 from octavo.engine.pooling.outputs import PoolingRequestOutput

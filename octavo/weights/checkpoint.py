@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.base.errors import ModelFileError
+from octavo.config.facts import CheckpointFacts
 from octavo.config.model import ModelConfig
-from octavo.config.resolve import CheckpointFacts
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import context_length, text_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint

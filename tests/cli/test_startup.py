@@ -2,7 +2,7 @@ import re
 
 from octavo.cli.startup import base_url, memory_table, print_ready, time_line, what_to_try
 from octavo.cli.units import show_bytes, show_count
-from octavo.config.resolve import CheckpointFacts
+from octavo.config.facts import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.messages.kv import KVGroup, KVKind, KVPlan, KVSpec

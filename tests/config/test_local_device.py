@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from octavo.base.gpus import GPU
-from octavo.config import resolve
-from octavo.config.resolve import local_device
+from octavo.config import facts
+from octavo.config.facts import local_device
 
 H100 = GPU(name="H100", memory_bytes=80 << 30, capability=(9, 0), multiprocessors=132)
 T4 = GPU(name="T4", memory_bytes=16 << 30, capability=(7, 5), multiprocessors=40)
 
 
 def with_machine(monkeypatch: pytest.MonkeyPatch, gpus: tuple[GPU, ...], torch: str) -> None:
-    monkeypatch.setattr(resolve, "visible_gpus", lambda: gpus)
-    monkeypatch.setattr(resolve.metadata, "version", lambda package: torch)
+    monkeypatch.setattr(facts, "visible_gpus", lambda: gpus)
+    monkeypatch.setattr(facts.metadata, "version", lambda package: torch)
 
 
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

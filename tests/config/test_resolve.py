@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.base.errors import ConfigError
+from octavo.config.facts import CheckpointFacts, DeviceFacts
 from octavo.config.pooling import PoolingFacts, PoolingType
-from octavo.config.resolve import CheckpointFacts, DeviceFacts, resolve
+from octavo.config.resolve import resolve
 from octavo.config.root import EngineConfig
 
 CHECKPOINT = CheckpointFacts(

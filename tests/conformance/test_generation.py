@@ -12,7 +12,7 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.base.native import native_kernels
-from octavo.config.resolve import PACKED
+from octavo.config.packable import PACKED
 from octavo.messages.result import CoreStats
 from octavo.weights.recurrent import recurrent_facts
 from tests.conformance.families import FAMILIES

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from octavo.config.resolve import CheckpointFacts, DeviceFacts, resolve
+from octavo.config.facts import CheckpointFacts, DeviceFacts
+from octavo.config.resolve import resolve
 from octavo.config.root import EngineConfig
 from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.core_start import core_on

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from octavo.base.errors import EngineError, ErrorCode, RequestError
-from octavo.config.resolve import CheckpointFacts
+from octavo.config.facts import CheckpointFacts
 from octavo.config.root import EngineConfig
 from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, RequestOutput
 from octavo.engine.pooling.outputs import PoolingRequestOutput

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import ErrorCode, RequestError
+from octavo.config.facts import CheckpointFacts
 from octavo.config.pooling import PoolingFacts, PoolingType
-from octavo.config.resolve import CheckpointFacts
 from octavo.engine.pooling.state import PreparedPooling
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import TOKEN_TASKS, PoolingParams, PoolingTask

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.ops.triton.norm import usual_warps
 from octavo.ops.triton.pdl import pdl_options
 
 
@@ -62,8 +63,7 @@ def _launch(
         epsilon,
         WIDTH=width,
         PADDED_WIDTH=padded_width,
-        # Eight elements a thread, as long as a program may have the threads.
-        num_warps=min(max(padded_width // 256, 1), 32),
+        num_warps=usual_warps(padded_width),
         **pdl_options(x_TE.device),
     )
 

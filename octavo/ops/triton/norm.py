@@ -61,12 +61,12 @@ def _launch(
         epsilon,
         WIDTH=width,
         PADDED_WIDTH=padded_width,
-        num_warps=num_warps or _num_warps(padded_width),
+        num_warps=num_warps or usual_warps(padded_width),
         **pdl_options(x_TE.device),
     )
 
 
-def _num_warps(padded_width: int) -> int:
+def usual_warps(padded_width: int) -> int:
     """Eight elements a thread, one wide load of a 2-byte type, as long as a program may have the threads."""
     return min(max(padded_width // 256, 1), 32)
 
