@@ -61,7 +61,6 @@ def _plainly(wish: argparse.Namespace) -> None:
                 inputs.append(data)
             else:
                 inputs[rng.randrange(len(inputs) // 2, len(inputs))] = data
-    recorder.save()
 
 
 def _watched(recorder: Recorder, data: bytes, limit_s: float) -> None:

@@ -5,40 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import struct
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.fuzz.target import Run
 
 HERE = "/tests/fuzz/"
-STATS_EVERY_S = 1.0
+HEAD = struct.Struct("<QdQ")
+
+
+class Progress(NamedTuple):
+    """What a process has done: in a file that outlives it, even where it dies in native code."""
+
+    runs: int
+    slowest_s: float
+    current: bytes
+    """The input that it was at."""
+
+    @classmethod
+    def of(cls, folder: Path) -> Progress:
+        path = folder / "progress"
+        raw = path.read_bytes() if path.exists() else bytes(HEAD.size)
+        runs, slowest_s, length = HEAD.unpack_from(raw)
+        return cls(runs, slowest_s, raw[HEAD.size : HEAD.size + length])
 
 
 class Recorder:
-    """Files in `folder`: `current` is the input that runs, `stats.json` what came so far, `failures/` the
-    inputs that failed with a traceback beside each.
-    """
+    """Files in `folder`: `progress`, and under `failures/` the inputs that failed, a traceback beside each."""
 
     def __init__(self, run: Run, folder: Path, max_bytes: int) -> None:
         self._run = run
-        self._folder = folder
         self._failures = folder / "failures"
         self._failures.mkdir(parents=True, exist_ok=True)
-        self._current = _shared_file(folder / "current", 8 + max_bytes)
-        self._began = time.monotonic()
-        self._saved = self._began
-        self._seen: set[str] = set()
+        self._progress = _shared_file(folder / "progress", HEAD.size + max_bytes)
         self._max_bytes = max_bytes
-        self.runs = 0
-        self.slowest_s = 0.0
+        self._seen: set[str] = set()
+        self._runs = 0
+        self._slowest_s = 0.0
 
     def __call__(self, data: bytes) -> None:
         data = data[: self._max_bytes]
-        # The file outlives a process that dies in native code.
-        self._current[:8] = len(data).to_bytes(8, "little")
-        self._current[8 : 8 + len(data)] = data
+        self._progress[HEAD.size : HEAD.size + len(data)] = data
+        HEAD.pack_into(self._progress, 0, self._runs, self._slowest_s, len(data))
         began = time.monotonic()
         try:
             self._run(data)
@@ -46,18 +57,8 @@ class Recorder:
             raise
         except BaseException as error:  # Panics of Rust libraries are no Exception.
             self._keep(data, error)
-        now = time.monotonic()
-        self.slowest_s = max(self.slowest_s, now - began)
-        self.runs += 1
-        if now - self._saved > STATS_EVERY_S:
-            self.save()
-
-    def save(self) -> None:
-        self._saved = time.monotonic()
-        stats = {"runs": self.runs, "seconds": self._saved - self._began, "slowest_s": self.slowest_s}
-        part = self._folder / "stats.part"
-        part.write_text(json.dumps(stats))
-        part.replace(self._folder / "stats.json")
+        self._slowest_s = max(self._slowest_s, time.monotonic() - began)
+        self._runs += 1
 
     def _keep(self, data: bytes, error: BaseException) -> None:
         """One input for each place that raises."""
@@ -80,12 +81,6 @@ def failures_in(folder: Path) -> list[dict[str, Any]]:
     for path in sorted((folder / "failures").glob("*.json")):
         found.append({"input": str(path.with_suffix(".input")), **json.loads(path.read_text())})
     return found
-
-
-def current_input(folder: Path) -> bytes:
-    """What a process was at when it died."""
-    raw = (folder / "current").read_bytes()
-    return raw[8 : 8 + int.from_bytes(raw[:8], "little")]
 
 
 def _place(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.recorder import current_input, failures_in, keep_failure
+from tests.fuzz.recorder import Progress, failures_in, keep_failure
 from tests.fuzz.target import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("targets", nargs="*", choices=[*NAMES, []], default=[], metavar="TARGET")
+    parser.add_argument("targets", nargs="*", choices=[*NAMES, "broken", []], default=[], metavar="TARGET")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target (60)")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="side by side")
     parser.add_argument("--seed", type=int, default=1)
@@ -72,14 +72,14 @@ class _Campaign:
         self._wish = wish
         self._folder: Path = wish.work / name
         self._runs = 0
-        self._seconds = 0.0
         self._slowest_s = 0.0
         self._coverage = 0
 
     async def run(self) -> dict[str, Any]:
         shutil.rmtree(self._folder / "failures", ignore_errors=True)
         (self._folder / "failures").mkdir(parents=True)
-        end = time.monotonic() + self._wish.seconds
+        began = time.monotonic()
+        end = began + self._wish.seconds
         for life in range(MAX_DEATHS):
             left = end - time.monotonic()
             if life and left < 2:
@@ -88,7 +88,7 @@ class _Campaign:
                 break
         return {
             "runs": self._runs,
-            "seconds": round(self._seconds, 1),
+            "seconds": round(time.monotonic() - began, 1),
             "slowest_s": round(self._slowest_s, 3),
             **({"coverage": self._coverage} if self._coverage else {}),
             "crashes": [
@@ -99,14 +99,18 @@ class _Campaign:
 
     async def _live(self, life: int, seconds: float) -> bool:
         """Whether it lived to its end."""
-        (self._folder / "stats.json").unlink(missing_ok=True)
-        (self._folder / "current").unlink(missing_ok=True)
+        (self._folder / "progress").unlink(missing_ok=True)
         shutil.rmtree(self._folder / "scratch", ignore_errors=True)
         log = self._folder / f"log.{life}"
         command = [sys.executable, "-m", "tests.fuzz.child", self._name, str(self._folder.absolute())]
         command += ["--engine", self._wish.engine, "--seconds", str(seconds)]
         command += ["--seed", str(self._wish.seed + life)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "RUST_BACKTRACE": "0",
+        }
         with log.open("wb") as sink:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -124,23 +128,15 @@ class _Campaign:
             except asyncio.CancelledError:
                 process.kill()
                 raise
-        said = log.read_bytes()
-        self._take_stats(said)
+        said, progress = log.read_bytes(), Progress.of(self._folder)
+        self._runs += progress.runs
+        self._slowest_s = max(self._slowest_s, progress.slowest_s)
+        self._coverage = max([self._coverage, *map(int, COVERED.findall(said)[-1:])])
         if status != 0:
-            data = current_input(self._folder) if (self._folder / "current").exists() else b""
             story = said[-6000:].decode("utf-8", "replace")
-            keep_failure(self._folder / "failures", data, f"the process ended with {status}", story)
+            what = f"the process ended with {status}"
+            keep_failure(self._folder / "failures", progress.current, what, story)
         return status == 0
-
-    def _take_stats(self, said: bytes) -> None:
-        path = self._folder / "stats.json"
-        if path.exists():
-            stats = json.loads(path.read_text())
-            self._runs += stats["runs"]
-            self._seconds += stats["seconds"]
-            self._slowest_s = max(self._slowest_s, stats["slowest_s"])
-        covered = COVERED.findall(said)
-        self._coverage = max([self._coverage, *map(int, covered[-1:])])
 
 
 if __name__ == "__main__":

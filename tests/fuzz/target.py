@@ -30,6 +30,7 @@ class Target:
 
 
 NAMES = (
+    "answers",
     "anthropic",
     "batch_lines",
     "chat_messages",

@@ -1,7 +1,10 @@
-"""The short form of `make fuzz`: every target takes its seeds, its corpus and a few hundred inputs like them."""
+"""The short form of `make fuzz`: every target takes its seeds, its corpus and some hundred like them."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from random import Random
@@ -10,10 +13,9 @@ import pytest
 
 from tests.fuzz.target import NAMES, find, inputs_of
 
-SECONDS = 0.5
-NUM_INPUTS = 300
-IN_A_CHILD = {"gguf_native"}
-"""What may take the process along is left to the runner."""
+ROOT = Path(__file__).parents[2]
+SECONDS = 0.4
+NUM_INPUTS = 200
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -30,3 +32,18 @@ def test_nothing_but_typed_refusals(name: str, tmp_path: Path) -> None:
         run(target.mutate(rng.choice(inputs), rng)[: target.max_bytes])
         if time.monotonic() > end:
             break
+
+
+def test_the_runner_sees_all_kinds_of_failures(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz.run", "broken", "--seconds", "5", "--engine", "plain"]
+    command += ["--work", str(tmp_path), "--out", str(tmp_path / "out.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1 and done.stdout.endswith("FAIL fuzz\n"), done.stderr
+    result = json.loads((tmp_path / "out.json").read_text())
+    found = result["targets"]["broken"]
+    assert found["runs"] > 0 and not result["passed"]
+    kinds = {Path(crash["input"]).read_bytes()[:1] for crash in found["crashes"]}
+    assert kinds == {b"E", b"A", b"H", b"M"}
+    assert all(
+        crash["repeat"].startswith("python -m tests.fuzz.repeat broken ") for crash in found["crashes"]
+    )
