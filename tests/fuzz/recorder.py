@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 
 
 class Recorder:
-    """Files in `folder`: `progress`, and under `failures/` the inputs that failed, a traceback beside each."""
+    """Files in `folder`: `progress`, and under `failures/` inputs that failed, a traceback beside each."""
 
     def __init__(self, run: Run, folder: Path, max_bytes: int) -> None:
         self._run = run

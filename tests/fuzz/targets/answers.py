@@ -47,9 +47,8 @@ class SpeakingEngine(FakeEngine):
         self, prompt: list[int], params: SamplingParams, request_id: str
     ) -> AsyncIterator[RequestOutput]:
         size = len(self.script) if params.output_kind is RequestOutputKind.FINAL_ONLY else self.piece
-        pieces = [self.script[start : start + size] for start in range(0, len(self.script), size or 1)] or [
-            ""
-        ]
+        starts = range(0, len(self.script), size or 1)
+        pieces = [self.script[start : start + size] for start in starts] or [""]
         for number, text in enumerate(pieces, 1):
             is_last = number == len(pieces)
             part = CompletionOutput(
@@ -65,7 +64,7 @@ class SpeakingEngine(FakeEngine):
 
 
 def opened(folder: Path) -> Run:
-    """Three bytes before the answer: the format of calls, the route and whether it streams, size of pieces."""
+    """Three bytes stand before the answer: format of calls, route and whether it streams, size of pieces."""
     loop = asyncio.new_event_loop()
     doors = []
     for tools in FORMATS:
