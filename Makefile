@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling fuzz simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -23,6 +23,11 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py $(wildcard octavo/ops/
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+# atheris has wheels for some Pythons only; without it inputs are made without looking at branches.
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[fuzz]" || true
 	touch $@
 
 serve: $(VENV)/.installed  ## serve MODEL on HOST:PORT, with any further flags in ARGS
@@ -45,6 +50,10 @@ chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a J
 
 rolling: $(VENV)/.installed-dev  ## one server takes over from another on one socket, again and again, under load
 	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+SECONDS ?= 60
+fuzz: $(VENV)/.installed-fuzz  ## every door through which bytes of strangers come, SECONDS each; a JSON result and PASS or FAIL
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same

@@ -142,7 +142,9 @@ def checked(options: ChatOptions) -> ChatOptions:
             )
     for name in ("tools", "documents"):
         entries = getattr(options, name)
-        if entries is not None and not all(isinstance(entry, Mapping) for entry in entries):
+        if entries is None:
+            continue
+        if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
             raise RequestError(f"{name} must be a list of objects.", param=name)
     if options.continue_final_message and options.add_generation_prompt:
         raise RequestError(

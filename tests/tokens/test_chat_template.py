@@ -157,6 +157,15 @@ def test_messages_are_plain_data(messages: Any, param: str | None) -> None:
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("name", ["tools", "documents"])
+@pytest.mark.parametrize("value", [1, "a", {"a": 1}, [1]])
+def test_lists_are_lists(name: str, value: Any) -> None:
+    tokenizer = as_tokenizer(byte_level_backend(), "{{ messages | length }}")
+    with pytest.raises(RequestError) as caught:
+        rendered(tokenizer, [{"role": "user", "content": "a"}], **{name: value})
+    assert caught.value.param == name
+
+
 def test_deep_data_is_refused() -> None:
     deep: Any = "x"
     for _ in range(100):

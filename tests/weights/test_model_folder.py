@@ -290,6 +290,8 @@ def test_names_of_gguf_files(tmp_path: Path, name: str, kept: str) -> None:
         ({"rope_parameters": {"full_attention": {"rope_theta": 0.0}}}, ["rope_theta"]),
         ({"rope_parameters": {"low_freq_factor": 4.0, "high_freq_factor": 1.0}}, ["4.0", "1.0"]),
         ({"quantization_config": {"quant_method": "awq"}}, ["awq", "GGUF"]),
+        ({"model_type": {"a": 1}}, ["model_type"]),
+        ({"text_config": TINY_CONFIG, "num_hidden_layers": "2"}, ["num_hidden_layers"]),
     ],
 )
 def test_config_lies(tiny_folder: Path, changes: dict[str, Any], words: list[str]) -> None:
