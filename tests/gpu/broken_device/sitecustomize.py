@@ -13,8 +13,8 @@ from pathlib import Path
 def _wait_and_break(asked: Path) -> None:
     while True:
         time.sleep(0.01)
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_initialized() and asked.exists():
+        torch = sys.modules.get("torch") if asked.exists() else None
+        if torch is not None and torch.cuda.is_initialized():
             with contextlib.suppress(FileNotFoundError):
                 asked.unlink()
                 torch.zeros(4, device="cuda")[torch.tensor([1 << 40], device="cuda")]
