@@ -25,6 +25,7 @@ from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.engine.heap import settle_heap
 from octavo.observe.log import set_up_logging
+from octavo.observe.loop_lag import LoopLag
 from octavo.server.admin.app import admin_keys, create_admin_app
 from octavo.server.admin.port import AdminPort
 from octavo.server.app import create_app
@@ -149,9 +150,10 @@ async def serve(
         try:
             engine = await _unless_stopped(starting, stop)
             if engine is not None:
-                gate.open(create_app(engine, config.server, config.observe, lifecycle))
+                lifecycle.add_background(loop_lag := LoopLag())
+                gate.open(create_app(engine, config.server, config.observe, lifecycle, loop_lag))
                 if admin_listener is not None:
-                    admin_gate.open(create_admin_app(engine, config, lifecycle))
+                    admin_gate.open(create_admin_app(engine, config, lifecycle, loop_lag))
                 lifecycle.start_background()
                 settle_heap()
                 if on_ready is not None:
