@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.attacks import rows_http
+from tests.attacks import rows_http, rows_wire
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
 
@@ -17,4 +17,9 @@ class Group:
     not_there: tuple[NotThere, ...] = ()
 
 
-GROUPS: tuple[Group, ...] = (Group("2.1 HTTP layer", rows_http.SETTING, rows_http.ROWS),)
+USUAL = Setting()
+
+GROUPS: tuple[Group, ...] = (
+    Group("2.1 HTTP layer", USUAL, (*rows_http.ROWS, *rows_wire.WIRE_ROWS)),
+    Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_wire.CROWD_ROWS),
+)
