@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.attacks import rows_http, rows_wire
+from tests.attacks import rows_doors, rows_http, rows_keys, rows_validation, rows_wire
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
 
@@ -21,5 +21,13 @@ USUAL = Setting()
 
 GROUPS: tuple[Group, ...] = (
     Group("2.1 HTTP layer", USUAL, (*rows_http.ROWS, *rows_wire.WIRE_ROWS)),
+    Group("2.3 request validation", USUAL, rows_validation.ROWS),
+    Group("every front door", USUAL, rows_doors.ROWS),
+    Group("2.2 authentication and surface", rows_keys.SETTING, rows_keys.ROWS),
+    Group(
+        "2.3 request validation, with prompt_embeds",
+        Setting(flags=("--enable-prompt-embeds",)),
+        rows_validation.EMBED_ROWS,
+    ),
     Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_wire.CROWD_ROWS),
 )
