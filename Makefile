@@ -9,7 +9,8 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling fuzz simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling fuzz attacks simulate check fix reference \
+	bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -54,6 +55,10 @@ rolling: $(VENV)/.installed-dev  ## one server takes over from another on one so
 SECONDS ?= 60
 fuzz: $(VENV)/.installed-fuzz  ## every door through which bytes of strangers come, SECONDS each; a JSON result and PASS or FAIL
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
+
+ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
+attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
+	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
 
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
