@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from octavo.base.errors import ModelFileError
+from octavo.base.files import map_file
 from octavo.base.integers import round_up
-from octavo.weights.files import map_file
 from octavo.weights.gguf.bits import Bytes
 from octavo.weights.gguf.cursor import Cursor
 from octavo.weights.gguf.dequant import BLOCK_TYPES, OTHER_TYPES, BlockType
