@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos attacks simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -42,6 +42,10 @@ test-gpu: $(VENV)/.installed-dev  ## tests that need a CUDA device
 
 chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a JSON result and a line PASS or FAIL
 	$(BIN)/python -m tests.chaos.chaos $(ARGS)
+
+ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
+attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
+	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
 
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same

@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import math
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import uvicorn
 
@@ -25,9 +26,12 @@ from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.engine.heap import settle_heap
 from octavo.observe.log import set_up_logging
+from octavo.observe.loop_lag import LoopLag
 from octavo.server.admin.app import admin_keys, create_admin_app
 from octavo.server.admin.port import AdminPort
 from octavo.server.app import create_app
+from octavo.server.connections.connection import Patience, connections
+from octavo.server.connections.descriptors import max_connections, report_trouble
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
@@ -141,6 +145,7 @@ async def serve(
     servers = [_Answering(gate, config.server, listener)]
     if admin_listener is not None:
         servers.append(_Answering(admin_gate, config.server, admin_listener))
+    asyncio.get_running_loop().set_exception_handler(report_trouble)
     with stop.installed():
         for server in servers:
             server.start()
@@ -149,9 +154,10 @@ async def serve(
         try:
             engine = await _unless_stopped(starting, stop)
             if engine is not None:
-                gate.open(create_app(engine, config.server, config.observe, lifecycle))
+                lifecycle.add_background(loop_lag := LoopLag())
+                gate.open(create_app(engine, config.server, config.observe, lifecycle, loop_lag))
                 if admin_listener is not None:
-                    admin_gate.open(create_admin_app(engine, config, lifecycle))
+                    admin_gate.open(create_admin_app(engine, config, lifecycle, loop_lag))
                 lifecycle.start_background()
                 settle_heap()
                 if on_ready is not None:
@@ -267,10 +273,22 @@ def _loaded(config: uvicorn.Config) -> uvicorn.Config:
     return config
 
 
+def _patience(server: ServerConfig) -> Patience:
+    """Raises ConfigError for times that nobody could keep."""
+    for name in ("header_timeout", "send_timeout"):
+        if not 0.0 < getattr(server, name) < math.inf:
+            raise ConfigError(f"{name} is {getattr(server, name)}; over 0 seconds.", param=name)
+    return Patience(
+        header_timeout_s=server.header_timeout,
+        send_timeout_s=server.send_timeout,
+        max_connections=max_connections(),
+    )
+
+
 def _uvicorn_config(gate: Gate, server: ServerConfig) -> uvicorn.Config:
     return uvicorn.Config(
         gate,
-        http="h11",
+        http=cast("type[asyncio.Protocol]", connections(_patience(server))),
         ws="none",
         loop="asyncio",
         lifespan="off",

@@ -1,0 +1,20 @@
+"""All groups of rows: name, how their server is started, the rows, and those about what is not there yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.attacks import rows_http
+from tests.attacks.arena import Setting
+from tests.attacks.row import NotThere, Row
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    setting: Setting
+    rows: tuple[Row, ...]
+    not_there: tuple[NotThere, ...] = ()
+
+
+GROUPS: tuple[Group, ...] = (Group("2.1 HTTP layer", rows_http.SETTING, rows_http.ROWS),)
