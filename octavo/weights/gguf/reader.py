@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -151,7 +150,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, GGUFT
                 "The file is truncated or broken; fetch it again."
             )
         tensors[name] = GGUFTensor(name=name, shape=shape, kind=kind, start=start, num_bytes=num_bytes)
-    _refuse_overlap(tensors)
+    _check_layout(tensors, data_start, alignment)
     return tensors
 
 
@@ -179,8 +178,18 @@ def _tensor_bytes(name: str, shape: tuple[int, ...], kind: BlockType) -> int:
     return prod(shape) // kind.block_size * kind.block_bytes
 
 
-def _refuse_overlap(tensors: dict[str, GGUFTensor]) -> None:
-    in_order = sorted(tensors.values(), key=lambda tensor: tensor.start)
-    for first, second in pairwise(in_order):
-        if first.start + first.num_bytes > second.start:
-            raise ModelFileError(f"GGUF tensors {first.name!r} and {second.name!r} overlap.")
+def _check_layout(tensors: dict[str, GGUFTensor], data_start: int, alignment: int) -> None:
+    """They lie one behind the other, with nothing but padding between: as every writer does, and llama.cpp
+    demands it, too. A type or shape that was damaged into another one shows here.
+    """
+    end = data_start
+    before = "the header"
+    for tensor in sorted(tensors.values(), key=lambda tensor: tensor.start):
+        if tensor.start < end:
+            raise ModelFileError(f"GGUF tensors {before} and {tensor.name!r} overlap.")
+        if tensor.start - end >= alignment:
+            raise ModelFileError(
+                f"The GGUF file has {tensor.start - end} bytes between {before} and tensor {tensor.name!r} that "
+                "belong to nothing. It is broken; fetch it again."
+            )
+        end, before = tensor.start + tensor.num_bytes, repr(tensor.name)
