@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.attacks import rows_http
+from tests.attacks import rows_files, rows_http
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
 
@@ -17,4 +17,7 @@ class Group:
     not_there: tuple[NotThere, ...] = ()
 
 
-GROUPS: tuple[Group, ...] = (Group("2.1 HTTP layer", rows_http.SETTING, rows_http.ROWS),)
+GROUPS: tuple[Group, ...] = (
+    Group("2.1 HTTP layer", rows_http.SETTING, rows_http.ROWS),
+    Group("2.8 Files", rows_files.SETTING, rows_files.ROWS, rows_files.NOT_THERE),
+)

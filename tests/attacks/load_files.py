@@ -3,7 +3,7 @@
     python -m tests.attacks.load_files load PATH...
     python -m tests.attacks.load_files damage FILE STRIDE
 
-`load`: one JSON line for each path. `damage`: every STRIDE-th cut of a file, and every flip of a header byte of it.
+`load`: one JSON line for each path. `damage`: every STRIDE-th cut of a file and flip of a byte of its header.
 Whoever reads beyond a map dies here, which the parent sees.
 """
 
@@ -92,10 +92,15 @@ def _memory_bytes(field: str) -> int:
 def main() -> None:
     mode, *arguments = sys.argv[1:]
     if mode == "damage":
-        print(json.dumps(damage(Path(arguments[0]), int(arguments[1]))))
+        say(damage(Path(arguments[0]), int(arguments[1])))
         return
     for path in arguments:
-        print(json.dumps(load(path)), flush=True)
+        say(load(path))
+
+
+def say(result: dict[str, Any] | dict[str, int]) -> None:
+    sys.stdout.write(json.dumps(result) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -154,6 +154,15 @@ def test_tensor_lies(path: Path, values: dict[str, Any], words: list[str]) -> No
     refused(path, gguf_bytes(LLAMA_KEYS, tensors), LIAR, *words)
 
 
+def test_bytes_that_belong_to_nothing(path: Path) -> None:
+    """A tensor of another type takes less room than it had."""
+    for name in (LIAR, "blk.1.ffn_down.weight"):
+        data = gguf_bytes(LLAMA_KEYS, llama_tensors())
+        at = data.index(name.encode()) + len(name) + 4 + 2 * 8
+        assert data[at : at + 4] == bytes(4)
+        refused(path, data[:at] + b"\1" + data[at + 1 :], name, "belong to nothing")
+
+
 def test_names_twice(path: Path) -> None:
     refused(
         path,

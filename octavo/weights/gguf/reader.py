@@ -150,7 +150,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, GGUFT
                 "The file is truncated or broken; fetch it again."
             )
         tensors[name] = GGUFTensor(name=name, shape=shape, kind=kind, start=start, num_bytes=num_bytes)
-    _check_layout(tensors, data_start, alignment)
+    _check_layout(tensors, data_start, cursor.size, alignment)
     return tensors
 
 
@@ -178,18 +178,23 @@ def _tensor_bytes(name: str, shape: tuple[int, ...], kind: BlockType) -> int:
     return prod(shape) // kind.block_size * kind.block_bytes
 
 
-def _check_layout(tensors: dict[str, GGUFTensor], data_start: int, alignment: int) -> None:
-    """They lie one behind the other, with nothing but padding between: as every writer does, and llama.cpp
-    demands it, too. A type or shape that was damaged into another one shows here.
+def _check_layout(tensors: dict[str, GGUFTensor], start: int, size: int, alignment: int) -> None:
+    """They fill the file from `start` on, with nothing but padding between, as every writer has them.
+
+    A type or shape that was damaged into another one shows here.
     """
-    end = data_start
-    before = "the header"
+    end, before = start, "the header"
     for tensor in sorted(tensors.values(), key=lambda tensor: tensor.start):
         if tensor.start < end:
             raise ModelFileError(f"GGUF tensors {before} and {tensor.name!r} overlap.")
-        if tensor.start - end >= alignment:
-            raise ModelFileError(
-                f"The GGUF file has {tensor.start - end} bytes between {before} and tensor {tensor.name!r} that "
-                "belong to nothing. It is broken; fetch it again."
-            )
-        end, before = tensor.start + tensor.num_bytes, repr(tensor.name)
+        _check_gap(end, tensor.start, alignment, before)
+        end, before = tensor.start + tensor.num_bytes, f"tensor {tensor.name!r}"
+    _check_gap(end, size, alignment, before)
+
+
+def _check_gap(end: int, start: int, alignment: int, before: str) -> None:
+    if start - end >= alignment:
+        raise ModelFileError(
+            f"The GGUF file has {start - end} bytes behind {before} that belong to nothing. It is broken; "
+            "fetch it again."
+        )
