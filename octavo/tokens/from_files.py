@@ -28,7 +28,7 @@ def build_from_files(folder: Path) -> TokenizerParts:
     """Build the tokenizer of a checkpoint folder. Raises ModelFileError when files are missing or broken."""
     config = _read_json(folder, "tokenizer_config.json")
     special_map = _read_json(folder, "special_tokens_map.json")
-    tokenizer = _open_tokenizer(folder)
+    tokenizer = _open_tokenizer(folder, config)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     # The config wins over the map, as newer checkpoints only write the config.
@@ -61,9 +61,9 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _open_tokenizer(folder: Path) -> Tokenizer:
+def _open_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     if not has_file(folder, "tokenizer.json"):
-        return _convert_with_transformers(folder)
+        return _convert_with_transformers(folder, config)
     content = read_small(confined(folder, "tokenizer.json"), MAX_FILE_BYTES)
     try:
         return Tokenizer.from_buffer(content)
@@ -71,13 +71,18 @@ def _open_tokenizer(folder: Path) -> Tokenizer:
         raise ModelFileError(f"tokenizer.json cannot be read: {error}. Download the model again.") from error
 
 
-def _convert_with_transformers(folder: Path) -> Tokenizer:
+def _convert_with_transformers(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """For checkpoints with only a sentencepiece, tiktoken or vocab.txt file."""
     sources = ("tokenizer.model", "vocab.json", "vocab.txt", "tiktoken.model", "tekken.json", "spiece.model")
     if not any(has_file(folder, name) for name in sources):
         raise ModelFileError(
             f"There is no tokenizer in the model's folder: looked for tokenizer.json, {', '.join(sources)}. "
             "Give another folder or repository as --tokenizer."
+        )
+    if config.get("auto_map"):
+        raise ModelFileError(
+            "The model has no tokenizer.json, and its tokenizer is code of its own (auto_map), which is never "
+            "run. Give a folder or repository with a tokenizer.json as --tokenizer."
         )
     _refuse_what_is_not_here(folder)
     from transformers import AutoTokenizer

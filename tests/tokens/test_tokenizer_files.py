@@ -62,6 +62,14 @@ def test_older_tokenizers_are_read_from_files_of_the_folder_only(folder: Path, n
     refused(folder, name, "regular")
 
 
+def test_code_of_its_own_is_not_even_read(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("[UNK]\n")
+    (folder / "evil.py").write_text("raise SystemExit('this code ran')")
+    (folder / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["evil.Evil", null]}}')
+    refused(folder, "auto_map")
+
+
 def test_templates_in_their_own_folder_stay_there(folder: Path) -> None:
     (folder / "additional_chat_templates").mkdir()
     (folder.parent / "elsewhere").write_text("secret")
