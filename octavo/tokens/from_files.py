@@ -81,8 +81,8 @@ def _convert_with_transformers(folder: Path, config: Mapping[str, Any]) -> Token
         )
     if config.get("auto_map"):
         raise ModelFileError(
-            "The model has no tokenizer.json, and its tokenizer is code of its own (auto_map), which is never "
-            "run. Give a folder or repository with a tokenizer.json as --tokenizer."
+            "The model has no tokenizer.json, and its tokenizer is code of its own (auto_map), which is "
+            "never run. Give a folder or repository with a tokenizer.json as --tokenizer."
         )
     _refuse_what_is_not_here(folder)
     from transformers import AutoTokenizer
