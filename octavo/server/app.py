@@ -21,7 +21,7 @@ from octavo.server.auth import Auth
 from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
 from octavo.server.health import add_health_routes
-from octavo.server.host_header import HostHeader
+from octavo.server.http_form import HttpForm
 from octavo.server.info_api import add_info_routes
 from octavo.server.kinds import OnlyNumbers
 from octavo.server.lifecycle import Admission, Lifecycle
@@ -115,7 +115,7 @@ def create_app(
             Middleware(RequestContext, serving.metrics, observe.log_requests),
             *_cors(server),
             Middleware(Errors, ERROR_SHAPES),
-            Middleware(HostHeader),
+            Middleware(HttpForm),
             Middleware(Auth, keys, client_access, has_walls=bool(server.separate_prefix_caches)),
             Middleware(TimeLimit, server.request_timeout),
             Middleware(Turnstile, serving.accounts),

@@ -24,7 +24,12 @@ from tests.tiny import save_model
 KEY = "sk-attacker-0123456789"
 CONTEXT = 512
 VOCAB = 259
-FLAGS = ("--max-model-len", str(CONTEXT), "--num-blocks", "200", "--max-num-seqs", "8")
+HEADER_TIMEOUT_S, SEND_TIMEOUT_S = 1.5, 2.0
+MAX_BODY_BYTES = 16 * 2**20
+FLAGS = (
+    *("--max-model-len", str(CONTEXT), "--num-blocks", "200", "--max-num-seqs", "8"),
+    *("--header-timeout", str(HEADER_TIMEOUT_S), "--send-timeout", str(SEND_TIMEOUT_S)),
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,17 @@ class Arena:
         self.opened.append(connection)
         return connection
 
+    def connect_many(self, number: int) -> list[socket.socket]:
+        """So many raw connections, opened side by side. Closed after the row."""
+        connections = []
+        for _ in range(number):
+            connection = socket.socket()
+            connection.setblocking(False)
+            connection.connect_ex(("127.0.0.1", self.port))
+            connections.append(connection)
+        self.opened += connections
+        return connections
+
     def close_opened(self) -> None:
         while self.opened:
             self.opened.pop().close()
@@ -159,7 +175,9 @@ def arena(folder: Path, setting: Setting, *, is_full: bool = False) -> Iterator[
     if not model.exists():
         save_model(model)
     port = free_port()
-    with serving(model, *_flags(folder, setting, port), log=folder / "log") as server:
+    limit = setting.num_descriptors
+    before = ["prlimit", f"--nofile={limit}:{limit}"] if limit else []
+    with serving(model, *_flags(folder, setting, port), log=folder / "log", before=before) as server:
         built = Arena(server, model, folder / "log", f"http://127.0.0.1:{port}", setting, is_full)
         try:
             built.warm_up()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.attacks import rows_files, rows_http, rows_requests
+from tests.attacks import rows_files, rows_http, rows_requests, rows_wire
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
 
@@ -17,10 +17,13 @@ class Group:
     not_there: tuple[NotThere, ...] = ()
 
 
+USUAL = Setting()
+
 GROUPS: tuple[Group, ...] = (
-    Group("2.1 HTTP layer", rows_http.SETTING, rows_http.ROWS),
-    Group("2.6 Life of a request", rows_requests.SETTING, rows_requests.ROWS, rows_requests.NOT_THERE),
+    Group("2.1 HTTP layer", USUAL, (*rows_http.ROWS, *rows_wire.WIRE_ROWS)),
+    Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_wire.CROWD_ROWS),
+    Group("2.6 Life of a request", USUAL, rows_requests.ROWS, rows_requests.NOT_THERE),
     Group("2.6 Life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),
     Group("2.6 Life of a request, tenants", rows_requests.TENANTS, rows_requests.TENANT_ROWS),
-    Group("2.8 Files", rows_files.SETTING, rows_files.ROWS, rows_files.NOT_THERE),
+    Group("2.8 Files", USUAL, rows_files.ROWS, rows_files.NOT_THERE),
 )

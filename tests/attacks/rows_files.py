@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from tests.attacks.after import slowness
-from tests.attacks.arena import FLAGS, Arena, Setting
+from tests.attacks.arena import FLAGS, Arena
 from tests.attacks.hostile_models import (
     Lie,
     configs_that_lie,
@@ -34,7 +34,6 @@ from tests.tiny import save_model
 from tests.weights import lies
 from tests.weights.crafted import LLAMA_KEYS, gguf_bytes, llama_tensors, safetensors_bytes
 
-SETTING = Setting()
 REFUSED_WITHIN_S = 5.0
 LEAST_MEMORY = 32 * 2**20
 """What importing and allocating in strides takes beside twice the file."""

@@ -25,7 +25,6 @@ from tests.attacks.crowd import (
 )
 from tests.attacks.row import Attack, NotThere, Row
 
-SETTING = Setting()
 TIGHT = Setting(flags=("--num-blocks", "30", "--max-num-seqs", "64"))
 """480 tokens of KV: less than the context of 512."""
 KEYS = """

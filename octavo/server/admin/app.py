@@ -16,7 +16,7 @@ from octavo.server.admin.port import AdminPort
 from octavo.server.admin.routes import add_admin_routes
 from octavo.server.auth import Auth
 from octavo.server.errors import Errors, on_http_exception
-from octavo.server.host_header import HostHeader
+from octavo.server.http_form import HttpForm
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.limits import BodyLimit
 from octavo.server.openapi import ApiPage
@@ -52,7 +52,7 @@ def create_admin_app(
         middleware=[
             Middleware(RequestContext, None, config.observe.log_requests),
             Middleware(Errors),
-            Middleware(HostHeader),
+            Middleware(HttpForm),
             *([Middleware(Guard)] if keys.is_open else []),
             Middleware(Auth, keys, admin_access),
             Middleware(BodyLimit, MAX_BODY_BYTES),

@@ -174,8 +174,8 @@ class Connection(H11Protocol):
         self._end_unless_taken()
 
     def _linger(self) -> None:
-        """Say that nothing more comes, and give the client time to read what came: if we closed while bytes of
-        the client's are unread, TCP would take the answer back."""
+        """Say that nothing more comes, and give the client time to read what came: a close while bytes of the
+        client's are unread would make TCP take the answer back."""
         if not self.transport.can_write_eof():
             self._close()
             return
