@@ -54,7 +54,7 @@ def main(
     address: str, starts_core: StartsCore = start_core, prepare: Callable[[], None] = import_worker
 ) -> None:
     """Serve one engine until it says so or is gone. The last two are others only in benchmarks."""
-    # The parent decides when we end: Ctrl-C, a closed terminal and a group-wide SIGTERM reach it too, and it drains first.
+    # The parent decides when we end: what is sent to the whole group reaches it too, and it drains first.
     ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     # Stacks of all threads to standard error, for whoever wants to know where we are stuck.
     faulthandler.register(signal.SIGQUIT, all_threads=True)

@@ -13,6 +13,7 @@ import contextlib
 import faulthandler
 import logging
 import math
+import os
 import signal
 import socket
 import sys
