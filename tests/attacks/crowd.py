@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -32,6 +32,16 @@ def body(prompt: str | list[int], max_tokens: int, **more: Any) -> Body:
     }
 
 
+class Target(Protocol):
+    """A server, and what opens it."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def auth(self) -> dict[str, str]: ...
+
+
 @dataclass
 class Answer:
     """What one of a crowd got."""
@@ -45,19 +55,19 @@ class Answer:
 
 
 def ask_all(
-    arena: Arena, bodies: Sequence[Body], *, key: str | None = None, headers: dict[str, str] | None = None
+    server: Target, bodies: Sequence[Body], *, key: str | None = None, headers: dict[str, str] | None = None
 ) -> list[Answer]:
     """Stream them all at the same time."""
-    return asyncio.run(ask_all_async(arena, bodies, key=key, headers=headers))
+    return asyncio.run(ask_all_async(server, bodies, key=key, headers=headers))
 
 
 async def ask_all_async(
-    arena: Arena, bodies: Sequence[Body], *, key: str | None = None, headers: dict[str, str] | None = None
+    server: Target, bodies: Sequence[Body], *, key: str | None = None, headers: dict[str, str] | None = None
 ) -> list[Answer]:
-    all_headers = {"authorization": f"Bearer {key or arena.setting.key}", **(headers or {})}
+    own = server.auth if key is None else {"authorization": f"Bearer {key}"}
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(
-        base_url=arena.url, headers=all_headers, timeout=PATIENCE_S, limits=limits
+        base_url=server.url, headers={**own, **(headers or {})}, timeout=PATIENCE_S, limits=limits
     ) as client:
         return list(await asyncio.gather(*(_ask(client, one) for one in bodies)))
 

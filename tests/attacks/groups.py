@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.attacks import rows_files, rows_http, rows_requests, rows_wire
+from tests.attacks import rows_files, rows_http, rows_processes, rows_requests, rows_wire
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
 
@@ -25,5 +25,6 @@ GROUPS: tuple[Group, ...] = (
     Group("2.6 Life of a request", USUAL, rows_requests.ROWS, rows_requests.NOT_THERE),
     Group("2.6 Life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),
     Group("2.6 Life of a request, tenants", rows_requests.TENANTS, rows_requests.TENANT_ROWS),
+    Group("2.7 Processes, machine, shutdown", USUAL, rows_processes.ROWS, rows_processes.NOT_THERE),
     Group("2.8 Files", USUAL, rows_files.ROWS, rows_files.NOT_THERE),
 )
