@@ -48,7 +48,7 @@ rolling: $(VENV)/.installed-dev  ## one server takes over from another on one so
 
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
-	$(BIN)/python tests/simulation/simulate_many.py $(SEED) $(ARGS)
+	$(BIN)/python -m tests.simulation.simulate_many $(SEED) $(ARGS)
 
 $(CLIENTS)/.installed:
 	$(PYTHON) -m venv $(CLIENTS)
