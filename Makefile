@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -45,6 +45,9 @@ chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a J
 
 rolling: $(VENV)/.installed-dev  ## one server takes over from another on one socket, again and again, under load
 	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
+	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
 
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
