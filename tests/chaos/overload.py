@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import os
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -231,6 +232,8 @@ def main() -> int:
     add_result_options(parser)
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # A connection for each of the many.
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
