@@ -259,6 +259,10 @@ class AsyncLLM:
             raise raised_again(self._failure)
         self.rest.check_awake()
 
+    def check_room(self, terms: Terms) -> None:
+        """Raise OVERLOADED if even the shortest request on these terms would be refused now."""
+        self._bound.check(terms, 1, 0)
+
     def _check_writes(self) -> None:
         self.check_welcome()
         if self._pooling is not None:
