@@ -24,7 +24,7 @@ from tests.tiny import save_model
 KEY = "sk-attacker-0123456789"
 CONTEXT = 512
 VOCAB = 259
-HEADER_TIMEOUT_S, SEND_TIMEOUT_S = 1.5, 2.0
+HEADER_TIMEOUT_S, SEND_TIMEOUT_S = 3.0, 2.0
 MAX_BODY_BYTES = 16 * 2**20
 FLAGS = (
     *("--max-model-len", str(CONTEXT), "--num-blocks", "200", "--max-num-seqs", "8"),
@@ -161,6 +161,7 @@ class Arena:
         self.public.post("/v1/chat/completions", json={
             "messages": [{"role": "user", "content": "x"}], "max_tokens": 4, "response_format": form
         })  # fmt: skip
+        self.public.get("/v1/files")  # opens the store
         crowd = [threading.Thread(target=self.victim) for _ in range(4)]
         for thread in crowd:
             thread.start()

@@ -133,3 +133,56 @@ def sends_raw(data: bytes, *statuses: int, may_be_silent: bool = False) -> Attac
         assert not UNSPEAKABLE.search(answer.decode("latin-1")), answer[:500]
 
     return attack
+
+
+def each(path: str, plain: dict[str, Any], refusal: Refusal, wrong: dict[str, dict[str, Any]]) -> Attack:
+    """POST `plain` with each of these fields instead: all are refused so. Raises with those that are not."""
+
+    def attack(arena: Arena) -> None:
+        problems = []
+        with arena.client() as client:
+            for name, fields in wrong.items():
+                reply = client.post(path, content=json.dumps({**plain, **fields}).encode(), headers=JSON)
+                try:
+                    refusal.check(reply)
+                except AssertionError as error:
+                    problems.append(f"{name}: {error}")
+        assert not problems, "; ".join(problems)
+
+    return attack
+
+
+PLAIN = {"prompt": "x", "max_tokens": 4, "temperature": 0}
+USER = {"role": "user", "content": "x"}
+PLAIN_CHAT = {"messages": [USER], "max_tokens": 4, "temperature": 0}
+
+
+def wrong(field: str, *values: Any, code: str | tuple[str, ...] = "invalid_value", **beside: Any) -> Attack:
+    """Completions in which `field` is each of these: 400, and the field is named."""
+    cases = {repr(value)[:40]: {field: value, **beside} for value in values}
+    return each(COMPLETIONS, PLAIN, Refusal(400, code, field), cases)
+
+
+def wrong_chat(
+    field: str, *values: Any, code: str | tuple[str, ...] = "invalid_value", **beside: Any
+) -> Attack:
+    """The same of chats."""
+    cases = {repr(value)[:40]: {field: value, **beside} for value in values}
+    return each(CHAT, PLAIN_CHAT, Refusal(400, code, field), cases)
+
+
+def answers(path: str, plain: dict[str, Any], bodies: dict[str, dict[str, Any]]) -> Attack:
+    """POST `plain` with each of these fields: all are answered, with finite numbers only."""
+
+    def attack(arena: Arena) -> None:
+        problems = []
+        with arena.client() as client:
+            for name, fields in bodies.items():
+                reply = client.post(path, json={**plain, **fields})
+                if reply.status_code != 200:
+                    problems.append(f"{name}: {reply.status_code} {reply.text[:200]}")
+                elif re.search(r"NaN|Infinity", reply.text):
+                    problems.append(f"{name}: {reply.text[:300]}")
+        assert not problems, "; ".join(problems)
+
+    return attack
