@@ -183,7 +183,7 @@ def _ask_quietly(server: OwnServer) -> None:
 # P06: errors of our own.
 
 
-def errors_at(*sites: str, may_fail: bool = True) -> Attack:
+def errors_at(*sites: str, may_fail: bool = True, full: int = 240) -> Attack:
     """One call in a hundred of these raises. Every answer is golden or a typed error; the engine stays."""
 
     def attack(arena: Arena) -> None:
@@ -196,7 +196,7 @@ def errors_at(*sites: str, may_fail: bool = True) -> Attack:
                 "PYTHONPATH": f"{injection}{os.pathsep}{os.environ.get('PYTHONPATH', os.getcwd())}",
             }
             with started(*MANY_RESTARTS, environment=environment) as server:
-                bodies = [body(f"prompt {n % 8}", 30) for n in range(arena.many(240, 40))]
+                bodies = [body(f"prompt {n % 8}", 30) for n in range(arena.many(full, 40))]
                 right = tokens_of(ask_all(server, bodies[:8])) * (len(bodies) // 8)
                 armed.touch()
                 answers = ask_all(server, bodies)
@@ -460,7 +460,7 @@ ROWS: tuple[Row, ...] = (
         id="P06",
         name="errors in the scheduler",
         expected="another core goes on",
-        attack=errors_at("octavo.core.scheduler:Scheduler.schedule"),
+        attack=errors_at("octavo.core.scheduler:Scheduler.schedule", full=64),
         budget_ms=180_000,
         only_full=True,
     ),
