@@ -9,8 +9,8 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling fuzz attacks simulate check fix reference \
-	bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects fuzz attacks simulate check fix \
+	reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -60,9 +60,12 @@ ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
 attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
 	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
 
+disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
+	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
+
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
-	$(BIN)/python tests/simulation/simulate_many.py $(SEED) $(ARGS)
+	$(BIN)/python -m tests.simulation.simulate_many $(SEED) $(ARGS)
 
 $(CLIENTS)/.installed:
 	$(PYTHON) -m venv $(CLIENTS)

@@ -18,6 +18,7 @@ from octavo.observe.metrics import Metrics
 from octavo.server.anthropic.routes import ERROR_SHAPES as ANTHROPIC_SHAPES
 from octavo.server.anthropic.routes import add_anthropic_routes
 from octavo.server.auth import Auth
+from octavo.server.door import Door
 from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
 from octavo.server.health import add_health_routes
@@ -118,6 +119,7 @@ def create_app(
             Middleware(HttpForm),
             Middleware(Auth, keys, client_access, has_walls=bool(server.separate_prefix_caches)),
             Middleware(TimeLimit, server.request_timeout),
+            Middleware(Door, engine, serving.metrics),
             Middleware(Turnstile, serving.accounts),
             Middleware(Admission, serving.lifecycle),
             *([] if engine.facts.pooling is None else [Middleware(OnlyNumbers, engine.facts.pooling)]),

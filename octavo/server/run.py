@@ -2,7 +2,8 @@
 
 SIGTERM or SIGINT drains: /readyz says 503 and new requests are refused at once, running ones may finish
 within shutdown_timeout. A second signal stops now. Exit status 0 either way. An engine that failed for
-good ends the server by itself, with exit status 1. SIGQUIT writes the stacks of all threads.
+good ends the server by itself, with exit status 1. SIGQUIT writes the stacks of all threads. SIGHUP drains
+if it says that our terminal is gone; else it is ignored like SIGUSR1, SIGUSR2 and SIGPIPE.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import faulthandler
 import logging
 import math
+import os
 import signal
 import socket
 import sys
@@ -21,6 +23,7 @@ from typing import Any, Protocol, cast
 import uvicorn
 
 from octavo.base.errors import ConfigError, EngineError, OctavoError
+from octavo.base.signals import ignore
 from octavo.config.admin import AdminConfig
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
@@ -249,7 +252,7 @@ async def _drain(engine: StartedEngine, lifecycle: Lifecycle, stop: _StopSignals
 
 
 class _StopSignals:
-    """First and second SIGTERM or SIGINT."""
+    """First and second SIGTERM or SIGINT, and what else may be sent to a server by habit."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
@@ -258,7 +261,12 @@ class _StopSignals:
     @contextlib.contextmanager
     def installed(self) -> Generator[None, None, None]:
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
+        signals = [signal.SIGTERM, signal.SIGINT]
+        if os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signals.append(signal.SIGHUP)
+        else:  # Others reload at it. What can be read again, keys, is so without being told.
+            ignore(signal.SIGHUP)
+        ignore(signal.SIGUSR1, signal.SIGUSR2)
         for number in signals:
             loop.add_signal_handler(number, self._take)
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.files import confined, has_file, read_small
+from octavo.base.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object
 
 MAX_CONFIG_BYTES = 8 * 2**20

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
+from octavo.base.files import confined, has_file, read_small
 from octavo.config.pooling import Activation, PoolingFacts, PoolingType
 from octavo.weights.config_json import MAX_CONTEXT, text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
-from octavo.weights.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object, parse_objects
 
 if TYPE_CHECKING:

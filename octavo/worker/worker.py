@@ -144,8 +144,7 @@ class Worker:
                 device=place.device,
             ),
             memory_bytes={
-                "weights": placed.copied_bytes,
-                "weights_mapped": placed.mapped_bytes,
+                "weights": placed.num_bytes,
                 "largest step": step_bytes,
                 "rows": row_bytes,
                 **({"recurrent state": state_bytes} if state_bytes else {}),

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 from tests.attacks import (
     rows_doors,
+    rows_files,
     rows_forms,
     rows_http,
     rows_keys,
+    rows_media,
     rows_private,
+    rows_processes,
+    rows_requests,
     rows_validation,
     rows_wire,
 )
@@ -32,6 +36,10 @@ GROUPS: tuple[Group, ...] = (
     Group("2.3 request validation", USUAL, rows_validation.ROWS),
     Group("every front door", USUAL, rows_doors.ROWS),
     Group("2.4 structured output, tools, templates", USUAL, rows_forms.ROWS),
+    Group("2.5 media and remote fetch", USUAL, (), rows_media.NOT_THERE),
+    Group("2.6 life of a request", USUAL, rows_requests.ROWS, rows_requests.NOT_THERE),
+    Group("2.7 processes, machine, shutdown", USUAL, rows_processes.ROWS, rows_processes.NOT_THERE),
+    Group("2.8 files", USUAL, rows_files.ROWS, rows_files.NOT_THERE),
     Group("2.9 logs, metrics, privacy", USUAL, rows_private.ROWS),
     Group("2.2 authentication and surface", rows_keys.SETTING, rows_keys.ROWS),
     Group(
@@ -40,4 +48,6 @@ GROUPS: tuple[Group, ...] = (
         (*rows_validation.EMBED_ROWS, *rows_forms.TEMPLATE_ROWS),
     ),
     Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_wire.CROWD_ROWS),
+    Group("2.6 life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),
+    Group("2.6 life of a request, tenants", rows_requests.TENANTS, rows_requests.TENANT_ROWS),
 )

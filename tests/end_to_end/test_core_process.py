@@ -71,6 +71,16 @@ async def test_answers_go_on_in_the_next_core(tiny_llama: Path) -> None:
     assert not core_pids()
 
 
+async def test_signals_that_are_meant_for_the_server_do_not_concern_its_core(tiny_llama: Path) -> None:
+    engine = await AsyncLLM.start(config(tiny_llama))
+    (pid,) = core_pids()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(pid, number)
+    assert len(await final(engine, "hello")) == 16
+    assert core_pids() == [pid]
+    await engine.shutdown()
+
+
 async def test_without_restarts_a_killed_core_is_noticed_and_typed(tiny_llama: Path) -> None:
     """Also by requests that are sent between a core's death and the moment it is noticed."""
     unhandled: list[object] = []
@@ -121,26 +131,38 @@ async def test_functions_cannot_cross(tiny_llama: Path) -> None:
     await engine.shutdown()
 
 
-def test_the_core_dies_with_its_parent(tiny_llama: Path) -> None:
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_p04_the_core_dies_with_its_parent_and_leaves_nothing(
+    tiny_llama: Path, tmp_path: Path, is_ready: bool
+) -> None:
+    core = "ProcessCore().launch()"
+    if is_ready:
+        options = {"model": str(tiny_llama), "num_blocks": 64}
+        core = f"AsyncLLM.start(EngineConfig.from_options({options!r}))"
     program = (
-        "import asyncio, sys\n"
+        "import asyncio\n"
         "from octavo import AsyncLLM\n"
         "from octavo.config.root import EngineConfig\n"
+        "from octavo.engine.core_process import ProcessCore\n"
         "async def main():\n"
-        f"    options = {{'model': {str(tiny_llama)!r}, 'num_blocks': 64}}\n"
-        "    await AsyncLLM.start(EngineConfig.from_options(options))\n"
+        f"    kept = await {core}\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     assert parent.stdout.readline().strip() == "ready"
     children = psutil.Process(parent.pid).children(recursive=True)
     assert children
+    folders = list(tmp_path.glob("octavo-*"))
+    assert bool(folders) is not is_ready, "the socket's folder goes once both are connected"
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and any(child.is_running() for child in children):
         time.sleep(0.05)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert not list(tmp_path.glob("octavo-*"))

@@ -135,6 +135,8 @@ class FakeEngine:
     crash_at: int | None = None
     """The same with an exception that is a bug."""
     refuse: Exception | None = None
+    is_full: bool = False
+    """Refuse before anything is read."""
     health: Exception | None = None
     num_open: int = 0
     num_aborted: int = 0
@@ -195,6 +197,10 @@ class FakeEngine:
         self.pins.append(list(pins))
         self.terms.append(terms)
         return self._told(terms, prompt, self._stream(prompt, params, request_id or "id"))
+
+    def check_room(self, terms: Terms) -> None:
+        if self.is_full:
+            raise EngineError("Full.", code=ErrorCode.OVERLOADED, retry_after_s=6.2)
 
     def beam_search(
         self,

@@ -1,7 +1,7 @@
 """A deterministic simulation of the whole core: random load, tiny caches, failing workers, our own clock.
 
 `run(seed, requests)` draws a scenario from the seed, checks every invariant after every step and every
-token at the end. A failing seed replays: `python tests/simulation/simulate.py SEED [REQUESTS]`.
+token at the end. A failing seed replays: `python -m tests.simulation.simulate SEED [REQUESTS]`.
 """
 
 from __future__ import annotations

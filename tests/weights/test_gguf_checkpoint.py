@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from crafted import HIDDEN, LLAMA_KEYS, VOCAB, Info, changed, gguf_bytes, llama_tensors, write_gguf
+from lies import GGUF_METADATA
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -261,38 +262,7 @@ def test_a_sliding_window_makes_it_mistral(path: Path) -> None:
     assert config["architectures"] == ["MistralForCausalLM"]
 
 
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({"general.architecture": "mamba"}, ["mamba", "llama", "qwen2"]),
-        ({"llama.vocab_size": 41}, ["41", "40"]),
-        ({"tokenizer.ggml.tokens": ["x"] * 41}, ["41", "40"]),
-        ({"llama.attention.head_count": 3}, ["32", "3"]),
-        ({"llama.attention.head_count_kv": 3}, ["4", "3"]),
-        ({"llama.block_count": 3}, ["3", "2"]),
-        ({"llama.block_count": 1}, ["1", "2"]),
-        ({"llama.block_count": 10**6}, ["1000000", "1024"]),
-        ({"llama.embedding_length": 64}, ["64", "32"]),
-        ({"llama.feed_forward_length": 96}, ["96", "64"]),
-        ({"llama.attention.key_length": 16}, ["64", "32"]),
-        ({"llama.attention.value_length": 16}, ["16", "8"]),
-        ({"llama.rope.dimension_count": 4}, ["4", "8"]),
-        ({"llama.context_length": 0}, ["context_length"]),
-        ({"llama.context_length": 2**31}, [str(2**31), str(2**24)]),
-        ({"llama.rope.freq_base": float("nan")}, ["freq_base", "nan"]),
-        ({"llama.rope.freq_base": -1.0}, ["freq_base"]),
-        ({"llama.attention.layer_norm_rms_epsilon": float("inf")}, ["epsilon"]),
-        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, ["factor", "0"]),
-        ({"llama.rope.scaling.type": "longrope"}, ["longrope"]),
-        ({"llama.rope.scaling.type": "yarn"}, ["factor"]),
-        ({"llama.expert_count": 8}, ["llama.expert_used_count"]),
-        ({"llama.block_count": "2"}, ["llama.block_count"]),
-        ({"llama.attention.head_count": [4, 2]}, ["head_count"]),
-        ({"tokenizer.ggml.eos_token_id": 40}, ["eos_token_id", "40"]),
-        ({"split.count": 3}, ["split"]),
-        ({"general.sampling.temp": float("nan")}, ["temp"]),
-    ],
-)
+@pytest.mark.parametrize(("keys", "words"), GGUF_METADATA)
 def test_metadata_lies(path: Path, keys: dict[str, Any], words: list[str]) -> None:
     refused(path, LLAMA_KEYS | keys, None, *words)
 
