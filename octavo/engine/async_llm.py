@@ -344,6 +344,9 @@ class AsyncLLM:
         )
         for listener in self._stats_listeners:
             listener(stats)
+        for tenant, seconds in update.block_seconds.items():
+            for usage in self._usage_listeners:
+                usage.held(tenant, seconds)
         if self._bound.num_waiting:
             for delta in update.deltas:
                 if delta.timing is not None:

@@ -38,7 +38,8 @@ def serve_core(core: EngineCore, channel: CoreChannel) -> None:
             deltas.extend(core.step())
         # A step that was only handed over is no news, and must not wake anybody up.
         if deltas or core.num_collected != num_collected:
-            channel.send(CoreUpdate(deltas=deltas, stats=core.stats()))
+            held = core.take_block_seconds()
+            channel.send(CoreUpdate(deltas=deltas, stats=core.stats(), block_seconds=held))
 
 
 def _handle(

@@ -26,6 +26,9 @@ class UsageListener(Protocol):
 
     def ended(self, tenant: str, used: Used) -> None: ...
 
+    def held(self, tenant: str, block_seconds: float) -> None:
+        """Requests of this tenant that ended held so much of the KV cache: blocks times seconds."""
+
 
 def used_by(state: OpenRequest[object]) -> Used:
     """What the request used up to now."""
