@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -243,10 +244,8 @@ def slow_readers(reads: bool) -> Attack:
         while arena.account()["descriptors"] > before and time.monotonic() < deadline:
             time.sleep(0.25)
             for connection in readers if reads else ():
-                try:
+                with contextlib.suppress(OSError):
                     connection.recv(1)
-                except OSError:
-                    pass
         assert arena.account()["descriptors"] <= before, "readers that do not read are still connected"
 
     return attack

@@ -11,6 +11,7 @@ from tests.weights.crafted import (
     ARRAY,
     BOOL,
     STRING,
+    TINY_CONFIG,
     U32,
     text,
 )
