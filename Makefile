@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos fuzz simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling fuzz simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -47,6 +47,9 @@ test-gpu: $(VENV)/.installed-dev  ## tests that need a CUDA device
 
 chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a JSON result and a line PASS or FAIL
 	$(BIN)/python -m tests.chaos.chaos $(ARGS)
+
+rolling: $(VENV)/.installed-dev  ## one server takes over from another on one socket, again and again, under load
+	$(BIN)/python -m tests.chaos.rolling $(ARGS)
 
 SECONDS ?= 60
 fuzz: $(VENV)/.installed-fuzz  ## every door through which bytes of strangers come, SECONDS each; a JSON result and PASS or FAIL

@@ -70,14 +70,22 @@ class ProcessCore:
 
     async def start(self, start: StartCore) -> CoreReady:
         self._is_started = True
-        await self._socket.send(self._encoder.encode(start))
         try:
+            await self._send_start(start)
             (message,) = await self.receive()
         except BaseException:
             await self.close()
             raise
         assert isinstance(message, CoreReady), "a core first says that it is ready"
         return message
+
+    async def _send_start(self, start: StartCore) -> None:
+        """Until a core has connected a message waits; one that is gone never will."""
+        assert self._exit is not None, "launched"
+        sending = asyncio.ensure_future(self._socket.send(self._encoder.encode(start)))
+        await asyncio.wait((sending, self._exit), return_when=asyncio.FIRST_COMPLETED)
+        if not sending.done():
+            sending.cancel()  # What `receive` finds says why.
 
     def send(self, message: ToCore) -> None:
         # Never waits: the queue has no high-water mark, so the future is already done. It has failed only

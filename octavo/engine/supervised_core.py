@@ -19,6 +19,9 @@ from octavo.observe.log import log_fields
 
 logger = logging.getLogger(__name__)
 
+LEAST_START_S = 30.0
+"""A core that is started again has twice the time of the first start, or this, and core_stall_timeout."""
+
 
 class CoreLost(Exception):
     """The core is gone and may be started again. Its requests are not lost: who sent them has them."""
@@ -43,6 +46,7 @@ class SupervisedCore:
         self._start: StartCore | None = None
         self._plan_of: CoreReady | None = None
         self._limits = RestartLimits(0, 0.0)
+        self._start_limit_s = float("inf")
         self._watch = StallWatch(float("inf"))
         self._watcher: asyncio.Task[None] | None = None
         self._stuck: EngineError | None = None
@@ -67,7 +71,10 @@ class SupervisedCore:
         timeout_s = supervision.core_stall_timeout
         assert timeout_s is not None, "the config is resolved"
         self._limits = RestartLimits(supervision.max_core_restarts, supervision.core_restart_window)
+        began = self._clock()
         ready = await self._core.start(start)
+        # Files are in the page cache by then, kernels compiled: what takes longer hangs.
+        self._start_limit_s = max(LEAST_START_S, 2 * (self._clock() - began)) + timeout_s
         # Memory that was free at the first start may be taken at the next: the cache keeps its size.
         cache = dataclasses.replace(start.config.cache, num_blocks=ready.plan.num_blocks)
         self._start = StartCore(config=dataclasses.replace(start.config, cache=cache), path=start.path)
@@ -124,7 +131,7 @@ class SupervisedCore:
         began = self._clock()
         try:
             await self._core.launch()
-            ready = await self._core.start(self._start)
+            ready = await self._start_in_time(self._start)
         except OSError as error:
             raise EngineError(f"A new engine core could not be started ({error.strerror}).") from error
         if ready.plan != self._plan_of.plan:
@@ -133,6 +140,18 @@ class SupervisedCore:
         self._was_pinged = False
         self._stuck = self._lost = None
         logger.info("A new engine core is ready after %.1f s", self._clock() - began)
+
+    async def _start_in_time(self, start: StartCore) -> CoreReady:
+        """A core that starts answers no pings: it has as long as the first one took, and much more."""
+        starting = asyncio.create_task(self._core.start(start))
+        try:
+            if not (await asyncio.wait((starting,), timeout=self._start_limit_s))[0]:
+                logger.error("A new engine core is not ready after %.0f s: it is killed", self._start_limit_s)
+                await self._core.end_stuck()
+            return await starting
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
 
     def check(self) -> None:
         """Raise EngineError unless there is a core and it makes progress."""

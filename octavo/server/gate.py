@@ -1,9 +1,9 @@
-"""Gate: the application while there is none yet. Probes get answers from the first second on."""
+"""Gate: before there is an application probes get answers; when it goes clients are told."""
 
 from __future__ import annotations
 
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.base.errors import EngineError, ErrorCode
 from octavo.server.body_writer import SERVER_SEND
@@ -16,14 +16,26 @@ class Gate:
 
     def __init__(self) -> None:
         self._app: ASGIApp | None = None
+        self._is_leaving = False
 
     def open(self, app: ASGIApp) -> None:
         self._app = app
 
+    def leave(self) -> None:
+        """From now on each answer is the last one of its connection: the next one goes to another server."""
+        self._is_leaving = True
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is not None:
             scope[SERVER_SEND] = send
-            await self._app(scope, receive, send)
+
+            async def last_send(message: Message) -> None:
+                if self._is_leaving and message["type"] == "http.response.start":
+                    headers = [*message.get("headers", []), (b"connection", b"close")]
+                    message = {**message, "headers": headers}
+                await send(message)
+
+            await self._app(scope, receive, last_send)
         elif scope["type"] == "http" and route_path(scope) == "/livez":
             await JSONResponse({"status": "starting"})(scope, receive, send)
         elif scope["type"] == "http":

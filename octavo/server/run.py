@@ -82,13 +82,18 @@ class _Answering:
         for server in self._server.servers:
             server.close()
 
+    def close_idle(self) -> None:
+        """Who keeps a connection and asks nothing on it would only be refused there."""
+        for connection in list(self._server.server_state.connections):
+            connection.shutdown()
+
     def stop(self) -> None:
         """End the main loop at its next tick; give tasks LAST_WORDS_S."""
         self._server.should_exit = True
 
     async def ended(self) -> None:
-        assert self._task is not None, "started"
-        await self._task
+        if self._task is not None:
+            await self._task
 
 
 def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] | None = None) -> int:
@@ -133,8 +138,8 @@ async def serve(
 ) -> int:
     """Answer on the listeners while the engine starts, then with it, until a signal and a drain.
 
-    hands_over: others accept on the listener after us. Raises EngineError when the engine fails for good;
-    open streams have got their last event by then.
+    hands_over: others accept on the listener beside and after us; we do once we can answer. Raises
+    EngineError when the engine fails for good; open streams have got their last event by then.
     """
     gate, lifecycle, stop = Gate(), Lifecycle(), _StopSignals()
     admin_gate = Gate()
@@ -142,7 +147,7 @@ async def serve(
     if admin_listener is not None:
         servers.append(_Answering(admin_gate, config.server, admin_listener))
     with stop.installed():
-        for server in servers:
+        for server in servers[1:] if hands_over else servers:
             server.start()
         starting = asyncio.create_task(_start(start_engine))
         engine: StartedEngine | None = None
@@ -152,6 +157,8 @@ async def serve(
                 gate.open(create_app(engine, config.server, config.observe, lifecycle))
                 if admin_listener is not None:
                     admin_gate.open(create_admin_app(engine, config, lifecycle))
+                if hands_over:
+                    servers[0].start()
                 lifecycle.start_background()
                 settle_heap()
                 if on_ready is not None:
@@ -159,10 +166,12 @@ async def serve(
                 failure = await _failure_before_stop(engine, stop)
                 if failure is not None:
                     raise EngineError(failure.message)
+                gate.leave()
                 if hands_over:
                     servers[0].stop_listening()
                     # Who connected just now does not know yet, and may still ask.
                     await asyncio.wait({asyncio.create_task(stop.second.wait())}, timeout=HAND_OVER_S)
+                    servers[0].close_idle()
                 await _drain(engine, lifecycle, stop, config.server.shutdown_timeout)
         finally:
             for server in servers:

@@ -21,6 +21,7 @@ from server_live import until
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
 from octavo.server.listen import listen
+from octavo.server.run import HAND_OVER_S
 
 HERE = Path(__file__).parent
 Starter = Callable[..., "ServerProcess"]
@@ -202,9 +203,15 @@ def test_one_server_after_the_other_on_one_socket_loses_no_request() -> None:
     clients = [threading.Thread(target=ask) for _ in range(3)]
     for client in clients:
         client.start()
-    after = HandedOver(listener, {"engine": {"delay_s": 0.01}})
-    after.wait_ready()
-    server.signal()
+    with httpx.Client(timeout=30) as idle:
+        assert idle.post(url, json={"prompt": "x"}).status_code == 200
+        # It loads for a while: nobody may get into its hands before it can answer.
+        after = HandedOver(listener, {"engine": {"delay_s": 0.01}, "start_s": 0.7})
+        after.wait_ready()
+        server.signal()
+        time.sleep(HAND_OVER_S + 0.5)
+        # Its connection was closed, so that this one goes to the other server.
+        assert idle.post(url, json={"prompt": "x"}).status_code == 200
     assert server.exit_status() == 0
     until(lambda: len(statuses) > 20)
     is_over.set()
@@ -216,6 +223,22 @@ def test_one_server_after_the_other_on_one_socket_loses_no_request() -> None:
         process.communicate()
     listener.close()
     assert set(statuses) == {200}
+
+
+def test_a_server_that_goes_says_so_with_its_last_answers(start: Starter) -> None:
+    server = start(engine={"delay_s": 0.02})
+    server.wait_ready()
+    with httpx.Client(timeout=30) as client:
+        before = client.post(server.url + "/v1/completions", json={"prompt": "x"})
+        body = {"prompt": "x", "max_tokens": 40, "stream": True}
+        with client.stream("POST", server.url + "/v1/completions", json=body) as response:
+            server.signal()
+            until(lambda: is_ready(server) == 503)
+            response.read()
+        refused = client.get(server.url + "/readyz")
+    assert "connection" not in before.headers
+    assert refused.headers["connection"] == "close"
+    assert server.exit_status() == 0
 
 
 def test_h23_a_taken_port_is_told_before_anything_else() -> None:
