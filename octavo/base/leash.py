@@ -7,7 +7,6 @@ own limits, is killed and replaced; the wish it was at fails with LeashBroken.
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from concurrent.futures import Future
 from functools import cached_property
 from queue import SimpleQueue
 
+from octavo.base.env import without_secrets
 from octavo.base.errors import EngineError, ErrorCode
 from octavo.base.leashed import read_frame, write_frame
 
@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 START_S = 60.0
 MAX_WAITING = 256
-SECRET = ("KEY", "TOKEN", "SECRET", "PASSWORD")
-"""Parts of names of environment variables that helpers do not get."""
 
 
 class LeashBroken(Exception):
@@ -144,7 +142,10 @@ class _Helper:
 
     def __init__(self, module: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment()
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=without_secrets(),
         )
 
     def ask(self, frame: bytes, limit_s: float) -> bytes:
@@ -175,9 +176,3 @@ class _Helper:
             except OSError:
                 continue  # What was not sent is of no use now.
         self._process.wait()
-
-
-def _environment() -> dict[str, str]:
-    return {
-        name: value for name, value in os.environ.items() if not any(part in name.upper() for part in SECRET)
-    }
