@@ -9,8 +9,8 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects fuzz attacks simulate check fix \
-	reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects fuzz soak attacks simulate check \
+	fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -52,8 +52,11 @@ chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a J
 rolling: $(VENV)/.installed-dev  ## one server takes over from another on one socket, again and again, under load
 	$(BIN)/python -m tests.chaos.rolling $(ARGS)
 
+soak: $(VENV)/.installed-dev  ## mixed traffic for minutes: nothing is held on to; ARGS="--minutes 30"; the same
+	$(BIN)/python -m tests.soak.soak $(ARGS)
+
 SECONDS ?= 60
-fuzz: $(VENV)/.installed-fuzz  ## every door through which bytes of strangers come, SECONDS each; a JSON result and PASS or FAIL
+fuzz: $(VENV)/.installed-fuzz  ## every door through which strangers' bytes come, SECONDS each; the same
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
 ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json

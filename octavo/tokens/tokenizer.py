@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as BackendTokenizer
 from octavo.base.errors import ModelFileError, RequestError
 from octavo.tokens.chat_template import (
     ChatOptions,
+    TemplateRun,
     check_templates,
     checked,
     choose_template,
@@ -213,6 +214,7 @@ class Tokenizer:
         continue_final_message: bool = False,
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        run: TemplateRun | None = None,
     ) -> list[int]:
         """Return the prompt's ids. The template writes the bos token, so none is added."""
         options = ChatOptions(
@@ -223,6 +225,7 @@ class Tokenizer:
             continue_final_message=continue_final_message,
             chat_template=chat_template,
             template_kwargs=template_kwargs or {},
+            run=run,
         )
         return self.prepare_chat(options).token_ids
 

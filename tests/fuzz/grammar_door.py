@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 from octavo.base.errors import RequestError
 from octavo.grammar.desk import GrammarDesk
-from octavo.grammar.limits import COMPILE_WALL_S
 from octavo.grammar.matchers import Matchers
 from octavo.grammar.vocabulary import Words, vocabulary_of
 from octavo.messages.structured import StructuredOutputsParams
@@ -26,8 +24,6 @@ from tests.grammar.follow import Follower
 from tests.tiny import VOCAB_SIZE, save_tokenizer
 
 MAX_TOKENS = 60
-REFUSAL_S = COMPILE_WALL_S + 1.5
-"""A wish is checked or refused within this, a new helper included."""
 
 
 def grammar_target(field: str, seeds: Iterable[Any], mutate: Mutate, *, is_json: bool) -> Target:
@@ -48,9 +44,7 @@ def grammar_target(field: str, seeds: Iterable[Any], mutate: Mutate, *, is_json:
                 return
             with suppress(RequestError):
                 wish = StructuredOutputsParams(**{field: value})
-                began = time.monotonic()
                 canonical = loop.run_until_complete(desk.check(wish)).canonical
-                assert time.monotonic() - began < REFUSAL_S
                 assert canonical is not None
                 follower.answer(canonical, seed=1, max_tokens=MAX_TOKENS)
 

@@ -253,6 +253,23 @@ def test_hostile_templates_of_a_model_are_refused_when_it_is_loaded(caplog: pyte
     assert "'odd'" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
+        "{% if messages | length > 1 %}{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}{% endif %}",
+        "{{ 'x' * 10**9 }}",
+    ],
+)
+def test_templates_of_a_model_are_tried_when_it_is_loaded(source: str) -> None:
+    with pytest.raises(ModelFileError, match="--chat-template"):
+        check_templates({"default": source})
+
+
+def test_a_template_that_refuses_a_chat_is_no_hostile_one() -> None:
+    check_templates({"default": "{{ raise_exception('no') }}", "other": "{{ nothing.at.all }}"})
+
+
 def test_harmless_features_work() -> None:
     source = (
         "{% for x in [1, 2] if x > 1 %}{{ loop.index }}/{{ loop.length }}{% else %}none{% endfor %}"

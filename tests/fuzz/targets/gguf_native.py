@@ -5,17 +5,20 @@ What the file says is followed into C++, where a wrong size is not an exception.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import octavo.base.native
 from octavo.base.errors import ModelFileError
 from octavo.ops.cpu.engine import TYPES, NativeEngine
 from octavo.ops.stored import StoredMatrix
 from octavo.weights.gguf.dequant import dequantize
 from octavo.weights.gguf.reader import GGUFFile, GGUFTensor
+from tests.fuzz import sanitized
 from tests.fuzz.gguf_files import WORDS, packed_in
 from tests.fuzz.mutate import bytes_mutator
 from tests.fuzz.target import Run, Target
@@ -25,6 +28,9 @@ TYPE_IDS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30)
 
 
 def opened(folder: Path) -> Run:
+    if sanitized.VARIABLE in os.environ:
+        octavo.base.native.PATH = Path(os.environ[sanitized.VARIABLE])
+    assert octavo.base.native.native_library() is not None, "the native library is what is looked at"
     torch.set_num_threads(1)
     path = folder / "model.gguf"
     engines = [NativeEngine(2), NativeEngine(1, "portable")]

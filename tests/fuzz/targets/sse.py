@@ -28,7 +28,7 @@ def opened(folder: Path) -> Run:
             try:
                 for start in range(0, len(data), size):
                     stream.feed(data[start : start + size])
-            except msgspec.DecodeError:  # Which the client makes a failed outcome of.
+            except (msgspec.DecodeError, UnicodeDecodeError):  # Which the client makes a failed outcome of.
                 continue
             stream.ended()
         answer = Answer(sent=0.0)

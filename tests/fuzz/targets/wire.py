@@ -14,6 +14,7 @@ from octavo.config.root import EngineConfig
 from octavo.messages.params import SamplingParams
 from octavo.messages.request import AbortRequest, EngineRequest, PrefixPin, Terms
 from octavo.messages.result import CoreStats, FinishReason, RequestDelta
+from octavo.messages.seal import TO_CORE, BrokenSeal, Seal
 from octavo.messages.start import StartCore
 from octavo.messages.wire import CoreBusy, CoreFailed, CoreUpdate, FromCore, OrderDone, Ping, Sleep, ToCore
 from tests.fuzz.mutate import bytes_mutator, json_mutator
@@ -26,16 +27,20 @@ REQUEST = EngineRequest(
 )  # fmt: skip
 DELTA = RequestDelta(request_id="r", token_ids=[1], finish_reason=FinishReason.STOP)
 KINDS: list[Any] = [ToCore, FromCore, StartCore]
+KEY = bytes(range(32))
 
 
 def opened(folder: Path) -> Run:
-    """The first byte says whose message it is meant to be."""
+    """The first byte says whose message it is meant to be, or that it is a sealed frame."""
     decoders = [msgspec.msgpack.Decoder(kind) for kind in KINDS]
 
     def run(data: bytes) -> None:
         if not data:
             return
-        decoder = decoders[data[0] % len(decoders)]
+        if data[0] % 4 == 3:
+            _open_frame(data[1:])
+            return
+        decoder = decoders[data[0] % 4]
         try:
             message = decoder.decode(data[1:])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -43,6 +48,19 @@ def opened(folder: Path) -> Run:
         assert repr(decoder.decode(msgspec.msgpack.encode(message))) == repr(message)
 
     return run
+
+
+def _open_frame(frame: bytes) -> None:
+    """Only what was sealed with the key comes through, once."""
+    seal = Seal(KEY, TO_CORE)
+    try:
+        message = seal.open(frame)
+    except BrokenSeal:
+        return
+    assert frame == Seal(KEY, TO_CORE).close(bytes(message))
+    with suppress(BrokenSeal):
+        seal.open(frame)
+        raise AssertionError("a frame came through twice")
 
 
 _BYTES = bytes_mutator(
@@ -81,6 +99,7 @@ def seeds() -> Iterator[bytes]:
         OrderDone(failure=failed),
     )
     start = (StartCore(config=EngineConfig(), path="a"),)
+    yield b"\x03" + Seal(KEY, TO_CORE).close(b"a message")
     for index, messages in enumerate((to_core, from_core, start)):
         for message in messages:
             yield bytes([index]) + msgspec.msgpack.encode(message)
