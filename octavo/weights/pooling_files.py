@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
-from octavo.config.pooling import Activation, PoolingFacts, PoolingType
+from octavo.config.pooling import Activation, PoolingFacts, PoolingType, TokenScores
 from octavo.weights.config_json import MAX_CONTEXT, text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object, parse_objects
+from octavo.weights.token_scores import names_tokens, scores_by_id, scores_by_name
 
 if TYPE_CHECKING:
     from octavo.config.model import ModelConfig
@@ -38,7 +39,7 @@ _ACTIVATIONS = {"Identity": Activation.NONE, "Sigmoid": Activation.SIGMOID, "Sof
 
 def made_for_pooling(checkpoint: Checkpoint) -> bool:
     """Whether the model was made to be pooled, not to write."""
-    return not can_write(checkpoint) or has_modules(_folder(checkpoint))
+    return not can_write(checkpoint) or has_modules(_folder(checkpoint)) or names_tokens(checkpoint.config)
 
 
 def can_write(checkpoint: Checkpoint) -> bool:
@@ -48,7 +49,12 @@ def can_write(checkpoint: Checkpoint) -> bool:
 
 def pooling_of(checkpoint: Checkpoint, model: ModelConfig) -> PoolingFacts:
     """How to pool this model, the user's wish included. Raises ModelFileError or ConfigError."""
-    facts = read_pooling(checkpoint.config, _folder(checkpoint))
+    if names_tokens(checkpoint.config):
+        facts = _by_tokens(
+            checkpoint.config, *scores_by_name(checkpoint.config, checkpoint.tokenizer_source())
+        )
+    else:
+        facts = read_pooling(checkpoint.config, _folder(checkpoint))
     if model.pooling_type is None:
         return facts
     if facts.task != "embed":
@@ -69,7 +75,7 @@ def read_pooling(config: dict[str, Any], folder: Path | None = None) -> PoolingF
     if architecture_of(config).endswith(CLASSIFIES):
         return _classifying(config)
     facts = _usual(config)
-    return _with_modules(facts, folder) if folder is not None and has_modules(folder) else facts
+    return _with_modules(facts, config, folder) if folder is not None and has_modules(folder) else facts
 
 
 def has_modules(folder: Path | None) -> bool:
@@ -133,6 +139,24 @@ def _classifying(config: dict[str, Any]) -> PoolingFacts:
     )
 
 
+def _by_tokens(config: dict[str, Any], scores: TokenScores, labels: tuple[str, ...]) -> PoolingFacts:
+    """Of a model that predicts the next token, and is asked which one it is."""
+    if config.get("model_type") in ENCODERS:
+        raise ModelFileError(
+            "Scores by tokens are for models that predict the next one; an encoder does not."
+        )
+    return PoolingFacts(
+        task="classify",
+        pooling=PoolingType.LAST,
+        why_pooling="where the next token is predicted",
+        num_outputs=scores.num_scores,
+        is_encoder=False,
+        activation=_label_activation(config, scores.num_scores),
+        labels=labels,
+        from_tokens=scores,
+    )
+
+
 def _head_pooling(config: dict[str, Any], is_encoder: bool) -> PoolingType:
     named = config.get("classifier_pooling")
     if named is None:
@@ -181,11 +205,14 @@ class _Module:
     path: str
 
 
-def _with_modules(facts: PoolingFacts, folder: Path) -> PoolingFacts:
+def _with_modules(facts: PoolingFacts, config: dict[str, Any], folder: Path) -> PoolingFacts:
     """What sentence-transformers' own files say, module by module in their order."""
     facts = replace(facts, normalizes=False)
     has_pooled = False
-    for module in _modules(folder):
+    modules = _modules(folder)
+    if [module.kind for module in modules] == ["Transformer", "LogitScore"]:
+        return _with_logit_score(config, folder, modules[1].path)
+    for module in modules:
         if module.kind == "Transformer":
             continue
         if module.kind == "Pooling" and not has_pooled:
@@ -197,10 +224,19 @@ def _with_modules(facts: PoolingFacts, folder: Path) -> PoolingFacts:
         else:
             raise ModelFileError(
                 f"modules.json has the module {module.kind[:80]!r} at this place; known are Transformer, "
-                "Pooling, Dense and Normalize, in this order."
+                "Pooling, Dense and Normalize, or Transformer and LogitScore, in this order."
             )
     if not has_pooled:
         raise ModelFileError("modules.json has no Pooling module.")
+    return _with_prompts(_with_limits(facts, folder), folder)
+
+
+def _with_logit_score(config: dict[str, Any], folder: Path, path: str) -> PoolingFacts:
+    """A cross-encoder that is a decoder."""
+    said = _read(folder, "config_sentence_transformers.json")
+    # Where the config of a model with a head would have it.
+    config = {**config, "sentence_transformers": said} if said.get("activation_fn") else config
+    facts = _by_tokens(config, scores_by_id(config, _read(folder, path, "config.json")), ("LABEL_0",))
     return _with_prompts(_with_limits(facts, folder), folder)
 
 
