@@ -15,7 +15,8 @@ from octavo.weights import expert_shapes, latent_shapes
 from octavo.weights.config_json import text_config
 from octavo.weights.encoder_shapes import CLASSIFIES, encoder_shapes
 from octavo.weights.expert_shapes import Mixture
-from octavo.weights.pooling_files import ENCODERS, architecture_of, is_bare, num_labels
+from octavo.weights.label_scores import ENCODERS, num_labels
+from octavo.weights.pooling_files import architecture_of, is_bare
 from octavo.weights.token_scores import names_tokens
 
 Shape = tuple[int, ...]
