@@ -19,7 +19,6 @@ from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.gguf.architectures import ARCHITECTURES
 from octavo.weights.gguf.keys import Keys
-from octavo.weights.gguf.names import to_hugging_face
 from octavo.weights.gguf.rope import rope_scaling
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 
@@ -144,6 +143,14 @@ GGUF_ARCHITECTURES = {
     "olmoe": gguf.MODEL_ARCH.OLMOE,
     "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
     "deepseek2": gguf.MODEL_ARCH.DEEPSEEK2,
+    "gpt2": gguf.MODEL_ARCH.GPT2,
+    "gptneox": gguf.MODEL_ARCH.GPTNEOX,
+    "phi2": gguf.MODEL_ARCH.PHI2,
+    "falcon": gguf.MODEL_ARCH.FALCON,
+    "stablelm": gguf.MODEL_ARCH.STABLELM,
+    "starcoder2": gguf.MODEL_ARCH.STARCODER2,
+    "nemotron": gguf.MODEL_ARCH.NEMOTRON,
+    "command-r": gguf.MODEL_ARCH.COMMAND_R,
 }
 
 
@@ -152,10 +159,11 @@ def test_names_are_those_of_the_format(name: str) -> None:
     arch = GGUF_ARCHITECTURES[name]
     tensor_map = gguf.get_tensor_name_map(arch, 2)
     stems = [gguf.TENSOR_NAMES[tensor].format(bid=1) for tensor in gguf.MODEL_TENSORS[arch]]
-    layer_names = ARCHITECTURES[name].layer_names
-    translated = {stem: to_hugging_face(f"{stem}.weight", layer_names) for stem in stems}
+    architecture = ARCHITECTURES[name]
+    translated = {stem: architecture.find_name(f"{stem}.weight") for stem in stems}
     known = {stem: new for stem, new in translated.items() if new is not None}
-    assert len(known) == len(layer_names) + 3 - (0 if "output" in stems else 1)
+    outside = {each.rpartition(".")[0] for each in architecture.outside_names}
+    assert len(known) == len(architecture.layer_names) + len(outside) - (0 if "output" in stems else 1)
     for stem, new in known.items():
         # Converters call the bias that experts are chosen by a bias of something.
         called = new.replace("e_score_correction_bias", "e_score_correction")

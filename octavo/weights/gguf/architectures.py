@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf import deepseek, names
+from octavo.weights.gguf.architecture import Architecture, Config
 from octavo.weights.gguf.keys import Keys
-from octavo.weights.gguf.reader import GGUFTensor
-from octavo.weights.gguf.views import ExpertNames, JoinedNames, Views
-
-Config = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """How one architecture is stored in GGUF and called by Hugging Face."""
-
-    class_name: str
-    model_type: str
-    layer_names: Mapping[str, str]
-    has_interleaved_rope: bool = False
-    """q and k rows are stored permuted, for rotation of neighbouring pairs."""
-    experts: ExpertNames | JoinedNames | None = None
-    """How it has experts, if it may have any."""
-    add_own_tensor: Callable[[Views, GGUFTensor, Config], bool] | None = None
-    """Adds what a tensor that only it has shows; False for other tensors."""
-    head_dim: Callable[[Keys], int] | None = None
-    """Where the width of heads is not that of their keys and values."""
-    has_yarn_log_multiplier: bool = False
-    """Whether it stretches scores as that says (see rope.py)."""
-    norm_offset: float = 0.0
-    """What the file adds to the weights of every norm."""
-    extend: Callable[[Config, Keys], None] | None = None
-    """Adds config entries of this architecture alone."""
+from octavo.weights.gguf.layer_norms import LAYER_NORMS
+from octavo.weights.gguf.views import ExpertNames, JoinedNames
 
 
 def find_architecture(metadata: Mapping[str, Any]) -> tuple[str, Architecture]:
@@ -254,5 +229,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         norm_offset=1.0,
         extend=_gemma3,
     ),
+    **LAYER_NORMS,
 }
 """general.architecture -> how it is stored."""
