@@ -57,7 +57,7 @@ class GGUFCheckpoint:
         self.config: dict[str, Any] = build_config(file)
         self._views = _make_views(file, arch_name, self._architecture, self.config)
         check_shapes(self.config, self._views, self.shape)
-        self._check_biases()
+        _check_biases(file)
         self.generation_config: dict[str, Any] = build_generation_config(
             file.metadata, self.config["vocab_size"]
         )
@@ -166,19 +166,15 @@ class GGUFCheckpoint:
             raise ModelFileError(f"The checkpoint {self.name!r} is closed.")
         return self._file
 
-    def _check_biases(self) -> None:
-        """Biases are optional in a file; those that exist are as long as their weight has rows."""
-        for name in self._views:
-            weight = name.removesuffix(".bias") + ".weight"
-            if (
-                name.endswith(".bias")
-                and weight in self._views
-                and self.shape(name) != self.shape(weight)[:1]
-            ):
-                raise ModelFileError(
-                    f"The tensor {name!r} has the shape {list(self.shape(name))}, its weight "
-                    f"{list(self.shape(weight))}."
-                )
+
+def _check_biases(file: GGUFFile) -> None:
+    """Biases are optional in a file; those that exist are as long as their weight has rows."""
+    for name, bias in file.tensors.items():
+        weight = file.tensors.get(name.removesuffix(".bias") + ".weight") if name.endswith(".bias") else None
+        if weight is not None and len(bias.shape) == 1 and bias.shape != weight.shape[:1]:
+            raise ModelFileError(
+                f"The tensor {name!r} has the shape {list(bias.shape)}, its weight {list(weight.shape)}."
+            )
 
 
 def _make_views(file: GGUFFile, arch_name: str, architecture: Architecture, config: dict[str, Any]) -> Views:

@@ -13,6 +13,7 @@ from typing import Any
 import gguf
 import torch
 
+from tests.conformance.families import FAMILIES as CONFORMANCE
 from tests.conformance.families import OLDER
 from tests.tiny import VOCAB_SIZE, save_model
 
@@ -47,7 +48,7 @@ EPSILON = {"attention.layer_norm_epsilon": 1e-5}
 WHOLE_WIDTH = {"attention.head_count_kv": HEADS, "rope.dimension_count": 8}
 
 
-def turned(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:  # noqa: ARG001
+def turned(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
     yield name, tensor.t() if tensor.ndim == 2 and ".h." in name else tensor
 
 
@@ -56,7 +57,8 @@ def by_kind(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
     if "query_key_value" in name:
         is_falcon = config["model_type"] == "falcon"
         kv_heads = falcon_kv_heads(config) if is_falcon else config["num_attention_heads"]
-        rows = tensor.reshape(kv_heads, -1, 8, *tensor.shape[1:])
+        width = config["hidden_size"] // config["num_attention_heads"]
+        rows = tensor.reshape(kv_heads, -1, width, *tensor.shape[1:])
         parts = (rows[:, :-2], rows[:, -2:-1], rows[:, -1:])
         tensor = torch.cat([part.reshape(-1, *tensor.shape[1:]) for part in parts])
     yield name, tensor
@@ -66,11 +68,130 @@ def falcon_kv_heads(config: dict[str, Any]) -> int:
     return config["num_kv_heads"] if config["new_decoder_architecture"] else 1
 
 
-def plus_one(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:  # noqa: ARG001
+def plus_one(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
     yield name, tensor + 1 if name.endswith("norm.weight") else tensor
 
 
+def with_mixers(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    """What converters do with the tensors of a Mamba-2."""
+    if name.endswith("dt_bias"):
+        name = name.replace("dt_bias", "dt_proj.bias")
+    elif name.endswith("conv1d.weight"):
+        tensor = tensor.squeeze()
+    elif name.endswith((".A_log", ".D")):
+        tensor = (-tensor.exp() if name.endswith("A_log") else tensor)[:, None]
+    elif name.endswith(("mixer.norm.weight", "mamba.norm.weight")):
+        groups = config.get("n_groups") or config["mamba_n_groups"]
+        tensor = tensor.view(groups, -1)
+    yield name, tensor
+
+
+def with_factors(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    """Falcon-H1's, within its weights."""
+    into, ssm = config["attention_in_multiplier"], config["ssm_multipliers"]
+    inner, columns = config["mamba_d_ssm"], config["mamba_n_groups"] * config["mamba_d_state"]
+    parts = [inner, inner, columns, columns, config["mamba_n_heads"]]
+    factors = {
+        "gate_proj": config["mlp_multipliers"][0],
+        "down_proj": config["mlp_multipliers"][1],
+        "k_proj": config["key_multiplier"] * into,
+        "q_proj": into,
+        "v_proj": into,
+        "o_proj": config["attention_out_multiplier"],
+        "out_proj": config["ssm_out_multiplier"],
+        "in_proj": config["ssm_in_multiplier"]
+        * torch.cat([torch.full((n, 1), factor) for n, factor in zip(parts, ssm, strict=True)]),
+        "lm_head": config["lm_head_multiplier"],
+        "embed_tokens": config["embedding_multiplier"],
+    }
+    (factor,) = [factors[part] for part in name.split(".") if part in factors] or [1.0]
+    yield from with_mixers(name, tensor * factor, config)
+
+
+def granite(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    """Queries and keys in pairs; gate and up apart; what is shared has two names."""
+    has_experts = config["num_local_experts"] > 0
+    layer = ".".join(name.split(".")[:3]).replace("model.layers", "blk")
+    if "q_proj" in name or "k_proj" in name:
+        heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
+        yield name, in_pairs(tensor, heads)
+    elif name.endswith("block_sparse_moe.input_linear.weight"):
+        gate, up = tensor.chunk(2, dim=1)
+        yield from ((f"{layer}.ffn_gate_exps.weight", gate), (f"{layer}.ffn_up_exps.weight", up))
+    elif "shared_mlp" in name:
+        end = "_shexp" if has_experts else ""
+        parts = {"down": tensor}
+        if "input_linear" in name:
+            parts = dict(zip(("gate", "up"), tensor.chunk(2), strict=True))
+        yield from ((f"{layer}.ffn_{part}{end}.weight", rows) for part, rows in parts.items())
+    else:
+        yield from with_mixers(name, tensor, config)
+
+
+def in_pairs(tensor: torch.Tensor, heads: int) -> torch.Tensor:
+    return tensor.reshape(heads, 2, -1, tensor.shape[-1]).swapaxes(1, 2).reshape(tensor.shape)
+
+
+def qwen3_next(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    layer = ".".join(name.split(".")[:3]).replace("model.layers", "blk")
+    if "in_proj_qkvz" in name:
+        groups, key = config["linear_num_key_heads"], config["linear_key_head_dim"]
+        value = config["linear_value_head_dim"] * config["linear_num_value_heads"] // groups
+        parts = tensor.view(groups, -1, tensor.shape[1]).split([key, key, value, value], 1)
+        flat = [part.reshape(-1, tensor.shape[1]) for part in parts]
+        yield f"{layer}.attn_qkv.weight", torch.cat(flat[:3])
+        yield f"{layer}.attn_gate.weight", flat[3]
+    elif ".experts." in name:
+        yield from ()
+    elif name.endswith("A_log"):
+        yield name, -tensor.exp()
+    elif name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight"):
+        yield name, tensor + 1
+    elif name.endswith("shared_expert_gate.weight"):
+        yield name, tensor.squeeze(0)
+    else:
+        yield from with_mixers(name, tensor, config)
+
+
+def stacked_experts(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those that checkpoints have one by one, by GGUF's names."""
+    found: dict[str, list[torch.Tensor]] = {}
+    for name, tensor in weights.items():
+        parts = name.split(".")
+        if "experts" in parts and parts[-2].endswith("_proj"):
+            matrix = parts[-2].removesuffix("_proj")
+            found.setdefault(f"blk.{parts[2]}.ffn_{matrix}_exps.weight", []).append((int(parts[-3]), tensor))
+    return {
+        name: torch.stack([one for _, one in sorted(each, key=lambda i: i[0])])
+        for name, each in found.items()
+    }
+
+
 FALCON = {**OLDER, "ffn_hidden_size": 88}
+MAMBA2_KEYS = {
+    "ssm.conv_kernel": 4,
+    "ssm.state_size": 20,
+    "ssm.group_count": 2,
+    "ssm.time_step_rank": 6,
+    "ssm.inner_size": 96,
+}
+FALCON_H1_KEYS = {
+    **MAMBA2_KEYS,
+    "attention.key_length": 8,
+    "attention.value_length": 8,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+    "rope.freq_base": 1e4,
+}
+GRANITE_LAYERS = ["mamba", "mamba", "attention", "mamba"]
+GRANITE_KEYS = {
+    **MAMBA2_KEYS,
+    "attention.head_count_kv": [0, 0, KV_HEADS, 0],
+    "attention.layer_norm_rms_epsilon": 1e-6,
+    "rope.scaling.finetuned": False,
+    "embedding_scale": 3.5,
+    "residual_scale": 0.7,
+    "logit_scale": 2.5,
+}
 FAMILIES: dict[str, dict[str, GGUFFamily]] = {
     "gpt2": {
         "": GGUFFamily(
@@ -187,19 +308,119 @@ FAMILIES: dict[str, dict[str, GGUFFamily]] = {
             keys={**EPSILON, "logit_scale": 0.3, "rope.scaling.type": "none", "rope.freq_base": 5e5},
         )
     },
+    "mamba2": {
+        "": GGUFFamily(
+            model_type="mamba2",
+            overrides={**CONFORMANCE["mamba2"][1], "n_groups": 1},
+            keys={
+                **MAMBA2_KEYS,
+                "context_length": 2**20,
+                "feed_forward_length": 0,
+                "attention.head_count": 0,
+                "attention.head_count_kv": None,
+                "attention.layer_norm_rms_epsilon": 1e-5,
+                "ssm.group_count": 1,
+            },
+            convert=with_mixers,
+        )
+    },
+    "falcon-h1": {
+        "norms and factors": GGUFFamily(
+            model_type="falcon_h1",
+            overrides={**CONFORMANCE["falcon h1"][1], "mamba_norm_before_gate": False, "mamba_d_ssm": 96},
+            keys=FALCON_H1_KEYS,
+            convert=with_factors,
+        ),
+        "no norms": GGUFFamily(
+            model_type="falcon_h1",
+            overrides={
+                **CONFORMANCE["falcon h1, gated alone"][1],
+                "mamba_d_ssm": 96,
+                "tie_word_embeddings": False,
+            },
+            keys=FALCON_H1_KEYS,
+            convert=with_factors,
+        ),
+    },
+    "granitehybrid": {
+        "dense": GGUFFamily(
+            model_type="granitemoehybrid",
+            overrides={**CONFORMANCE["granite hybrid"][1], "layer_types": GRANITE_LAYERS},
+            keys={**GRANITE_KEYS, "feed_forward_length": 56, "attention.scale": 0.11},
+            convert=granite,
+        ),
+        "experts": GGUFFamily(
+            model_type="granitemoehybrid",
+            overrides={
+                **CONFORMANCE["granite hybrid"][1],
+                "layer_types": GRANITE_LAYERS,
+                "num_local_experts": 5,
+                "num_experts_per_tok": 2,
+            },
+            keys={
+                **GRANITE_KEYS,
+                "attention.scale": 0.11,
+                "expert_count": 5,
+                "expert_used_count": 2,
+                "expert_shared_feed_forward_length": 56,
+            },
+            convert=granite,
+        ),
+    },
+    "qwen3next": {
+        "": GGUFFamily(
+            model_type="qwen3_next",
+            overrides={
+                **CONFORMANCE["qwen3 next"][1],
+                "layer_types": ["linear_attention", "linear_attention", "linear_attention", "full_attention"],
+                "mlp_only_layers": [],
+            },
+            keys={
+                "attention.key_length": HEAD_DIM,
+                "attention.value_length": HEAD_DIM,
+                "attention.layer_norm_rms_epsilon": 1e-6,
+                "rope.dimension_count": 6,
+                "expert_count": 5,
+                "expert_used_count": 2,
+                "expert_feed_forward_length": 28,
+                "expert_shared_feed_forward_length": 20,
+                "ssm.conv_kernel": 4,
+                "ssm.state_size": 12,
+                "ssm.group_count": 2,
+                "ssm.time_step_rank": 6,
+                "ssm.inner_size": 60,
+                "full_attention_interval": 4,
+            },
+            convert=qwen3_next,
+        )
+    },
 }
 """GGUF's architecture -> its variants."""
 
 
-def save(folder: Path, architecture: str, variant: str = "") -> tuple[Path, Path]:
-    """The folder of the model, and the GGUF file of the same numbers."""
+def save(
+    folder: Path,
+    architecture: str,
+    variant: str = "",
+    *,
+    without: str = "",
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    wider: dict[str, Any] | None = None,
+    **keys: Any,
+) -> tuple[Path, Path]:
+    """The folder of the model, and the GGUF file of the same numbers.
+
+    without: the tensor, by Hugging Face's name, that the file lacks. wider: over the config. keys: over the
+    file's.
+    """
     from safetensors.torch import load_file
 
     family = FAMILIES[architecture][variant]
-    model = save_model(folder / "model", family.model_type, **family.overrides)
+    model = save_model(folder / "model", family.model_type, **{**family.overrides, **(wider or {})})
     weights = load_file(model / "model.safetensors")
+    weights = {name: tensor for name, tensor in weights.items() if name != without}
     file = folder / "tiny.gguf"
-    write(file, architecture, family, weights, read_config(model))
+    write(file, architecture, family, weights, read_config(model), kind=kind, **keys)
     return model, file
 
 
@@ -229,10 +450,10 @@ def write(
     writer.add_token_list([f"t{index}" for index in range(VOCAB_SIZE)])
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(arch, layers)
-    for name, tensor in weights.items():
+    for name, tensor in {**weights, **stacked_experts(weights)}.items():
         for called, stored in family.convert(name, tensor, config):
             data = stored.contiguous().numpy()
-            packs = kind != gguf.GGMLQuantizationType.F32 and data.ndim >= 2
+            packs = kind != gguf.GGMLQuantizationType.F32 and data.ndim >= 2 and data.shape[-1] % 32 == 0
             if packs:
                 data = gguf.quants.quantize(data, kind)
             writer.add_tensor(gguf_name(names, called), data, raw_dtype=kind if packs else None)

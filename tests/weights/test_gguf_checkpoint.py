@@ -151,6 +151,10 @@ GGUF_ARCHITECTURES = {
     "starcoder2": gguf.MODEL_ARCH.STARCODER2,
     "nemotron": gguf.MODEL_ARCH.NEMOTRON,
     "command-r": gguf.MODEL_ARCH.COMMAND_R,
+    "mamba2": gguf.MODEL_ARCH.MAMBA2,
+    "falcon-h1": gguf.MODEL_ARCH.FALCON_H1,
+    "granitehybrid": gguf.MODEL_ARCH.GRANITE_HYBRID,
+    "qwen3next": gguf.MODEL_ARCH.QWEN3NEXT,
 }
 
 
@@ -166,8 +170,8 @@ def test_names_are_those_of_the_format(name: str) -> None:
     assert len(known) == len(architecture.layer_names) + len(outside) - (0 if "output" in stems else 1)
     for stem, new in known.items():
         # Converters call the bias that experts are chosen by a bias of something.
-        called = new.replace("e_score_correction_bias", "e_score_correction")
-        assert tensor_map.get_name(called.removesuffix(".weight")) == stem
+        called = new.replace("e_score_correction_bias", "e_score_correction").replace("dt_bias", "dt_proj")
+        assert stem in (tensor_map.get_name(called), tensor_map.get_name(called.removesuffix(".weight")))
 
 
 def test_gemma3_norms_and_layer_types(path: Path) -> None:
@@ -310,7 +314,7 @@ def test_missing_and_unknown_tensors(path: Path) -> None:
     without = [info for info in tensors if info.name != "blk.1.ffn_up.weight"]
     refused(path, LLAMA_KEYS, without, "model.layers.1.mlp.up_proj.weight")
     refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_sub_norm.weight", (32,))], "attn_sub_norm")
-    refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_q.bias", (16,))], "q_proj.bias")
+    refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_q.bias", (16,))], "blk.0.attn_q.bias", "16", "32")
     vocabulary_only = gguf_bytes(LLAMA_KEYS, [])
     path.write_bytes(vocabulary_only)
     with pytest.raises(ModelFileError, match="token_embd"):

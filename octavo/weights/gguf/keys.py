@@ -57,6 +57,10 @@ class Keys:
         counts = {count for count in self.by_layer(key) or () if count}
         return counts.pop() if len(counts) == 1 else self.count(key, default)
 
+    def has_tensor(self, ending: str) -> bool:
+        """Whether any layer has it."""
+        return any(name.endswith(f".{ending}") for name in self.tensor_names)
+
     def flag(self, key: str, default: bool) -> bool:
         value = self._find(key)[1]
         return default if value is None else bool(value)

@@ -1,4 +1,4 @@
-"""GGUF files of families with layer norms: GPT-2, NeoX, Phi 2, Falcon, StableLM, StarCoder 2, Nemotron, Cohere.
+"""GGUF files of families with layer norms: GPT-2, NeoX, Phi 2, Falcon, StableLM, StarCoder 2 and others.
 
 Files do not say which activation their MLPs have: it is the one of the family. What is fused, turned or put
 in another order than in Hugging Face's checkpoints shows itself as it is there.
@@ -110,7 +110,7 @@ def _gpt2(config: Config, keys: Keys) -> None:  # noqa: ARG001
 
 def _gpt_neox(config: Config, keys: Keys) -> None:
     config["hidden_act"] = "gelu"
-    config["attention_bias"] = "blk.0.attn_qkv.bias" in keys.tensor_names
+    config["attention_bias"] = keys.has_tensor("attn_qkv.bias")
     config["use_parallel_residual"] = keys.flag("use_parallel_residual", True)
 
 
@@ -119,19 +119,19 @@ def _phi2(config: Config, keys: Keys) -> None:  # noqa: ARG001
 
 
 def _falcon(config: Config, keys: Keys) -> None:
-    if "blk.0.attn_qkv.bias" in keys.tensor_names:
+    if keys.has_tensor("attn_qkv.bias"):
         raise ModelFileError(
             "The GGUF file holds a Falcon with biases: of the kind that attends by ALiBi, which the file "
             "does not say. Only Falcons without are supported."
         )
-    num_norms = 2 if "blk.0.attn_norm_2.weight" in keys.tensor_names else 1
+    num_norms = 2 if keys.has_tensor("attn_norm_2.weight") else 1
     is_new = num_norms == 2 or config["num_key_value_heads"] > 1
     config |= {"new_decoder_architecture": is_new, "multi_query": True, "parallel_attn": True, "bias": False}
     config |= {"num_ln_in_parallel_attn": num_norms, "activation": "gelu", "alibi": False}
 
 
 def _stablelm(config: Config, keys: Keys) -> None:
-    config["use_qkv_bias"] = "blk.0.attn_q.bias" in keys.tensor_names
+    config["use_qkv_bias"] = keys.has_tensor("attn_q.bias")
     config["use_parallel_residual"] = keys.flag("use_parallel_residual", False)
 
 
