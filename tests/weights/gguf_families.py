@@ -5,6 +5,7 @@ A family is a line: the case of tests/conformance, the keys of the file, and wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,16 @@ def common(layers: int) -> dict[str, Any]:
     }
 
 
+def longrope_keys(longest: int, original: int) -> dict[str, Any]:
+    factor = math.sqrt(1 + math.log(longest / original) / math.log(original))
+    return {
+        "rope.scaling.original_context_length": original,
+        "rope.scaling.attn_factor": factor,
+        "attention.sliding_window": 0,
+    }
+
+
+RMS = {"attention.layer_norm_rms_epsilon": 1e-5}
 EPSILON = {"attention.layer_norm_epsilon": 1e-5}
 WHOLE_WIDTH = {"attention.head_count_kv": HEADS, "rope.dimension_count": 8}
 
@@ -308,6 +319,36 @@ FAMILIES: dict[str, dict[str, GGUFFamily]] = {
             keys={**EPSILON, "logit_scale": 0.3, "rope.scaling.type": "none", "rope.freq_base": 5e5},
         )
     },
+    "phi3": {
+        "4k": GGUFFamily(
+            model_type="phi3",
+            overrides={"head_dim": 8, "sliding_window": 24, "original_max_position_embeddings": 1024},
+            keys={**RMS, "rope.dimension_count": 8, "attention.sliding_window": 24},
+        ),
+        "short longrope": GGUFFamily(
+            model_type="phi3",
+            overrides=CONFORMANCE["phi3, short longrope"][1],
+            keys={**RMS, "rope.dimension_count": 8, **longrope_keys(1024, 700)},
+        ),
+        "long longrope, half rotated": GGUFFamily(
+            model_type="phi3",
+            overrides=CONFORMANCE["phi3, long longrope, half rotated"][1],
+            keys={**RMS, "rope.dimension_count": 4, **longrope_keys(1024, 14)},
+        ),
+    },
+    "glm4": {
+        "": GGUFFamily(
+            model_type="glm4",
+            overrides={"attention_bias": True},
+            keys={
+                "attention.layer_norm_rms_epsilon": 1.5625e-07,
+                "attention.key_length": HEAD_DIM,
+                "attention.value_length": HEAD_DIM,
+                "rope.dimension_count": 6,
+                "rope.freq_base": 1e4,
+            },
+        )
+    },
     "mamba2": {
         "": GGUFFamily(
             model_type="mamba2",
@@ -457,6 +498,11 @@ def write(
             if packs:
                 data = gguf.quants.quantize(data, kind)
             writer.add_tensor(gguf_name(names, called), data, raw_dtype=kind if packs else None)
+    rope = config.get("rope_parameters") or {}
+    for length in ("long", "short"):
+        if f"{length}_factor" in rope:
+            factors = torch.tensor(rope[f"{length}_factor"], dtype=torch.float32)
+            writer.add_tensor(f"rope_factors_{length}.weight", factors.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

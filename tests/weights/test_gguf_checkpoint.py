@@ -151,6 +151,8 @@ GGUF_ARCHITECTURES = {
     "starcoder2": gguf.MODEL_ARCH.STARCODER2,
     "nemotron": gguf.MODEL_ARCH.NEMOTRON,
     "command-r": gguf.MODEL_ARCH.COMMAND_R,
+    "phi3": gguf.MODEL_ARCH.PHI3,
+    "glm4": gguf.MODEL_ARCH.GLM4,
     "mamba2": gguf.MODEL_ARCH.MAMBA2,
     "falcon-h1": gguf.MODEL_ARCH.FALCON_H1,
     "granitehybrid": gguf.MODEL_ARCH.GRANITE_HYBRID,

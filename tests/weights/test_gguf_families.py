@@ -101,6 +101,8 @@ def test_a_missing_tensor_is_named(tmp_path: Path, architecture: str, variant: s
         ("gptneox", "parallel", {"rope.dimension_count": 10}, "dimension_count is 10, but a head has 8"),
         ("gpt2", "", {"context_length": 900}, r"wpe.weight has shape \[1024, 48\].*\[900, 48\]"),
         ("falcon", "7B", {"rope.dimension_count": 4}, "dimension_count is 4, but a head has 8"),
+        ("phi3", "short longrope", {"rope.dimension_count": 4}, "4 rope factors; .* 4 values .* need 2"),
+        ("glm4", "", {"rope.dimension_sections": [1, 1, 1, 0]}, "a model that sees pictures"),
         ("command-r", "", {"logit_scale": None}, "no 'command-r.logit_scale'"),
         ("mamba2", "", {"ssm.time_step_rank": 7}, "inner_size 96 is not a multiple of the 7 heads"),
         ("mamba2", "", {"ssm.inner_size": 90}, "90, is not a multiple of its width 48"),

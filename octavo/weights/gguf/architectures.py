@@ -8,6 +8,7 @@ from typing import Any
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf import deepseek, names
 from octavo.weights.gguf.architecture import Architecture, Config
+from octavo.weights.gguf.fused import FUSED
 from octavo.weights.gguf.granite import GRANITES
 from octavo.weights.gguf.keys import Keys
 from octavo.weights.gguf.layer_norms import LAYER_NORMS
@@ -188,6 +189,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         norm_offset=1.0,
         extend=_gemma3,
     ),
+    **FUSED,
     **GRANITES,
     **LAYER_NORMS,
     **MAMBAS,

@@ -18,9 +18,9 @@ from octavo.weights.gguf.architecture import Architecture
 from octavo.weights.gguf.architectures import find_architecture
 from octavo.weights.gguf.dequant import dequantize
 from octavo.weights.gguf.keys import Keys, shortest
-from octavo.weights.gguf.names import ROPE_FACTORS, layer_index
+from octavo.weights.gguf.names import ROPE_FACTORS, ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, layer_index
 from octavo.weights.gguf.reader import GGUFFile
-from octavo.weights.gguf.rope import rope_scaling
+from octavo.weights.gguf.rope import longrope, rope_scaling
 
 TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """GGUF types that are plain numbers."""
@@ -91,18 +91,27 @@ def _attention(file: GGUFFile, keys: Keys, architecture: Architecture, hidden: i
         "head_dim": head_dim,
         "attention_bias": "blk.0.attn_output.bias" in file.tensors,
         "rope_theta": theta,
-        "rope_scaling": rope_scaling(
-            keys,
-            _rope_divisors(file),
-            head_dim=rotated,
-            theta=theta,
-            has_log_multiplier=architecture.has_yarn_log_multiplier,
-        ),
+        "rope_scaling": _rope(file, keys, architecture, rotated, theta),
     }
     return (
         {**found, "partial_rotary_factor": _share(rotated, head_dim)}
         if architecture.may_rotate_part
         else found
+    )
+
+
+def _rope(
+    file: GGUFFile, keys: Keys, architecture: Architecture, rotated: int, theta: float
+) -> dict[str, Any] | None:
+    short, long = _divisors(file, ROPE_FACTORS_SHORT), _divisors(file, ROPE_FACTORS_LONG)
+    if short is not None and long is not None:
+        return longrope(keys, short, long, head_dim=rotated)
+    return rope_scaling(
+        keys,
+        _divisors(file, ROPE_FACTORS),
+        head_dim=rotated,
+        theta=theta,
+        has_log_multiplier=architecture.has_yarn_log_multiplier,
     )
 
 
@@ -244,14 +253,13 @@ def _num_layers(file: GGUFFile, keys: Keys) -> int:
     return stated
 
 
-def _rope_divisors(file: GGUFFile) -> npt.NDArray[np.float32] | None:
-    tensor = file.tensors.get(ROPE_FACTORS)
+def _divisors(file: GGUFFile, name: str) -> npt.NDArray[np.float32] | None:
+    """Of rotary frequencies; None where the file has none of this name."""
+    tensor = file.tensors.get(name)
     if tensor is None:
         return None
     if len(tensor.shape) != 1 or tensor.shape[0] > COUNT_LIMITS["head_dim"]:
-        raise ModelFileError(
-            f"{ROPE_FACTORS!r} has the shape {list(tensor.shape)}; one short row is expected."
-        )
+        raise ModelFileError(f"{name!r} has the shape {list(tensor.shape)}; one short row is expected.")
     values = np.empty(tensor.shape, dtype=np.float32)
-    dequantize(file.packed(ROPE_FACTORS), tensor.kind, values)
+    dequantize(file.packed(name), tensor.kind, values)
     return values

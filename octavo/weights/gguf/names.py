@@ -14,6 +14,9 @@ OUTSIDE_LAYERS = {
 
 ROPE_FACTORS = "rope_freqs.weight"
 """Not a weight of the model: how llama3 rope scaling is stored."""
+ROPE_FACTORS_SHORT, ROPE_FACTORS_LONG = "rope_factors_short.weight", "rope_factors_long.weight"
+"""How longrope is."""
+NO_WEIGHTS = frozenset({ROPE_FACTORS, ROPE_FACTORS_SHORT, ROPE_FACTORS_LONG})
 
 LLAMA_LAYER: Mapping[str, str] = MappingProxyType(
     {
