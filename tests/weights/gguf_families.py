@@ -1,24 +1,33 @@
-"""Tiny random models of transformers as GGUF files: names, keys and layouts as converters make them.
+"""Families as GGUF files: a line each.
 
-A family is a line: the case of tests/conformance, the keys of the file, and what happens to its tensors.
+The config of the model, the keys of the file, and what happens to its tensors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import gguf
 import torch
+from gguf_conversions import (
+    Named,
+    by_kind,
+    granite,
+    llama,
+    plus_one,
+    qwen3_next,
+    turned,
+    with_factors,
+    with_mixers,
+    without_experts,
+)
 
+from tests.conformance.fallback import EXPERTS
 from tests.conformance.families import FAMILIES as CONFORMANCE
 from tests.conformance.families import OLDER
-from tests.tiny import VOCAB_SIZE, save_model
 
-Named = Iterator[tuple[str, torch.Tensor]]
 WIDTH, HEADS, KV_HEADS, HEAD_DIM, INNER = 48, 6, 2, 12, 88
 
 
@@ -34,17 +43,6 @@ class GGUFFamily:
     """(Hugging Face's name, tensor, config) -> names that gguf's map knows, or GGUF's own, and tensors."""
 
 
-def common(layers: int) -> dict[str, Any]:
-    return {
-        "block_count": layers,
-        "context_length": 1024,
-        "embedding_length": WIDTH,
-        "feed_forward_length": INNER,
-        "attention.head_count": HEADS,
-        "attention.head_count_kv": KV_HEADS,
-    }
-
-
 def longrope_keys(longest: int, original: int) -> dict[str, Any]:
     factor = math.sqrt(1 + math.log(longest / original) / math.log(original))
     return {
@@ -55,127 +53,10 @@ def longrope_keys(longest: int, original: int) -> dict[str, Any]:
 
 
 RMS = {"attention.layer_norm_rms_epsilon": 1e-5}
+RMS6 = {"attention.layer_norm_rms_epsilon": 1e-6}
+ROTATED = {**RMS6, "attention.key_length": 12, "attention.value_length": 12, "rope.dimension_count": 12}
+WIDE = {**ROTATED, "rope.freq_base": 1e4}
 EPSILON = {"attention.layer_norm_epsilon": 1e-5}
-WHOLE_WIDTH = {"attention.head_count_kv": HEADS, "rope.dimension_count": 8}
-
-
-def turned(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
-    yield name, tensor.t() if tensor.ndim == 2 and ".h." in name else tensor
-
-
-def by_kind(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
-    """All queries, all keys, all values; checkpoints have them by KV head."""
-    if "query_key_value" in name:
-        is_falcon = config["model_type"] == "falcon"
-        kv_heads = falcon_kv_heads(config) if is_falcon else config["num_attention_heads"]
-        width = config["hidden_size"] // config["num_attention_heads"]
-        rows = tensor.reshape(kv_heads, -1, width, *tensor.shape[1:])
-        parts = (rows[:, :-2], rows[:, -2:-1], rows[:, -1:])
-        tensor = torch.cat([part.reshape(-1, *tensor.shape[1:]) for part in parts])
-    yield name, tensor
-
-
-def falcon_kv_heads(config: dict[str, Any]) -> int:
-    return config["num_kv_heads"] if config["new_decoder_architecture"] else 1
-
-
-def plus_one(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
-    yield name, tensor + 1 if name.endswith("norm.weight") else tensor
-
-
-def with_mixers(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
-    """What converters do with the tensors of a Mamba-2."""
-    if name.endswith("dt_bias"):
-        name = name.replace("dt_bias", "dt_proj.bias")
-    elif name.endswith("conv1d.weight"):
-        tensor = tensor.squeeze()
-    elif name.endswith((".A_log", ".D")):
-        tensor = (-tensor.exp() if name.endswith("A_log") else tensor)[:, None]
-    elif name.endswith(("mixer.norm.weight", "mamba.norm.weight")):
-        groups = config.get("n_groups") or config["mamba_n_groups"]
-        tensor = tensor.view(groups, -1)
-    yield name, tensor
-
-
-def with_factors(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
-    """Falcon-H1's, within its weights."""
-    into, ssm = config["attention_in_multiplier"], config["ssm_multipliers"]
-    inner, columns = config["mamba_d_ssm"], config["mamba_n_groups"] * config["mamba_d_state"]
-    parts = [inner, inner, columns, columns, config["mamba_n_heads"]]
-    factors = {
-        "gate_proj": config["mlp_multipliers"][0],
-        "down_proj": config["mlp_multipliers"][1],
-        "k_proj": config["key_multiplier"] * into,
-        "q_proj": into,
-        "v_proj": into,
-        "o_proj": config["attention_out_multiplier"],
-        "out_proj": config["ssm_out_multiplier"],
-        "in_proj": config["ssm_in_multiplier"]
-        * torch.cat([torch.full((n, 1), factor) for n, factor in zip(parts, ssm, strict=True)]),
-        "lm_head": config["lm_head_multiplier"],
-        "embed_tokens": config["embedding_multiplier"],
-    }
-    (factor,) = [factors[part] for part in name.split(".") if part in factors] or [1.0]
-    yield from with_mixers(name, tensor * factor, config)
-
-
-def granite(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
-    """Queries and keys in pairs; gate and up apart; what is shared has two names."""
-    has_experts = config["num_local_experts"] > 0
-    layer = ".".join(name.split(".")[:3]).replace("model.layers", "blk")
-    if "q_proj" in name or "k_proj" in name:
-        heads = config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
-        yield name, in_pairs(tensor, heads)
-    elif name.endswith("block_sparse_moe.input_linear.weight"):
-        gate, up = tensor.chunk(2, dim=1)
-        yield from ((f"{layer}.ffn_gate_exps.weight", gate), (f"{layer}.ffn_up_exps.weight", up))
-    elif "shared_mlp" in name:
-        end = "_shexp" if has_experts else ""
-        parts = {"down": tensor}
-        if "input_linear" in name:
-            parts = dict(zip(("gate", "up"), tensor.chunk(2), strict=True))
-        yield from ((f"{layer}.ffn_{part}{end}.weight", rows) for part, rows in parts.items())
-    else:
-        yield from with_mixers(name, tensor, config)
-
-
-def in_pairs(tensor: torch.Tensor, heads: int) -> torch.Tensor:
-    return tensor.reshape(heads, 2, -1, tensor.shape[-1]).swapaxes(1, 2).reshape(tensor.shape)
-
-
-def qwen3_next(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
-    layer = ".".join(name.split(".")[:3]).replace("model.layers", "blk")
-    if "in_proj_qkvz" in name:
-        groups, key = config["linear_num_key_heads"], config["linear_key_head_dim"]
-        value = config["linear_value_head_dim"] * config["linear_num_value_heads"] // groups
-        parts = tensor.view(groups, -1, tensor.shape[1]).split([key, key, value, value], 1)
-        flat = [part.reshape(-1, tensor.shape[1]) for part in parts]
-        yield f"{layer}.attn_qkv.weight", torch.cat(flat[:3])
-        yield f"{layer}.attn_gate.weight", flat[3]
-    elif ".experts." in name:
-        yield from ()
-    elif name.endswith("A_log"):
-        yield name, -tensor.exp()
-    elif name.endswith("norm.weight") and not name.endswith("linear_attn.norm.weight"):
-        yield name, tensor + 1
-    elif name.endswith("shared_expert_gate.weight"):
-        yield name, tensor.squeeze(0)
-    else:
-        yield from with_mixers(name, tensor, config)
-
-
-def stacked_experts(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Those that checkpoints have one by one, by GGUF's names."""
-    found: dict[str, list[torch.Tensor]] = {}
-    for name, tensor in weights.items():
-        parts = name.split(".")
-        if "experts" in parts and parts[-2].endswith("_proj"):
-            matrix = parts[-2].removesuffix("_proj")
-            found.setdefault(f"blk.{parts[2]}.ffn_{matrix}_exps.weight", []).append((int(parts[-3]), tensor))
-    return {
-        name: torch.stack([one for _, one in sorted(each, key=lambda i: i[0])])
-        for name, each in found.items()
-    }
 
 
 FALCON = {**OLDER, "ffn_hidden_size": 88}
@@ -204,6 +85,72 @@ GRANITE_KEYS = {
     "logit_scale": 2.5,
 }
 FAMILIES: dict[str, dict[str, GGUFFamily]] = {
+    "llama": {"": GGUFFamily(model_type="llama", keys=ROTATED, convert=llama)},
+    "qwen2": {
+        "": GGUFFamily(model_type="qwen2", overrides={"head_dim": ...}, keys={**RMS6, "rope.freq_base": 1e4})
+    },
+    "qwen3": {"": GGUFFamily(model_type="qwen3", keys=WIDE)},
+    "smollm3": {
+        "": GGUFFamily(
+            model_type="smollm3",
+            overrides={"num_hidden_layers": 5, "tie_word_embeddings": False},
+            keys={**WIDE, "rope.freq_base": 2e6},
+            convert=llama,
+        )
+    },
+    "granite": {
+        "": GGUFFamily(
+            model_type="granite",
+            overrides=CONFORMANCE["granite"][1],
+            keys={
+                **WIDE,
+                "embedding_scale": 3.5,
+                "attention.scale": 0.11,
+                "residual_scale": 0.7,
+                "logit_scale": 2.5,
+            },
+            convert=llama,
+        )
+    },
+    "olmo2": {"": GGUFFamily(model_type="olmo2", keys={**WIDE, "attention.layer_norm_rms_epsilon": 1e-5})},
+    "gemma": {"": GGUFFamily(model_type="gemma", keys=WIDE, convert=plus_one)},
+    "gemma2": {
+        "": GGUFFamily(
+            model_type="gemma2",
+            overrides={"sliding_window": 24, "query_pre_attn_scalar": HEAD_DIM},
+            keys={
+                **WIDE,
+                "attention.sliding_window": 24,
+                "attn_logit_softcapping": 50.0,
+                "final_logit_softcapping": 30.0,
+            },
+            convert=plus_one,
+        )
+    },
+    "gemma3": {
+        "": GGUFFamily(
+            model_type="gemma3_text",
+            overrides={"num_hidden_layers": 6, "sliding_window": 24, "query_pre_attn_scalar": HEAD_DIM},
+            keys={**WIDE, "attention.sliding_window": 24, "rope.freq_base": 1e6},
+            convert=plus_one,
+        )
+    },
+    "qwen3moe": {
+        "": GGUFFamily(
+            model_type="qwen3_moe",
+            overrides={**EXPERTS, "norm_topk_prob": True},
+            keys={**WIDE, "expert_count": 6, "expert_used_count": 2, "expert_feed_forward_length": 20},
+            convert=without_experts,
+        )
+    },
+    "olmoe": {
+        "": GGUFFamily(
+            model_type="olmoe",
+            overrides={"num_experts": 6, "num_experts_per_tok": 2, "head_dim": 8},
+            keys={**RMS, "expert_count": 6, "expert_used_count": 2, "rope.freq_base": 1e4},
+            convert=without_experts,
+        )
+    },
     "gpt2": {
         "": GGUFFamily(
             model_type="gpt2",
@@ -437,100 +384,3 @@ FAMILIES: dict[str, dict[str, GGUFFamily]] = {
     },
 }
 """GGUF's architecture -> its variants."""
-
-
-def save(
-    folder: Path,
-    architecture: str,
-    variant: str = "",
-    *,
-    without: str = "",
-    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
-    wider: dict[str, Any] | None = None,
-    **keys: Any,
-) -> tuple[Path, Path]:
-    """The folder of the model, and the GGUF file of the same numbers.
-
-    without: the tensor, by Hugging Face's name, that the file lacks. wider: over the config. keys: over the
-    file's.
-    """
-    from safetensors.torch import load_file
-
-    family = FAMILIES[architecture][variant]
-    model = save_model(folder / "model", family.model_type, **{**family.overrides, **(wider or {})})
-    weights = load_file(model / "model.safetensors")
-    weights = {name: tensor for name, tensor in weights.items() if name != without}
-    file = folder / "tiny.gguf"
-    write(file, architecture, family, weights, read_config(model), kind=kind, **keys)
-    return model, file
-
-
-def read_config(model: Path) -> dict[str, Any]:
-    from transformers import AutoConfig
-
-    return AutoConfig.from_pretrained(model).to_dict()
-
-
-def write(
-    file: Path,
-    architecture: str,
-    family: GGUFFamily,
-    weights: dict[str, torch.Tensor],
-    config: dict[str, Any],
-    *,
-    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
-    **more: Any,
-) -> None:
-    """kind: of matrices. more: keys over those of the family."""
-    layers = config.get("num_hidden_layers") or config["n_layer"]
-    writer = gguf.GGUFWriter(file, architecture)
-    for key, value in {**common(layers), **family.keys, **more}.items():
-        if value is not None:
-            add_value(writer, f"{architecture}.{key}", value)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([f"t{index}" for index in range(VOCAB_SIZE)])
-    arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
-    names = gguf.get_tensor_name_map(arch, layers)
-    for name, tensor in {**weights, **stacked_experts(weights)}.items():
-        for called, stored in family.convert(name, tensor, config):
-            data = stored.contiguous().numpy()
-            packs = kind != gguf.GGMLQuantizationType.F32 and data.ndim >= 2 and data.shape[-1] % 32 == 0
-            if packs:
-                data = gguf.quants.quantize(data, kind)
-            writer.add_tensor(gguf_name(names, called), data, raw_dtype=kind if packs else None)
-    rope = config.get("rope_parameters") or {}
-    for length in ("long", "short"):
-        if f"{length}_factor" in rope:
-            factors = torch.tensor(rope[f"{length}_factor"], dtype=torch.float32)
-            writer.add_tensor(f"rope_factors_{length}.weight", factors.numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def gguf_name(names: gguf.TensorNameMap, called: str) -> str:
-    if called.startswith(("blk.", "output", "token_embd")):
-        return called
-    found = names.get_name(called, try_suffixes=(".weight", ".bias"))
-    assert found is not None, called
-    return found
-
-
-def add_value(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    match value:
-        case bool():
-            writer.add_bool(key, value)
-        case int():
-            writer.add_uint32(key, value)
-        case float():
-            writer.add_float32(key, value)
-        case str():
-            writer.add_string(key, value)
-        case list():
-            writer.add_array(key, value)
-        case _:
-            raise AssertionError(value)
-
-
-CASES = [(name, variant) for name, variants in FAMILIES.items() for variant in variants]

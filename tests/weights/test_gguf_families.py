@@ -10,7 +10,7 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from gguf_families import CASES, save
+from gguf_writer import CASES, save
 
 from octavo import LLM, SamplingParams
 from octavo.base.errors import ModelFileError

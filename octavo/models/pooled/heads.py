@@ -37,8 +37,7 @@ class KeptRows(nn.Module):
 
     def __init__(self, whole: Linear, token_ids: Sequence[int]) -> None:
         super().__init__()
-        device = whole.weight.device if not whole.weight.is_meta else torch.device("cpu")
-        ids_N = torch.tensor(token_ids, device=device)
+        ids_N = torch.tensor(token_ids, device=whole.weight.device)
         bias_N = None if whole.bias_O is None else whole.bias_O[ids_N].float()
         self.weight_NE = nn.Parameter(whole.rows(ids_N).float(), requires_grad=False)
         self.bias_N = None if bias_N is None else nn.Parameter(bias_N, requires_grad=False)
