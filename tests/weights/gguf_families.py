@@ -135,6 +135,37 @@ FAMILIES: dict[str, dict[str, GGUFFamily]] = {
             convert=plus_one,
         )
     },
+    "qwen2moe": {
+        "": GGUFFamily(
+            model_type="qwen2_moe",
+            overrides={**EXPERTS, "head_dim": ..., "shared_expert_intermediate_size": 28},
+            keys={
+                **RMS6,
+                "rope.freq_base": 1e4,
+                "expert_count": 6,
+                "expert_used_count": 2,
+                "expert_feed_forward_length": 20,
+                "expert_shared_feed_forward_length": 28,
+            },
+            convert=without_experts,
+        )
+    },
+    "granitemoe": {
+        "": GGUFFamily(
+            model_type="granitemoe",
+            overrides={**CONFORMANCE["granitemoe"][1], "head_dim": ...},
+            keys={
+                **RMS6,
+                "embedding_scale": 3.5,
+                "attention.scale": 0.11,
+                "residual_scale": 0.7,
+                "logit_scale": 2.5,
+                "expert_count": 5,
+                "expert_used_count": 2,
+            },
+            convert=granite,
+        )
+    },
     "qwen3moe": {
         "": GGUFFamily(
             model_type="qwen3_moe",
