@@ -12,6 +12,7 @@ import torch
 from octavo import LLM
 from octavo.base.errors import ConfigError, ModelFileError, RequestError
 from octavo.messages.pooling import PoolingParams
+from tests.conformance.pooled import save_pooled
 from tests.tiny import VOCAB_SIZE, save_model
 
 TEMPLATE = Path(__file__).parents[2] / "examples/templates/qwen3_reranker.jinja"
@@ -216,6 +217,12 @@ def test_wishes_that_do_not_fit_the_files(
         LLM(str(folder), hf_overrides=overrides)
     for word in words:
         assert word in caught.value.message
+
+
+def test_an_encoder_predicts_no_tokens(tmp_path: Path) -> None:
+    folder = save_pooled(tmp_path / "model", "bert")
+    with pytest.raises(ModelFileError, match="an encoder does not"):
+        LLM(str(folder), hf_overrides={"classifier_from_token": ["n", "y"]})
 
 
 def test_what_lies_in_the_files_is_not_overridden(tmp_path: Path) -> None:
