@@ -3,7 +3,8 @@
 Here a step holds parts of many texts, and cached keys are shared. So a token's rotation depends on its own
 position alone, by the rules of our own models (see layers/rope.py): "dynamic" turns a token as if the text
 ended with it; "longrope" takes the factors for the longest text that the engine allows. The module itself is
-asked once for every position, and a table of its answers takes its place.
+asked once for every position, and a table of its answers takes its place. Asking one by one takes about half
+a millisecond each: only past the first training of a "dynamic" rope.
 
 P positions, T tokens, D what is rotated of a head.
 """
