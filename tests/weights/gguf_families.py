@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from gguf_conversions import (
+
+from tests.conformance.fallback import EXPERTS
+from tests.conformance.families import FAMILIES as CONFORMANCE
+from tests.conformance.families import OLDER
+from tests.weights.gguf_conversions import (
     Named,
     by_kind,
     granite,
@@ -23,10 +27,6 @@ from gguf_conversions import (
     with_mixers,
     without_experts,
 )
-
-from tests.conformance.fallback import EXPERTS
-from tests.conformance.families import FAMILIES as CONFORMANCE
-from tests.conformance.families import OLDER
 
 WIDTH, HEADS, KV_HEADS, HEAD_DIM, INNER = 48, 6, 2, 12, 88
 

@@ -10,7 +10,6 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from gguf_writer import CASES, save
 
 from octavo import LLM, SamplingParams
 from octavo.base.errors import ModelFileError
@@ -18,6 +17,7 @@ from octavo.base.native import native_kernels
 from octavo.config.packable import PACKED
 from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.gguf.mamba import to_logarithm
+from tests.weights.gguf_writer import CASES, save
 
 TOLERANCE = 1e-3
 PROMPT = [(7 * index) % 251 for index in range(40)]
