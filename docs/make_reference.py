@@ -355,17 +355,18 @@ def _pooled_lines() -> list[str]:
         own = [case for case, (kind, _) in encoders.items() if kind.replace("-", "") == name.lower()]
         assert own, f"Add a case to tests/conformance/pooled.py for {name}"
         names = f"`{name}Model`, `{name}ForSequenceClassification`"
-        rows.append(f"| {names} | [{file}](../../{file}) | {_listed(own)} |")
+        rows.append(f"| {names} | [{file}](../../{file}) | {_gguf(f'{name}Model')} | {_listed(own)} |")
     return [
         "## Pooled: embeddings and scores",
         "",
         "Cases of `tests/conformance/pooled.py`: hidden states, embeddings and scores equal transformers' "
         "within 1e-5, alone and in a crowd. Every decoder of Octavo's own can be pooled too, as `...Model` "
         "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`; shown for "
-        f"{_listed(list(decoders))}, in chunks and from the prefix cache.",
+        f"{_listed(list(decoders))}, in chunks and from the prefix cache. From GGUF files encoders embed; "
+        "those that score are refused, because such files lack a layer of the head.",
         "",
-        "| architectures | file | cases |",
-        "| --- | --- | --- |",
+        "| architectures | file | GGUF | cases |",
+        "| --- | --- | --- | --- |",
         *rows,
         "",
     ]
@@ -393,8 +394,13 @@ def _by_architecture(cases: dict[str, Any]) -> dict[str, list[str]]:
 
 def _own_row(name: str, cases: list[str]) -> str:
     file = MODELS.module(name).replace(".", "/") + ".py"
-    gguf = [f"`{key}`" for key, entry in ARCHITECTURES.items() if entry.class_name == name]
-    return f"| `{name}` | [{file}](../../{file}) | {', '.join(gguf)} | {_listed(cases)} |"
+    return f"| `{name}` | [{file}](../../{file}) | {_gguf(name)} | {_listed(cases)} |"
+
+
+def _gguf(name: str) -> str:
+    """What GGUF files of this class call themselves."""
+    found = [key for key, entry in ARCHITECTURES.items() if name in (entry.class_name, *entry.other_classes)]
+    return ", ".join(f"`{key}`" for key in found)
 
 
 def _listed(cases: list[str]) -> str:

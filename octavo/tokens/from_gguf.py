@@ -87,6 +87,12 @@ class _Vocabulary:
             )
         return value
 
+    def first_token_id(self, *keys: str, token: str) -> int | None:
+        """Of the first key that the file has; else of the token itself, if there is one."""
+        ids = (self.token_id(key) for key in keys)
+        found = next((token_id for token_id in ids if token_id is not None), None)
+        return self.tokens.index(token) if found is None and token in self.tokens else found
+
     def merges(self) -> list[tuple[str, str]] | None:
         lines = self._strings("merges")
         if not lines:
@@ -268,8 +274,8 @@ def _word_piece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    first = vocabulary.token_id("cls_token_id") or vocabulary.token_id("bos_token_id")
-    last = vocabulary.token_id("seperator_token_id") or vocabulary.token_id("eos_token_id")
+    first = vocabulary.first_token_id("cls_token_id", "bos_token_id", token="[CLS]")
+    last = vocabulary.first_token_id("seperator_token_id", "eos_token_id", token="[SEP]")
     names = [(vocabulary.tokens[index], index) for index in (first, last) if index is not None]
     marks = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
     tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks if mark in vocab])

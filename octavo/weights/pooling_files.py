@@ -84,13 +84,16 @@ def is_bare(config: Mapping[str, Any]) -> bool:
 
 
 def _usual(config: dict[str, Any]) -> PoolingFacts:
-    """Where no file says how: an encoder's first token was made for this, and a decoder's last knows most."""
+    """As a GGUF file says. Where none does: an encoder's first token was made for this, and a decoder's last
+    knows most.
+    """
     is_encoder = config.get("model_type") in ENCODERS
+    stated = config.get("gguf_pooling")
     why = "usual for encoders" if is_encoder else "the only token of a decoder that has seen all others"
     return PoolingFacts(
         task="embed",
-        pooling=PoolingType.CLS if is_encoder else PoolingType.LAST,
-        why_pooling=f"{why}; no file of the model says how",
+        pooling=PoolingType(stated) if stated else PoolingType.CLS if is_encoder else PoolingType.LAST,
+        why_pooling="as the GGUF file says" if stated else f"{why}; no file of the model says how",
         num_outputs=_width(config),
         is_encoder=is_encoder,
         normalizes=True,

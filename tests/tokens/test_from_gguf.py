@@ -111,6 +111,9 @@ def test_word_piece_ids_equal_the_original() -> None:
     for text in ("Hello worlds, playing abc!", "zzz", ""):
         assert tokenizer.encode(text, add_special_tokens=False) == original.encode(text).ids
     assert tokenizer.encode("a") == [2, original.token_to_id("a"), 3]
+    for key in ("cls", "seperator"):
+        del metadata[f"tokenizer.ggml.{key}_token_id"]
+    assert load(metadata).encode("a") == [2, original.token_to_id("a"), 3]
 
 
 def test_bos_and_eos_as_the_file_says() -> None:

@@ -37,6 +37,7 @@ WIDTH, HEADS, KV_HEADS, HEAD_DIM, INNER = 48, 6, 2, 12, 88
 class GGUFFamily:
     model_type: str
     overrides: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = "gpt2"
     keys: dict[str, Any] = field(default_factory=dict)
     """Beside those of all; `None` leaves one of them out."""
     convert: Callable[[str, torch.Tensor, dict[str, Any]], Named] = lambda name, tensor, _: iter(

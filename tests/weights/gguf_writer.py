@@ -71,8 +71,8 @@ def write(
     writer = gguf.GGUFWriter(file, architecture)
     for key, value in {**common(layers), **family.keys, **more}.items():
         if value is not None:
-            add_value(writer, f"{architecture}.{key}", value)
-    writer.add_tokenizer_model("gpt2")
+            add_value(writer, key if key.startswith("tokenizer.") else f"{architecture}.{key}", value)
+    writer.add_tokenizer_model(family.tokenizer)
     writer.add_token_list([f"t{index}" for index in range(VOCAB_SIZE)])
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(arch, layers)

@@ -20,6 +20,8 @@ class Architecture:
     """How one architecture is stored in GGUF and called by Hugging Face."""
 
     class_name: str
+    other_classes: tuple[str, ...] = ()
+    """That some of its files are of, as their metadata say."""
     model_type: str
     layer_names: Mapping[str, str]
     layers: str = "model.layers"

@@ -8,6 +8,7 @@ from typing import Any
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf import deepseek, names
 from octavo.weights.gguf.architecture import Architecture, Config
+from octavo.weights.gguf.bert import BERT
 from octavo.weights.gguf.fused import FUSED
 from octavo.weights.gguf.glm_moe import GLM4_MOE
 from octavo.weights.gguf.granite import GRANITES
@@ -102,6 +103,7 @@ SEPARATE = ExpertNames("mlp", gate="gate_proj", up="up_proj", down="down_proj")
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
+        other_classes=("MistralForCausalLM", "MixtralForCausalLM"),
         model_type="llama",
         layer_names=names.MIXTRAL_LAYER,
         has_interleaved_rope=True,
@@ -142,6 +144,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "deepseek2": Architecture(
         class_name="DeepseekV2ForCausalLM",
+        other_classes=("DeepseekV3ForCausalLM",),
         model_type="deepseek_v2",
         layer_names=names.DEEPSEEK2_LAYER,
         experts=SEPARATE,
@@ -158,6 +161,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     ),
     "olmo2": OLMO2,
     "mistral3": MISTRAL3,
+    "bert": BERT,
     "glm4moe": GLM4_MOE,
     "gemma": Architecture(
         class_name="GemmaForCausalLM",

@@ -22,6 +22,10 @@ class Keys:
         self.prefix = prefix
         self.tensor_names = tensor_names
 
+    def of(self, prefix: str) -> Keys:
+        """The same metadata with another prefix."""
+        return Keys(self.metadata, prefix, self.tensor_names)
+
     def _find(self, key: str) -> tuple[str, Any]:
         full = f"{self.prefix}.{key}"
         value = self.metadata.get(full)

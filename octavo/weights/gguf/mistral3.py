@@ -40,6 +40,7 @@ def _extend(config: Config, keys: Keys) -> None:
 
 MISTRAL3 = Architecture(
     class_name="Ministral3ForCausalLM",
+    other_classes=("MistralForCausalLM",),
     model_type="ministral3",
     layer_names=LLAMA_LAYER,
     has_interleaved_rope=True,

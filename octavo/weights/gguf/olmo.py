@@ -34,6 +34,7 @@ def _extend(config: Config, keys: Keys) -> None:
 
 OLMO2 = Architecture(
     class_name="Olmo2ForCausalLM",
+    other_classes=("Olmo3ForCausalLM",),
     model_type="olmo2",
     layer_names={
         **{name: ours for name, ours in QK_NORM_LAYER.items() if name not in ("attn_norm", "ffn_norm")},

@@ -1,0 +1,65 @@
+"""GGUF files of BERT and those computed like it (MiniLM, BGE): encoders whose texts become embeddings."""
+
+from __future__ import annotations
+
+from octavo.base.errors import ModelFileError
+from octavo.config.pooling import PoolingType
+from octavo.weights.gguf.architecture import Architecture, Config
+from octavo.weights.gguf.keys import Keys
+
+_OUTSIDE = {
+    "token_embd.weight": "embeddings.word_embeddings.weight",
+    "position_embd.weight": "embeddings.position_embeddings.weight",
+    "token_types.weight": "embeddings.token_type_embeddings.weight",
+    "token_embd_norm.weight": "embeddings.LayerNorm.weight",
+    "token_embd_norm.bias": "embeddings.LayerNorm.bias",
+}
+_LAYER = {
+    "attn_q": "attention.self.query",
+    "attn_k": "attention.self.key",
+    "attn_v": "attention.self.value",
+    "attn_output": "attention.output.dense",
+    "attn_output_norm": "attention.output.LayerNorm",
+    "ffn_up": "intermediate.dense",
+    "ffn_down": "output.dense",
+    "layer_output_norm": "output.LayerNorm",
+}
+_POOLINGS = {1: PoolingType.MEAN, 2: PoolingType.CLS, 3: PoolingType.LAST}
+"""Values of pooling_type; 0 says nothing."""
+_RANK = 4
+
+
+def _extend(config: Config, keys: Keys) -> None:
+    """Raises ModelFileError for rerankers and for RoBERTa's kin."""
+    tokenizer = keys.metadata.get("tokenizer.ggml.model")
+    if tokenizer != "bert":
+        raise ModelFileError(
+            f"The GGUF file holds an encoder with a tokenizer of kind {str(tokenizer)[:40]!r}, a RoBERTa or "
+            "XLM-R; those with 'bert' are supported. It can be served from its safetensors files."
+        )
+    pooling = keys.optional_count("pooling_type")
+    if pooling == _RANK or "cls.weight" in keys.tensor_names or "cls.output.weight" in keys.tensor_names:
+        raise ModelFileError(
+            "The GGUF file holds an encoder that scores. Such files lack a layer of BERT's head (its "
+            "pooler); serve it from its safetensors files."
+        )
+    if pooling is not None and pooling not in _POOLINGS:
+        raise ModelFileError(f"{keys.prefix}.pooling_type is {pooling}; 0 to 3 are supported.")
+    has_segments = "token_types.weight" in keys.tensor_names
+    config |= {
+        "hidden_act": "gelu",
+        "type_vocab_size": keys.of("tokenizer.ggml").count("token_type_count") if has_segments else 0,
+    }
+    if pooling is not None:
+        config["gguf_pooling"] = _POOLINGS[pooling].value
+
+
+BERT = Architecture(
+    class_name="BertModel",
+    model_type="bert",
+    layer_names=_LAYER,
+    layers="encoder.layer",
+    outside_names=_OUTSIDE,
+    epsilon="layer_norm_eps",
+    extend=_extend,
+)

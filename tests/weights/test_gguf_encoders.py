@@ -1,0 +1,95 @@
+"""Encoders in GGUF files against transformers on the checkpoint they were made from, float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from octavo import LLM
+from octavo.base.errors import ModelFileError
+from octavo.messages.pooling import PoolingParams
+from octavo.weights.checkpoint import open_checkpoint
+from octavo.weights.pooling_files import read_pooling
+from tests.conformance.pooled import ENCODERS, LONGEST, save_pooled
+from tests.weights.gguf_conversions import Named
+from tests.weights.gguf_families import GGUFFamily
+from tests.weights.gguf_writer import read_config, write
+
+TOLERANCE = 1e-5
+MEAN, CLS, RANK = 1, 2, 4
+GIVEN = [[1, *range(5, 5 + length), 2] for length in (1, 40, 9)]
+KEYS = {
+    "context_length": LONGEST,
+    "attention.head_count_kv": None,
+    "attention.causal": False,
+    "attention.layer_norm_epsilon": 1e-12,
+    "pooling_type": MEAN,
+    "tokenizer.ggml.token_type_count": 2,
+}
+
+
+def without_pooler(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    """Which converters leave out."""
+    if not name.startswith("pooler."):
+        yield name, tensor
+
+
+def save(folder: Path, case: str, *, tokenizer: str = "bert", **keys: Any) -> tuple[Path, Path]:
+    """The folder of the model, and the GGUF file of the same numbers."""
+    from safetensors.torch import load_file
+
+    kind, overrides = ENCODERS[case]
+    model = save_pooled(folder / "model", kind, **overrides)
+    family = GGUFFamily(model_type=kind, tokenizer=tokenizer, keys=KEYS, convert=without_pooler)
+    weights, config = load_file(model / "model.safetensors"), read_config(model)
+    config.setdefault("num_hidden_layers", config.get("n_layers"))
+    write(folder / "tiny.gguf", "bert", family, weights, config, **keys)
+    return model, folder / "tiny.gguf"
+
+
+def expected(model: Path, pooling: int) -> list[torch.Tensor]:
+    from transformers import AutoModel
+
+    reference = AutoModel.from_pretrained(model, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.inference_mode():
+        hidden = [reference(torch.tensor([ids])).last_hidden_state[0] for ids in GIVEN]
+    return [one.mean(0) if pooling == MEAN else one[0] for one in hidden]
+
+
+@pytest.mark.parametrize(("case", "pooling"), [("bert", MEAN), ("bert", CLS), ("distilbert", MEAN)])
+def test_embeds_as_transformers(tmp_path: Path, case: str, pooling: int) -> None:
+    model, file = save(tmp_path, case, pooling_type=pooling)
+    raw = PoolingParams(use_activation=False)
+    with LLM(str(file), skip_tokenizer_init=True, dtype="float32") as llm:
+        assert llm.config.model.max_model_len == LONGEST
+        outputs = llm.encode(GIVEN, raw, use_tqdm=False)
+    for output, wanted in zip(outputs, expected(model, pooling), strict=True):
+        assert (output.outputs.data - wanted).abs().max().item() < TOLERANCE
+
+
+def test_a_file_that_does_not_say_how_it_pools(tmp_path: Path) -> None:
+    _, file = save(tmp_path, "bert", pooling_type=None)
+    facts = read_pooling(open_checkpoint(file).config)
+    assert facts.pooling == "cls" and "no file of the model says how" in facts.why_pooling
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"tokenizer": "t5"}, "a tokenizer of kind 't5'"),
+        ({"pooling_type": RANK}, "an encoder that scores"),
+        ({"pooling_type": 5}, "pooling_type is 5"),
+        (
+            {"tokenizer.ggml.token_type_count": 3},
+            r"token_type_embeddings.weight. has the shape \[2, 48\].*\[3, 48\]",
+        ),
+        ({"context_length": 500}, r"position_embeddings.weight. has the shape \[512, 48\].*\[500, 48\]"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, keys: dict[str, Any], words: str) -> None:
+    _, file = save(tmp_path, "bert", **keys)
+    with pytest.raises(ModelFileError, match=words):
+        open_checkpoint(file)
