@@ -84,20 +84,34 @@ def is_bare(config: Mapping[str, Any]) -> bool:
 
 
 def _usual(config: dict[str, Any]) -> PoolingFacts:
-    """As a GGUF file says. Where none does: an encoder's first token was made for this, and a decoder's last
-    knows most.
+    """Where no module says how. A GGUF file may; else an encoder's first token was made for this, and a
+    decoder's last knows most.
     """
     is_encoder = config.get("model_type") in ENCODERS
-    stated = config.get("gguf_pooling")
-    why = "usual for encoders" if is_encoder else "the only token of a decoder that has seen all others"
+    pooling = _of_gguf(config)
+    why = "as the GGUF file says"
+    if pooling is None:
+        pooling = PoolingType.CLS if is_encoder else PoolingType.LAST
+        why = "usual for encoders" if is_encoder else "the only token of a decoder that has seen all others"
+        why += "; no file of the model says how"
     return PoolingFacts(
         task="embed",
-        pooling=PoolingType(stated) if stated else PoolingType.CLS if is_encoder else PoolingType.LAST,
-        why_pooling="as the GGUF file says" if stated else f"{why}; no file of the model says how",
+        pooling=pooling,
+        why_pooling=why,
         num_outputs=_width(config),
         is_encoder=is_encoder,
         normalizes=True,
     )
+
+
+def _of_gguf(config: dict[str, Any]) -> PoolingType | None:
+    """What the reader of GGUF files put there."""
+    stated = config.get("gguf_pooling")
+    if stated is not None and stated not in tuple(PoolingType):
+        raise ModelFileError(
+            f"The model's gguf_pooling is {str(stated)[:40]!r}; known: {', '.join(PoolingType)}."
+        )
+    return None if stated is None else PoolingType(stated)
 
 
 def _width(config: dict[str, Any]) -> int:
