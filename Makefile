@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -49,8 +49,11 @@ rolling: $(VENV)/.installed-dev  ## one server takes over from another on one so
 disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
 	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
 
+overload: $(VENV)/.installed-dev  ## ten times as many requests as a server can answer
+	$(BIN)/python -m tests.chaos.overload $(ARGS)
+
 SEED ?= 1
-simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
+simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on a simulated core; ARGS="--kind supervised" above it
 	$(BIN)/python -m tests.simulation.simulate_many $(SEED) $(ARGS)
 
 $(CLIENTS)/.installed:
