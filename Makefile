@@ -9,7 +9,8 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload fuzz soak attacks \
+	simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -23,6 +24,11 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py $(wildcard octavo/ops/
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+# atheris has wheels for some Pythons only; without it inputs are made without looking at branches.
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[fuzz]" || true
 	touch $@
 
 serve: $(VENV)/.installed  ## serve MODEL on HOST:PORT, with any further flags in ARGS
@@ -45,6 +51,17 @@ chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a J
 
 rolling: $(VENV)/.installed-dev  ## one server takes over from another on one socket, again and again, under load
 	$(BIN)/python -m tests.chaos.rolling $(ARGS)
+
+soak: $(VENV)/.installed-dev  ## mixed traffic for minutes: nothing is held on to; ARGS="--minutes 30"; the same
+	$(BIN)/python -m tests.soak.soak $(ARGS)
+
+SECONDS ?= 60
+fuzz: $(VENV)/.installed-fuzz  ## every door through which strangers' bytes come, SECONDS each; the same
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
+
+ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
+attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
+	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
 
 disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
 	$(BIN)/python -m tests.chaos.disconnects $(ARGS)

@@ -8,12 +8,12 @@ config points to (`auto_map`) is never looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from octavo.base.errors import ModelFileError
-from octavo.weights.files import confined, has_file, read_small
+from octavo.base.errors import ConfigError, ModelFileError
+from octavo.base.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object
 
 MAX_CONFIG_BYTES = 8 * 2**20
@@ -80,6 +80,30 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+FIXED = ("auto_map", "quantization_config")
+"""Entries that say what lies in the files; another value would not make it so."""
+
+
+def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with a user's entries over its own, checked again. Those of `text_config` are merged too.
+
+    Raises ConfigError or, where the result cannot be, ModelFileError.
+    """
+    fixed = [name for name in entries if name in FIXED]
+    if fixed:
+        raise ConfigError(
+            f"hf_overrides cannot change {fixed[0]}: it says what lies in the model's files. Leave it out.",
+            param="hf_overrides",
+        )
+    merged = {**config, **entries}
+    own, wished = config.get("text_config"), entries.get("text_config")
+    if isinstance(own, dict) and isinstance(wished, dict):
+        merged["text_config"] = {**own, **wished}
+    add_modern_names(merged)
+    check_config(merged)
+    return merged
+
+
 def add_modern_names(config: dict[str, Any]) -> None:
     """Counts under older names are found under today's too."""
     for older, name in OLDER_NAMES.items():
@@ -104,15 +128,23 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 def check_config(config: dict[str, Any]) -> None:
     """Raise ModelFileError, with both numbers, where the config contradicts itself or all reason."""
     text = text_config(config)
+    for part in (config,) if text is config else (config, text):
+        _check_part(part)
+
+
+def _check_part(part: dict[str, Any]) -> None:
+    kind = part.get("model_type")
+    if kind is not None and not isinstance(kind, str):
+        raise ModelFileError(f"The model's model_type is {_short(kind)}; it must be a name.")
     # transformers writes a sliding_window of 0 beside use_sliding_window false.
-    unused = "sliding_window" if text.get("use_sliding_window") is False else None
+    unused = "sliding_window" if part.get("use_sliding_window") is False else None
     for name, limit in COUNT_LIMITS.items():
-        if text.get(name) is not None and name != unused:
-            _check_count(name, text[name], limit)
-    _check_heads(text)
-    _check_positive("rms_norm_eps", text.get("rms_norm_eps"), may_be_zero=True)
-    _check_positive("rope_theta", text.get("rope_theta"))
-    for parameters in rope_dicts(text):
+        if part.get(name) is not None and name != unused:
+            _check_count(name, part[name], limit)
+    _check_heads(part)
+    _check_positive("rms_norm_eps", part.get("rms_norm_eps"), may_be_zero=True)
+    _check_positive("rope_theta", part.get("rope_theta"))
+    for parameters in rope_dicts(part):
         _check_rope(parameters)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +16,14 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+import zmq
 
 from octavo import AsyncLLM, ConfigError, EngineError, ModelFileError, RequestError, SamplingParams
 from octavo.config.root import EngineConfig
+from octavo.engine.core_process import ProcessCore
+from octavo.engine.load import load_front
+from octavo.messages.start import StartCore
+from octavo.messages.wire import Alive, Ping, Shutdown
 
 GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
 
@@ -71,6 +78,16 @@ async def test_answers_go_on_in_the_next_core(tiny_llama: Path) -> None:
     assert not core_pids()
 
 
+async def test_signals_that_are_meant_for_the_server_do_not_concern_its_core(tiny_llama: Path) -> None:
+    engine = await AsyncLLM.start(config(tiny_llama))
+    (pid,) = core_pids()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(pid, number)
+    assert len(await final(engine, "hello")) == 16
+    assert core_pids() == [pid]
+    await engine.shutdown()
+
+
 async def test_without_restarts_a_killed_core_is_noticed_and_typed(tiny_llama: Path) -> None:
     """Also by requests that are sent between a core's death and the moment it is noticed."""
     unhandled: list[object] = []
@@ -121,26 +138,126 @@ async def test_functions_cannot_cross(tiny_llama: Path) -> None:
     await engine.shutdown()
 
 
-def test_the_core_dies_with_its_parent(tiny_llama: Path) -> None:
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_p04_the_core_dies_with_its_parent_and_leaves_nothing(
+    tiny_llama: Path, tmp_path: Path, is_ready: bool
+) -> None:
+    core = "ProcessCore().launch()"
+    if is_ready:
+        options = {"model": str(tiny_llama), "num_blocks": 64}
+        core = f"AsyncLLM.start(EngineConfig.from_options({options!r}))"
     program = (
-        "import asyncio, sys\n"
+        "import asyncio\n"
         "from octavo import AsyncLLM\n"
         "from octavo.config.root import EngineConfig\n"
+        "from octavo.engine.core_process import ProcessCore\n"
         "async def main():\n"
-        f"    options = {{'model': {str(tiny_llama)!r}, 'num_blocks': 64}}\n"
-        "    await AsyncLLM.start(EngineConfig.from_options(options))\n"
+        f"    kept = await {core}\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     assert parent.stdout.readline().strip() == "ready"
     children = psutil.Process(parent.pid).children(recursive=True)
     assert children
+    folders = list(tmp_path.glob("octavo-*"))
+    assert bool(folders) is not is_ready, "the socket's folder goes once both are connected"
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and any(child.is_running() for child in children):
         time.sleep(0.05)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert not list(tmp_path.glob("octavo-*"))
+
+
+def core_folder() -> Path:
+    """Where the socket of the one core lies: its address is the core's last argument."""
+    (pid,) = core_pids()
+    return Path(psutil.Process(pid).cmdline()[-1].removeprefix("ipc://")).parent
+
+
+INTRUDER = """
+import os, socket, sys
+os.setgid(65534), os.setuid(65534)
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except PermissionError:
+    print("refused")
+"""
+
+
+async def test_strangers_at_the_engines_socket(tiny_llama: Path) -> None:
+    """Row P14. Other users cannot reach it; what this user's other processes say is not heard."""
+    engine = await AsyncLLM.start(config(tiny_llama))
+    right = await final(engine, "hello")
+    folder = core_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700 and folder.stat().st_uid == os.getuid()
+    if os.getuid() == 0:
+        done = subprocess.run(
+            [sys.executable, "-c", INTRUDER, str(folder / "core")], capture_output=True, text=True
+        )
+        assert done.stdout == "refused\n", done.stderr
+    raw = socket.socket(socket.AF_UNIX)
+    raw.connect(str(folder / "core"))
+    raw.send(b"GET / HTTP/1.1\r\n\r\n" + bytes(1000))
+    context = zmq.Context()
+    peers = [context.socket(kind) for kind in (zmq.PAIR, zmq.DEALER, zmq.ROUTER, zmq.SUB)]
+    for peer in peers:
+        peer.linger = 0
+        peer.connect(f"ipc://{folder}/core")
+        if peer.type in (zmq.PAIR, zmq.DEALER):
+            for frame in (b"", b"garbage", msgspec.msgpack.encode(Shutdown()), bytes(1 << 22)):
+                with contextlib.suppress(zmq.ZMQError):
+                    peer.send(frame, zmq.NOBLOCK)
+    for _ in range(3):
+        assert await final(engine, "hello") == right
+    assert engine.stats().core_restarts == 0
+    for peer in peers:
+        peer.close()
+    raw.close()
+    context.term()
+    await engine.shutdown()
+    assert not folder.exists()
+
+
+async def test_frames_that_the_other_end_did_not_seal_are_dropped(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Garbage, a replay and another version on the line itself: the next true message is heard."""
+    core = ProcessCore()
+    await core.launch()
+    loaded = await asyncio.to_thread(load_front, config(tiny_llama))
+    close, heard = core._out.close, list[bytes]()
+    monkeypatch.setattr(core._out, "close", lambda message: heard.append(close(message)) or heard[-1])
+    await core.start(StartCore(config=loaded.config, path=str(loaded.path)))
+    for frame in (b"", b"garbage", heard[0], b"OCT\x09" + heard[0][4:], bytes(1 << 20)):
+        core._raw.send(frame)
+    core.send(Ping())
+    assert any(isinstance(message, Alive) for message in await core.receive())
+    await core.close()
+
+
+def test_nothing_listens_on_the_network(tiny_llama: Path) -> None:
+    """An engine and its core open no port at all; a server only the ones it is told."""
+    code = (
+        "import asyncio, psutil, sys\n"
+        "from octavo import AsyncLLM\n"
+        "from octavo.config.root import EngineConfig\n"
+        "async def main():\n"
+        "    options = {'model': sys.argv[1], 'max_model_len': 64, 'num_blocks': 20}\n"
+        "    engine = await AsyncLLM.start(EngineConfig.from_options(options))\n"
+        "    me = psutil.Process()\n"
+        "    for process in (me, *me.children(recursive=True)):\n"
+        "        print(process.net_connections(kind='inet'))\n"
+        "    await engine.shutdown()\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_llama)], capture_output=True, text=True, timeout=100
+    )
+    assert set(done.stdout.split()) == {"[]"} and len(done.stdout.split()) >= 2, done.stdout + done.stderr

@@ -10,9 +10,12 @@ import errno
 import logging
 import os
 import re
+import shutil
 import sqlite3
+import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +27,9 @@ from octavo.config.server import ServerConfig
 
 logger = logging.getLogger(__name__)
 
+PRIVATE = "octavo-files-"
+"""What names of private folders begin with."""
+CLAIMED_WITHIN_S = 60.0
 VERSION = 1
 """Of the tables; a folder written with others is refused."""
 
@@ -160,7 +166,7 @@ class Disk:
 
     def _make_folder(self) -> Path:
         if self._wish is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="octavo-files-")
+            self._temporary = tempfile.TemporaryDirectory(prefix=PRIVATE)
             folder = Path(self._temporary.name)
         else:
             folder = self._wish
@@ -175,12 +181,33 @@ def files_folder(server: ServerConfig) -> Path | None:
 
 
 def check_files_dir(server: ServerConfig) -> None:
-    """Find out before the model is loaded that the folder cannot be used. Raises ConfigError."""
+    """Find out before the model is loaded that the folder cannot be used. Raises ConfigError.
+
+    And take away what servers that were killed have left: it is their clients' files.
+    """
+    remove_abandoned()
     folder = files_folder(server)
     if folder is not None:
         disk = Disk(folder)
         disk.open()
         disk.close()
+
+
+def remove_abandoned() -> None:
+    """Private folders of this user that no server claims any more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PRIVATE}*"):
+        claim = FileLock(folder / "lock", timeout=0)
+        try:
+            found = folder.lstat()
+            is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            # One that was just made has not been claimed yet.
+            if not is_ours or time.time() - found.st_mtime < CLAIMED_WITHIN_S:
+                continue
+            claim.acquire()
+        except (OSError, Timeout):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        claim.release()
 
 
 def _claimed(folder: Path) -> FileLock:
