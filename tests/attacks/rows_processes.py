@@ -472,7 +472,8 @@ ROWS: tuple[Row, ...] = (
             "octavo.observe.metrics:Metrics.step_done",
             "octavo.observe.log_lines:TextLines.format",
             may_fail=False,
-        ),
+            only_full=True,
+    ),
         budget_ms=60_000,
     ),
     Row(
@@ -481,6 +482,7 @@ ROWS: tuple[Row, ...] = (
         expected="pauses that grow, then exit status 1 with the cause as last words",
         attack=crash_loop,
         budget_ms=60_000,
+        only_full=True,
     ),
     Row(
         id="P08",
@@ -495,6 +497,7 @@ ROWS: tuple[Row, ...] = (
         expected="a last event for each stream, exit status 0 within 2 s",
         attack=two_signals,
         budget_ms=30_000,
+        only_full=True,
     ),
     Row(
         id="P09",
@@ -502,6 +505,7 @@ ROWS: tuple[Row, ...] = (
         expected="ignored; SIGQUIT writes stacks",
         attack=other_signals,
         budget_ms=30_000,
+        only_full=True,
     ),
     Row(
         id="P11",
@@ -523,6 +527,7 @@ ROWS: tuple[Row, ...] = (
         expected="it serves, or ends at once with the reason",
         attack=poor_machines,
         budget_ms=90_000,
+        only_full=True,
     ),
     Row(
         id="P13",
