@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
@@ -392,6 +393,29 @@ def optimised_python(_: Arena) -> None:
             assert "model.safetensors" in server.log and "Traceback" not in server.log, server.log
 
 
+def internal_sockets(_: Arena) -> None:
+    """P14. While it starts, a socket in a folder of its own; then none that anybody could find. No port of its
+    own but the one that was asked for.
+    """
+    with launched() as server:
+        wait_until(lambda: any(server.temporary.glob("octavo-*/core")), "the core's socket is there", 30.0)
+        (folder,) = server.temporary.glob("octavo-*")
+        found = folder.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (os.getuid(), 0o700), oct(found.st_mode)
+        server.wait_ready()
+        assert not list(server.temporary.iterdir()), "sockets are still there"
+        for process in (psutil.Process(server.process.pid), *server.children):
+            for one in process.net_connections("inet"):
+                is_listening = one.status == psutil.CONN_LISTEN
+                assert not is_listening or one.laddr.ip == "127.0.0.1", f"{process.cmdline()}: {one}"
+                assert not is_listening or process.pid == server.process.pid, f"{process.cmdline()}: {one}"
+            for one in process.net_connections("unix"):
+                assert not str(one.laddr).startswith("@") and not (
+                    one.laddr and Path(str(one.laddr)).exists()
+                ), one
+        server.stop()
+
+
 def two_servers(arena: Arena) -> None:
     """P16. One folder of files belongs to one of them; a lock that a killed one left is nobody's."""
     with tempfile.TemporaryDirectory(prefix="attack-") as name:
@@ -472,9 +496,9 @@ ROWS: tuple[Row, ...] = (
             "octavo.observe.metrics:Metrics.step_done",
             "octavo.observe.log_lines:TextLines.format",
             may_fail=False,
-            only_full=True,
-    ),
+        ),
         budget_ms=60_000,
+        only_full=True,
     ),
     Row(
         id="P07",
@@ -536,6 +560,13 @@ ROWS: tuple[Row, ...] = (
         attack=optimised_python,
         budget_ms=30_000,
         only_full=True,
+    ),
+    Row(
+        id="P14",
+        name="sockets of our own",
+        expected="private while it starts, gone then; no port beside the one asked for",
+        attack=internal_sockets,
+        budget_ms=30_000,
     ),
     Row(
         id="P16",
