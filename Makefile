@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects attacks simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects attacks fuzz soak simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -23,6 +23,11 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py $(wildcard octavo/ops/
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+# atheris has wheels for some Pythons only; without it inputs are made without looking at branches.
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[fuzz]" || true
 	touch $@
 
 serve: $(VENV)/.installed  ## serve MODEL on HOST:PORT, with any further flags in ARGS
@@ -52,6 +57,13 @@ rolling: $(VENV)/.installed-dev  ## one server takes over from another on one so
 
 disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
 	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
+
+soak: $(VENV)/.installed-dev  ## mixed traffic for minutes: nothing is held on to; ARGS="--minutes 30"; the same
+	$(BIN)/python -m tests.soak.soak $(ARGS)
+
+SECONDS ?= 60
+fuzz: $(VENV)/.installed-fuzz  ## every door through which strangers' bytes come, SECONDS each; the same
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same

@@ -53,3 +53,11 @@ def num_inherited_sockets() -> int:
     """
     count = os.environ.get("LISTEN_FDS", "")
     return int(count) if count.isdigit() and os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+
+
+def without_secrets() -> dict[str, str]:
+    """The whole environment but for what may be a key: for processes that run what strangers bring."""
+    secret = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+    return {
+        name: value for name, value in os.environ.items() if not any(part in name.upper() for part in secret)
+    }

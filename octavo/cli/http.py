@@ -59,7 +59,7 @@ def error_message(status: int, body: bytes) -> str:
     """The sentence in an error body of the OpenAI shape, else its beginning."""
     try:
         content: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         content = None
     error = content.get("error", content) if isinstance(content, dict) else None
     message = error.get("message") if isinstance(error, dict) else error

@@ -172,7 +172,7 @@ def _work(source: Path, target: Path, parsed: argparse.Namespace) -> Work:
     try:
         done = {entry.key for entry in finished_lines(target)}
         journal = Journal(target)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise ConfigError(
             f"{target} was not written by run-batch; choose another file.", param="--output-file"
         ) from None

@@ -55,6 +55,7 @@ from octavo.messages.wire import (
     StopProfile,
 )
 from octavo.observe.log import set_log_level
+from octavo.tokens.template_leash import TemplateLeash
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class AsyncLLM:
         self._core = core
         self._processor = OutputProcessor(loaded.tokenizer)
         words = Words(tokenizer=loaded.tokenizer, eos_token_ids=loaded.eos_token_ids)
+        self.templates = TemplateLeash()
         self.grammars = GrammarDesk(lambda: vocabulary_of(words, ready.vocab_size))
         """Where a server has the forms of answers checked, before it calls `generate`."""
         self._preparer = RequestPreparer(
@@ -504,4 +506,5 @@ class AsyncLLM:
         self._receiver.cancel()
         await asyncio.gather(self._receiver, return_exceptions=True)
         await self.grammars.close()
+        await self.templates.close()
         await self._core.close()

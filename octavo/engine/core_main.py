@@ -20,6 +20,8 @@ from octavo.engine.core_failure import describe_failure
 from octavo.engine.core_serve import serve_core
 from octavo.engine.core_start import import_worker, start_core
 from octavo.engine.heap import settle_heap
+from octavo.engine.sealed import opened
+from octavo.messages.seal import FROM_CORE, KEY_BYTES, MAX_FRAME_BYTES, TO_CORE, Seal
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import FromCore, ToCore
 from octavo.observe.log import set_up_logging
@@ -32,22 +34,31 @@ StartsCore = Callable[[StartCore], tuple[EngineCore, CoreReady]]
 class SocketChannel:
     """The core's end of a PAIR socket."""
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], key: bytes) -> None:
         self._socket = socket
+        self._in, self._out = Seal(key, TO_CORE), Seal(key, FROM_CORE)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[ToCore] = msgspec.msgpack.Decoder(ToCore)
 
     def receive(self, wait: bool) -> list[ToCore]:
         messages: list[ToCore] = []
         if wait:
-            messages.append(self._decoder.decode(self._socket.recv()))
+            messages.append(self._decoder.decode(self.take()))
         # Asked between all steps: an exception for every "nothing there" would cost more than the asking.
         while self._socket.getsockopt(zmq.EVENTS) & READABLE:  # type: ignore[operator]
-            messages.append(self._decoder.decode(self._socket.recv()))
+            message = opened(self._in, self._socket.recv())
+            if message is not None:
+                messages.append(self._decoder.decode(message))
         return messages
 
+    def take(self) -> memoryview:
+        """The next message, undecoded. Waits."""
+        while (message := opened(self._in, self._socket.recv())) is None:
+            continue
+        return message
+
     def send(self, message: FromCore) -> None:
-        self._socket.send(self._encoder.encode(message))
+        self._socket.send(self._out.close(self._encoder.encode(message)))
 
 
 def main(
@@ -58,17 +69,19 @@ def main(
     ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     # Stacks of all threads to standard error, for whoever wants to know where we are stuck.
     faulthandler.register(signal.SIGQUIT, all_threads=True)
+    key = os.read(0, KEY_BYTES)
     threading.Thread(target=_die_with_parent, args=(address,), daemon=True).start()
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
     socket.setsockopt(zmq.LINGER, 2000)
     socket.connect(address)
-    channel = SocketChannel(socket)
+    channel = SocketChannel(socket, key)
     try:
         prepare()
-        start = msgspec.msgpack.decode(socket.recv(), type=StartCore)
+        start = msgspec.msgpack.decode(channel.take(), type=StartCore)
         set_up_logging(start.config.observe.log_format, start.config.observe.log_level)
         core, ready = starts_core(start)
         settle_heap()

@@ -1,7 +1,8 @@
 """ProcessCore: the core in a process of its own, reached over a private Unix socket.
 
 The child holds the read end of a pipe that only we keep open: when we die, however it happens, it
-sees the end of the pipe and exits. The socket lives in a folder that only this user can enter.
+sees the end of the pipe and exits. The socket lives in a folder that only this user can enter, and frames
+are sealed with a key that only the child was given: what anybody else sends is dropped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import zmq.asyncio
 
 from octavo.base.errors import EngineError
 from octavo.engine.core_client import raised
+from octavo.engine.sealed import opened
+from octavo.messages.seal import FROM_CORE, MAX_FRAME_BYTES, TO_CORE, Seal, new_key
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import CoreFailed, FromCore, Shutdown, ToCore
 
@@ -48,11 +51,14 @@ class ProcessCore:
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         self._raw: zmq.Socket[bytes] = zmq.Socket.shadow(self._socket.underlying)
         """The same socket, asked without waiting."""
         self._failure: CoreFailed | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._exit: asyncio.Task[int] | None = None
+        self._key = new_key()
+        self._out, self._in = Seal(self._key, TO_CORE), Seal(self._key, FROM_CORE)
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[FromCore] = msgspec.msgpack.Decoder(FromCore)
 
@@ -67,6 +73,8 @@ class ProcessCore:
             sys.executable, *self._entry, address, stdin=asyncio.subprocess.PIPE
         )
         self._exit = asyncio.create_task(self._process.wait())
+        assert self._process.stdin is not None, "a pipe"
+        self._process.stdin.write(self._key)
 
     async def start(self, start: StartCore) -> CoreReady:
         self._is_started = True
@@ -84,7 +92,7 @@ class ProcessCore:
     async def _send_start(self, start: StartCore) -> None:
         """Until a core has connected a message waits; one that is gone never will."""
         assert self._exit is not None, "launched"
-        sending = asyncio.ensure_future(self._socket.send(self._encoder.encode(start)))
+        sending = asyncio.ensure_future(self._socket.send(self._out.close(self._encoder.encode(start))))
         await asyncio.wait((sending, self._exit), return_when=asyncio.FIRST_COMPLETED)
         if not sending.done():
             sending.cancel()  # What `receive` finds says why.
@@ -92,14 +100,15 @@ class ProcessCore:
     def send(self, message: ToCore) -> None:
         # Never waits: the queue has no high-water mark, so the future is already done. It has failed only
         # when the core is gone, which receive() reports.
-        sent = self._socket.send(self._encoder.encode(message), zmq.NOBLOCK)
+        sent = self._socket.send(self._out.close(self._encoder.encode(message)), zmq.NOBLOCK)
         asyncio.ensure_future(sent).exception()
 
     async def receive(self) -> list[FromCore]:
         if self._failure is not None:
             raise raised(self._failure)
         messages: list[FromCore] = []
-        for frame in [await self._first_frame(), *self._further_frames()]:
+        frames = [await self._first_message(), *self._further_messages()]
+        for frame in frames:
             message = self._decoder.decode(frame)
             if isinstance(message, CoreFailed):
                 self._failure = message  # What came before it still counts.
@@ -109,10 +118,18 @@ class ProcessCore:
             raise raised(self._failure)
         return messages
 
-    def _further_frames(self) -> Iterator[bytes]:
+    def _further_messages(self) -> Iterator[memoryview]:
         """What else has arrived: a server that is behind takes it in at once and sends it on as one."""
         while self._raw.getsockopt(zmq.EVENTS) & READABLE:  # type: ignore[operator]
-            yield self._raw.recv()
+            message = opened(self._in, self._raw.recv())
+            if message is not None:
+                yield message
+
+    async def _first_message(self) -> memoryview:
+        while True:
+            message = opened(self._in, await self._first_frame())
+            if message is not None:
+                return message
 
     async def _first_frame(self) -> bytes:
         assert self._exit is not None, "started"

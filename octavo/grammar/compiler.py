@@ -1,6 +1,6 @@
 """GrammarCompiler: a wish becomes its canonical grammar, or a RequestError that names the place.
 
-May take long on hostile wishes: a server lets helper processes do it (`helper_pool`).
+May take long on hostile wishes: a server lets helper processes do it (`desk`).
 """
 
 from __future__ import annotations

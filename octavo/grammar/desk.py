@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from octavo.base.errors import RequestError
+from octavo.base.leash import Leash, LeashBroken
 from octavo.grammar.cache import ByteCache
-from octavo.grammar.helper_pool import HelperPool
-from octavo.grammar.outcome import Outcome, fingerprint
+from octavo.grammar.limits import COMPILE_WALL_S
+from octavo.grammar.outcome import Outcome, fingerprint, too_complex
 from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.structured import StructuredOutputsParams
 
@@ -26,7 +29,11 @@ class GrammarDesk:
         self._vocabulary = vocabulary
         self._outcomes: ByteCache[bytes, Outcome] = ByteCache(CACHE_BYTES)
         self._asked: dict[bytes, asyncio.Task[Outcome]] = {}
-        self._pool: HelperPool | None = None
+        self._leash = Leash(
+            "octavo.grammar.helper_main",
+            wall_s=COMPILE_WALL_S,
+            first_frame=lambda: msgspec.msgpack.encode(self._vocabulary()),
+        )
         self._compile: Callable[[StructuredOutputsParams], str] | None = None
 
     def check_here(self, wish: StructuredOutputsParams) -> StructuredOutputsParams:
@@ -58,18 +65,18 @@ class GrammarDesk:
 
     async def close(self) -> None:
         """End the helpers."""
-        if self._pool is not None:
-            await self._pool.close()
+        await asyncio.to_thread(self._leash.close)
 
     async def _ask(self, key: bytes, wish: StructuredOutputsParams) -> Outcome:
         try:
-            if self._pool is None:
-                self._pool = HelperPool(self._vocabulary)
-            outcome = await self._pool.compile(wish)
-            self._outcomes.put(key, outcome, outcome.num_bytes)
-            return outcome
+            frame = await asyncio.wrap_future(self._leash.ask(msgspec.msgpack.encode(wish)))
+            outcome = msgspec.msgpack.decode(frame, type=Outcome)
+        except LeashBroken:
+            outcome = too_complex(wish.kind)
         finally:
             del self._asked[key]
+        self._outcomes.put(key, outcome, outcome.num_bytes)
+        return outcome
 
     def _compiled_here(self, wish: StructuredOutputsParams) -> Outcome:
         if self._compile is None:

@@ -137,10 +137,11 @@ class RowGrammar:
             if self._tail == self._marker:
                 self._marker.clear()
         elif self.failure is None and not matcher.is_stopped() and not matcher.consume_token(token):
-            self.failure = _BROKEN
+            self.check()
+            self.failure = self.failure or _BROKEN
 
     def check(self) -> None:
-        """Note what went wrong while a mask was filled."""
+        """Note what went wrong while a mask was filled or a token was taken."""
         matcher = self._matcher
         if self.failure is None and matcher is not None and matcher.is_error():
             said = (matcher.get_error().splitlines() or [""])[0]

@@ -45,12 +45,17 @@ def too_complex(kind: str) -> Outcome:
 
 
 def fingerprint(wish: StructuredOutputsParams) -> bytes:
-    """Equal for wishes of the same grammar. Raises RequestError for numbers that no message can carry."""
+    """Equal for wishes of the same grammar. Raises RequestError for what no message can carry."""
     plain = msgspec.structs.replace(wish, begin_after=None, canonical=None)
+    param = f"structured_outputs.{wish.kind}"
     try:
         return hashlib.sha256(msgspec.msgpack.encode(plain)).digest()
+    except UnicodeEncodeError:
+        raise RequestError(
+            f"{param} holds lone surrogates, which are not Unicode characters. Send valid UTF-8 text.",
+            param=param,
+        ) from None
     except OverflowError:
-        param = f"structured_outputs.{wish.kind}"
         raise RequestError(
             f"{param} holds a whole number of more than 64 bits; write smaller ones.", param=param
         ) from None

@@ -31,7 +31,7 @@ from octavo.server.parsing.events import (
 )
 from octavo.server.render.chat import render_chat
 from octavo.server.render.rendered import Rendered
-from octavo.server.replies import off_loop_if_long
+from octavo.server.replies import off_loop_if_long, weighed
 from octavo.server.serving import Serving
 from octavo.server.submit import Submission
 
@@ -173,7 +173,7 @@ class Conversation:
 
 async def open_conversation(serving: Serving, body: ChatBody, num_bytes: int, reply_id: str) -> Conversation:
     """Check, render and admit. `body.stream` decides between `parts` (true) and `answers`."""
-    rendered = await off_loop_if_long(num_bytes, render_chat, serving, body)
+    rendered = await off_loop_if_long(weighed(num_bytes, body.chat_template), render_chat, serving, body)
     return await admit_conversation(serving, body, rendered, reply_id)
 
 

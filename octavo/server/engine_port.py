@@ -19,6 +19,8 @@ from octavo.messages.pooling import PoolingParams
 from octavo.messages.request import PLAIN_TERMS, PrefixPin, Terms
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
+from octavo.tokens.chat_template import TemplateRun
+from octavo.tokens.template_leash import TemplateLeash
 
 
 class TokenizerPort(Protocol):
@@ -69,6 +71,7 @@ class TokenizerPort(Protocol):
         continue_final_message: bool = False,
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        run: TemplateRun | None = None,
     ) -> list[int]: ...
 
 
@@ -90,6 +93,10 @@ class EnginePort(Protocol):
 
     @property
     def default_sampling(self) -> dict[str, Any]: ...
+
+    @property
+    def templates(self) -> TemplateLeash:
+        """Where templates of requests are run."""
 
     @property
     def grammars(self) -> GrammarDesk:

@@ -27,6 +27,11 @@ def request_id_of(request: Request) -> str:
     return request_id
 
 
+def weighed(num_bytes: int, template: str | None) -> int:
+    """What a body counts as: one that brings a template may take long however short it is."""
+    return num_bytes if template is None else max(num_bytes, LONG_BODY_BYTES)
+
+
 async def off_loop_if_long(num_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call `function`, in a thread if the body was long."""
     if num_bytes < LONG_BODY_BYTES:

@@ -18,7 +18,7 @@ from octavo.server.openai.schema.tokens import (
 from octavo.server.openapi import ApiPage
 from octavo.server.render.chat import encode_conversation
 from octavo.server.render.text import check_text_fits, ids_prompt
-from octavo.server.replies import json_reply, off_loop_if_long
+from octavo.server.replies import json_reply, off_loop_if_long, weighed
 from octavo.server.serving import Serving
 
 
@@ -32,7 +32,9 @@ def add_token_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
     async def tokenize(request: Request) -> Response:
         body, num_bytes = await read(request, TokenizeBody)
         serving.check_model(body.model)
-        return json_reply(await off_loop_if_long(num_bytes, _tokenize, serving, body))
+        return json_reply(
+            await off_loop_if_long(weighed(num_bytes, body.chat_template), _tokenize, serving, body)
+        )
 
     @app.post(
         "/detokenize",

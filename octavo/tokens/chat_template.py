@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,15 @@ log = logging.getLogger(__name__)
 MAX_DATA_DEPTH = 64
 MAX_EXTRA_CHARS = 1 << 20
 CACHED_TEMPLATES = 64
+TRIALS: tuple[list[dict[str, Any]], ...] = (
+    [{"role": "user", "content": "Hello."}],
+    [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello."},
+     {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Bye."}],
+)  # fmt: skip
+"""Chats that every template of a model is run on when it is loaded."""
+
+TemplateRun = Callable[[str, dict[str, Any], int], str]
+"""As `run_template`."""
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 _INPUTS = {"messages", "conversation", "tools", "documents", "chat_template", "template_kwargs"}
 _SWITCHES = {"add_generation_prompt", "continue_final_message", "tokenize", "padding", "truncation"}
@@ -49,6 +58,8 @@ class ChatOptions:
     chat_template: str | None = None
     """A template, or the name of one of the model's."""
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    run: TemplateRun | None = None
+    """Who runs the template, if it is not to run here."""
 
     def user_values(self) -> Iterator[Any]:
         """Everything that comes from the user and may reach the prompt."""
@@ -101,18 +112,30 @@ def choose_template(templates: Mapping[str, str], options: ChatOptions) -> str:
 def check_templates(templates: Mapping[str, str]) -> None:
     """Look at a model's templates when it is loaded. Raises ModelFileError for a hostile one.
 
-    One that merely does not compile is told in the log: the model may still complete text.
+    One that merely does not compile is told in the log: the model may still complete text. Templates may
+    refuse chats; one that spends all it may on a plain one is hostile.
     """
     for name, source in templates.items():
         try:
             _compiled(source)
         except RequestError as error:
-            if isinstance(error.__cause__, TemplateLimitError):
-                raise ModelFileError(
-                    f"{error.message} It is the model's template {name!r}; give another one with "
-                    "--chat-template."
-                ) from error
+            _check_harmless(name, error)
             log.warning("%s Chats with the template %r will be refused.", error.message, name)
+            continue
+        for messages in TRIALS:
+            try:
+                run_template(
+                    source, {"messages": messages, "add_generation_prompt": True, "tools": None}, 256
+                )
+            except RequestError as error:
+                _check_harmless(name, error)
+
+
+def _check_harmless(name: str, error: RequestError) -> None:
+    if isinstance(error.__cause__, TemplateLimitError | RecursionError):
+        raise ModelFileError(
+            f"{error.message} It is the model's template {name!r}; give another one with --chat-template."
+        ) from error
 
 
 @lru_cache(maxsize=CACHED_TEMPLATES)
@@ -142,7 +165,9 @@ def checked(options: ChatOptions) -> ChatOptions:
             )
     for name in ("tools", "documents"):
         entries = getattr(options, name)
-        if entries is not None and not all(isinstance(entry, Mapping) for entry in entries):
+        if entries is None:
+            continue
+        if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
             raise RequestError(f"{name} must be a list of objects.", param=name)
     if options.continue_final_message and options.add_generation_prompt:
         raise RequestError(
@@ -196,7 +221,6 @@ def _without_nulls(message: dict[str, Any]) -> dict[str, Any]:
 
 def render(source: str, options: ChatOptions, special_tokens: Mapping[str, str], guard: Guard | None) -> str:
     """Render checked options. With a guard, special tokens in user text come out as its marks."""
-    template = _compiled(source)
     messages, tag = options.messages, ""
     if guard is not None:
         messages = guard.mark(messages)
@@ -211,7 +235,7 @@ def render(source: str, options: ChatOptions, special_tokens: Mapping[str, str],
         "documents": guard.mark(options.documents) if guard else options.documents,
         "add_generation_prompt": options.add_generation_prompt,
     }
-    text = _run(template, values, sum(map(_chars, options.user_values())))
+    text = (options.run or run_template)(source, values, sum(map(_chars, options.user_values())))
     return _cut_at_tag(text, tag) if tag else text
 
 
@@ -226,7 +250,12 @@ def _chars(value: Any) -> int:
     return 8
 
 
-def _run(template: jinja2.Template, values: dict[str, Any], input_chars: int) -> str:
+def run_template(source: str, values: dict[str, Any], input_chars: int) -> str:
+    """Compile and run a template on plain data, counting what it does. Raises RequestError.
+
+    input_chars: size of the data, which gives the template its room.
+    """
+    template = _compiled(source)
     budget = Budget(MAX_EXTRA_CHARS + 8 * input_chars)
     try:
         return run_limited(budget, lambda: template.generate(values))

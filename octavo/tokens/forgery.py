@@ -18,6 +18,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as BackendTokenizer
 
 from octavo.base.errors import RequestError
+from octavo.tokens.library_errors import as_request_errors
 
 _PRIVATE_START = 0xF0000
 _PRIVATE_SIZE = 0xFFFE
@@ -90,8 +91,9 @@ class SpecialTokens:
             if start < end:
                 continue
             for length in self._lengths:
-                if text[start : start + length] in self._by_content:
-                    end = start + length
+                piece = text[start : start + length]
+                if piece in self._by_content:
+                    end = start + len(piece)  # At the end of the text it is shorter than asked for.
                     yield start, end
                     break
 
@@ -104,15 +106,11 @@ class SpecialTokens:
         follows_special: the text comes right after a special token, where some vocabularies add no
         space; the anchor stands in for that token and its id is dropped.
         """
-        try:
+        with as_request_errors():
             if follows_special:
                 ids = self._plain.encode(self._anchor + text, add_special_tokens=False).ids[1:]
             else:
                 ids = self._plain.encode(text, add_special_tokens=False).ids
-        except TypeError as error:
-            raise RequestError(
-                "The text holds lone surrogates, which are not Unicode characters. Send valid UTF-8 text."
-            ) from error
         forged = set(self.ids.values()).intersection(ids)
         if not forged:
             return ids

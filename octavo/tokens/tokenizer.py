@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as BackendTokenizer
 from octavo.base.errors import ModelFileError, RequestError
 from octavo.tokens.chat_template import (
     ChatOptions,
+    TemplateRun,
     check_templates,
     checked,
     choose_template,
@@ -21,6 +22,7 @@ from octavo.tokens.chat_template import (
     render,
 )
 from octavo.tokens.forgery import Guard, SpecialTokens
+from octavo.tokens.library_errors import as_file_errors, as_request_errors
 from octavo.tokens.parts import TokenizerParts
 from octavo.tokens.pieces import Pieces
 from octavo.tokens.source import TokenizerSource
@@ -28,6 +30,8 @@ from octavo.tokens.token_bytes import spelling_of
 
 MAX_DECODE_ID = 2**32
 MAX_SHOWN_SETS = 32
+TRIAL = "a Trial: 1 é 日 \n\x00"
+"""Encoded once at load: some vocabularies have no token for what they do not know, and find out late."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +47,28 @@ def load_tokenizer(source: TokenizerSource, chat_template: str | None = None) ->
 
     chat_template: a Jinja template, or a file that holds one, instead of the checkpoint's own.
     """
-    if source.folder is not None:
-        from octavo.tokens.from_files import build_from_files
-
-        parts = build_from_files(source.folder)
-    elif source.gguf_metadata is not None:
-        from octavo.tokens.from_gguf import build_from_gguf
-
-        parts = build_from_gguf(source.gguf_metadata)
-    else:
-        raise ModelFileError(
-            "The checkpoint brings no tokenizer. Give a folder or repository as --tokenizer."
-        )
+    with as_file_errors():
+        parts = _build(source)
     templates = parts.chat_templates
     if chat_template is not None:
         templates = {"default": read_template(chat_template)}
     check_templates(templates)
-    return Tokenizer(parts, templates)
+    with as_file_errors():
+        tokenizer = Tokenizer(parts, templates)
+        tokenizer.backend.encode(TRIAL)
+    return tokenizer
+
+
+def _build(source: TokenizerSource) -> TokenizerParts:
+    if source.folder is not None:
+        from octavo.tokens.from_files import build_from_files
+
+        return build_from_files(source.folder)
+    if source.gguf_metadata is not None:
+        from octavo.tokens.from_gguf import build_from_gguf
+
+        return build_from_gguf(source.gguf_metadata)
+    raise ModelFileError("The checkpoint brings no tokenizer. Give a folder or repository as --tokenizer.")
 
 
 class Tokenizer:
@@ -145,13 +154,8 @@ class Tokenizer:
         return self.encode_batch([text], add_special_tokens)[0]
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
-        try:
+        with as_request_errors():
             encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
-        except TypeError as error:
-            raise RequestError(
-                "The text holds lone surrogates, which are not Unicode characters. Send valid UTF-8 text.",
-                param="prompt",
-            ) from error
         return [encoding.ids for encoding in encodings]
 
     def encode_plain(self, text: str) -> list[int]:
@@ -162,7 +166,8 @@ class Tokenizer:
         """Return text. Ids outside the vocabulary have none."""
         if any(not 0 <= token_id < MAX_DECODE_ID for token_id in ids):
             raise RequestError(f"Token ids go from 0 to {self.vocab_size - 1}.", param="tokens")
-        return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        with as_request_errors():
+            return self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes a token adds to a text; none for ids outside the vocabulary."""
@@ -209,6 +214,7 @@ class Tokenizer:
         continue_final_message: bool = False,
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        run: TemplateRun | None = None,
     ) -> list[int]:
         """Return the prompt's ids. The template writes the bos token, so none is added."""
         options = ChatOptions(
@@ -219,6 +225,7 @@ class Tokenizer:
             continue_final_message=continue_final_message,
             chat_template=chat_template,
             template_kwargs=template_kwargs or {},
+            run=run,
         )
         return self.prepare_chat(options).token_ids
 

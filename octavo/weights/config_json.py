@@ -104,15 +104,23 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 def check_config(config: dict[str, Any]) -> None:
     """Raise ModelFileError, with both numbers, where the config contradicts itself or all reason."""
     text = text_config(config)
+    for part in (config,) if text is config else (config, text):
+        _check_part(part)
+
+
+def _check_part(part: dict[str, Any]) -> None:
+    kind = part.get("model_type")
+    if kind is not None and not isinstance(kind, str):
+        raise ModelFileError(f"The model's model_type is {_short(kind)}; it must be a name.")
     # transformers writes a sliding_window of 0 beside use_sliding_window false.
-    unused = "sliding_window" if text.get("use_sliding_window") is False else None
+    unused = "sliding_window" if part.get("use_sliding_window") is False else None
     for name, limit in COUNT_LIMITS.items():
-        if text.get(name) is not None and name != unused:
-            _check_count(name, text[name], limit)
-    _check_heads(text)
-    _check_positive("rms_norm_eps", text.get("rms_norm_eps"), may_be_zero=True)
-    _check_positive("rope_theta", text.get("rope_theta"))
-    for parameters in rope_dicts(text):
+        if part.get(name) is not None and name != unused:
+            _check_count(name, part[name], limit)
+    _check_heads(part)
+    _check_positive("rms_norm_eps", part.get("rms_norm_eps"), may_be_zero=True)
+    _check_positive("rope_theta", part.get("rope_theta"))
+    for parameters in rope_dicts(part):
         _check_rope(parameters)
 
 

@@ -394,8 +394,8 @@ def optimised_python(_: Arena) -> None:
 
 
 def internal_sockets(_: Arena) -> None:
-    """P14. While it starts, a socket in a folder of its own; then none that anybody could find. No port of its
-    own but the one that was asked for.
+    """P14. While it starts, a socket in a folder of its own; then none that anybody could find. No port but
+    the one that was asked for. (What strangers say there: tests/end_to_end/test_core_process.py.)
     """
     with launched() as server:
         wait_until(lambda: any(server.temporary.glob("octavo-*/core")), "the core's socket is there", 30.0)

@@ -67,11 +67,17 @@ def test_custom_lines(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "line 1"), ('{"prompt": 5}', "line 1"), ("{}", "either prompt or messages"), ("", "has no lines")],
+    [
+        ("{", "line 1"),
+        ('{"prompt": 5}', "line 1"),
+        ("{}", "either prompt or messages"),
+        ("", "has no lines"),
+        ('{"prompt": "\xff"}', "line 1"),
+    ],
 )
 def test_bad_lines_are_named(tmp_path, line, message):
     path = tmp_path / "data.jsonl"
-    path.write_text(line)
+    path.write_bytes(line.encode("latin-1"))
     with pytest.raises(ConfigError, match=message):
         requests("--dataset-name", "custom", "--dataset-path", str(path))
 

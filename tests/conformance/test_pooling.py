@@ -28,13 +28,13 @@ def prompts(shared: int = 0) -> list[list[int]]:
     return [(begin + ids)[: len(ids)] if shared else ids for ids in own]
 
 
-def states(folder: Path, given: list[list[int]]) -> list[torch.Tensor]:
+def states(folder: Path, given: list[list[int]], dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     """Last hidden states [T, E] of each prompt, one by one."""
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModel.from_pretrained(folder, dtype=dtype, attn_implementation="eager").eval()
     with torch.inference_mode():
-        return [model(torch.tensor([ids])).last_hidden_state[0] for ids in given]
+        return [model(torch.tensor([ids])).last_hidden_state[0].float() for ids in given]
 
 
 def logits(folder: Path, given: list[list[int]]) -> list[torch.Tensor]:

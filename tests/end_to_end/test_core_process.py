@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +16,14 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+import zmq
 
 from octavo import AsyncLLM, ConfigError, EngineError, ModelFileError, RequestError, SamplingParams
 from octavo.config.root import EngineConfig
+from octavo.engine.core_process import ProcessCore
+from octavo.engine.load import load_front
+from octavo.messages.start import StartCore
+from octavo.messages.wire import Alive, Ping, Shutdown
 
 GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
 
@@ -166,3 +173,90 @@ def test_p04_the_core_dies_with_its_parent_and_leaves_nothing(
         time.sleep(0.05)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert not list(tmp_path.glob("octavo-*"))
+
+
+INTRUDER = """
+import os, socket, sys
+os.setgid(65534), os.setuid(65534)
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except PermissionError:
+    print("refused")
+"""
+
+
+async def test_strangers_at_the_engines_socket(tiny_llama: Path) -> None:
+    """Row P14. Other users cannot reach it, what this user's other processes say is not heard, and it goes once
+    both ends are connected.
+    """
+    core = ProcessCore()
+    await core.launch()
+    while not core._raw.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+        await asyncio.sleep(0.01)
+    folder = core._folder
+    assert folder.stat().st_mode & 0o777 == 0o700 and folder.stat().st_uid == os.getuid()
+    if os.getuid() == 0:
+        done = subprocess.run(
+            [sys.executable, "-c", INTRUDER, str(folder / "core")], capture_output=True, text=True
+        )
+        assert done.stdout == "refused\n", done.stderr
+    raw = socket.socket(socket.AF_UNIX)
+    raw.connect(str(folder / "core"))
+    raw.send(b"GET / HTTP/1.1\r\n\r\n" + bytes(1000))
+    context = zmq.Context()
+    peers = [context.socket(kind) for kind in (zmq.PAIR, zmq.DEALER, zmq.ROUTER, zmq.SUB)]
+    for peer in peers:
+        peer.linger = 0
+        peer.connect(f"ipc://{folder}/core")
+        if peer.type in (zmq.PAIR, zmq.DEALER):
+            for frame in (b"", b"garbage", msgspec.msgpack.encode(Shutdown()), bytes(1 << 22)):
+                with contextlib.suppress(zmq.ZMQError):
+                    peer.send(frame, zmq.NOBLOCK)
+    loaded = await asyncio.to_thread(load_front, config(tiny_llama))
+    await core.start(StartCore(config=loaded.config, path=str(loaded.path)))
+    assert not folder.exists()
+    core.send(Ping())
+    assert any(isinstance(message, Alive) for message in await core.receive())
+    for peer in peers:
+        peer.close()
+    raw.close()
+    context.term()
+    await core.close()
+
+
+async def test_frames_that_the_other_end_did_not_seal_are_dropped(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Garbage, a replay and another version on the line itself: the next true message is heard."""
+    core = ProcessCore()
+    await core.launch()
+    loaded = await asyncio.to_thread(load_front, config(tiny_llama))
+    close, heard = core._out.close, list[bytes]()
+    monkeypatch.setattr(core._out, "close", lambda message: heard.append(close(message)) or heard[-1])
+    await core.start(StartCore(config=loaded.config, path=str(loaded.path)))
+    for frame in (b"", b"garbage", heard[0], b"OCT\x09" + heard[0][4:], bytes(1 << 20)):
+        core._raw.send(frame)
+    core.send(Ping())
+    assert any(isinstance(message, Alive) for message in await core.receive())
+    await core.close()
+
+
+def test_nothing_listens_on_the_network(tiny_llama: Path) -> None:
+    """An engine and its core open no port at all; a server only the ones it is told."""
+    code = (
+        "import asyncio, psutil, sys\n"
+        "from octavo import AsyncLLM\n"
+        "from octavo.config.root import EngineConfig\n"
+        "async def main():\n"
+        "    options = {'model': sys.argv[1], 'max_model_len': 64, 'num_blocks': 20}\n"
+        "    engine = await AsyncLLM.start(EngineConfig.from_options(options))\n"
+        "    me = psutil.Process()\n"
+        "    for process in (me, *me.children(recursive=True)):\n"
+        "        print(process.net_connections(kind='inet'))\n"
+        "    await engine.shutdown()\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_llama)], capture_output=True, text=True, timeout=100
+    )
+    assert set(done.stdout.split()) == {"[]"} and len(done.stdout.split()) >= 2, done.stdout + done.stderr

@@ -21,29 +21,50 @@ pytestmark = [
 RAW = PoolingParams(use_activation=False)
 WIDE = {"hidden_size": 128, "num_attention_heads": 2, "dim": 128, "n_heads": 2}
 """Heads of 64: the kernels' usual width."""
-CLOSE = {"float32": 0.99999, "bfloat16": 0.995}
-"""Cosines; float32 products may run in TF32."""
+DTYPES = ["float32", "bfloat16"]
+FLOAT32_DISTANCE = 1e-5
+"""1 - cosine; float32 products may run in TF32."""
 
 
-def check(outputs: list[Any], expected: list[torch.Tensor], dtype: str) -> None:
+def pooled(states_TE: torch.Tensor, pooling: str) -> torch.Tensor:
+    return {"cls": states_TE[0], "last": states_TE[-1], "mean": states_TE.mean(0)}[pooling]
+
+
+def allowed(folder: Path, given: list[list[int]], pooling: str, dtype: str) -> float:
+    """How far a result may be from float32: in a narrow type little more than transformers' worst."""
+    if dtype == "float32":
+        return FLOAT32_DISTANCE
+    exact, narrow = (
+        [pooled(one, pooling) for one in states(folder, given, kind)]
+        for kind in (torch.float32, torch.bfloat16)
+    )
+    return 1e-3 + 1.5 * max(distance(one, other) for one, other in zip(exact, narrow, strict=True))
+
+
+def distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    return 1.0 - torch.cosine_similarity(one, other, dim=0).item()
+
+
+def check(outputs: list[Any], expected: list[torch.Tensor], furthest: float) -> None:
     for output, wanted in zip(outputs, expected, strict=True):
-        assert torch.cosine_similarity(output.outputs.data, wanted, dim=0).item() > CLOSE[dtype]
+        assert distance(output.outputs.data, wanted) < furthest
 
 
-@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoders(tmp_path: Path, name: str, pooling: str, dtype: str) -> None:
     family, overrides = ENCODERS[name]
     folder = save_pooled(tmp_path / "model", family, **{**overrides, **WIDE})
     given = prompts()
-    expected = [one[0] if pooling == "cls" else one.mean(0) for one in states(folder, given)]
+    expected = [pooled(one, pooling) for one in states(folder, given)]
+    furthest = allowed(folder, given, pooling, dtype)
     with LLM(str(folder), pooling_type=pooling, dtype=dtype) as llm:
-        check(llm.encode(given, RAW, use_tqdm=False), expected, dtype)
-        check([llm.encode(ids, RAW, use_tqdm=False)[0] for ids in given], expected, dtype)
+        check(llm.encode(given, RAW, use_tqdm=False), expected, furthest)
+        check([llm.encode(ids, RAW, use_tqdm=False)[0] for ids in given], expected, furthest)
 
 
-@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pooling", ["last", "mean"])
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoders(tmp_path: Path, name: str, pooling: str, dtype: str) -> None:
@@ -51,11 +72,12 @@ def test_decoders(tmp_path: Path, name: str, pooling: str, dtype: str) -> None:
     wide = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64}
     folder = save_pooled(tmp_path / "model", family, **{**overrides, **wide})
     given = prompts(shared=70)
-    expected = [one[-1] if pooling == "last" else one.mean(0) for one in states(folder, given)]
+    expected = [pooled(one, pooling) for one in states(folder, given)]
+    furthest = allowed(folder, given, pooling, dtype)
     options: dict[str, Any] = {"max_model_len": LONGEST, "max_num_batched_tokens": 128, "max_num_seqs": 16}
     with LLM(str(folder), pooling_type=pooling, dtype=dtype, **options) as llm:
         for _ in range(2):
-            check(llm.encode(given, RAW, use_tqdm=False), expected, dtype)
+            check(llm.encode(given, RAW, use_tqdm=False), expected, furthest)
         assert (llm.stats().prefix_hits_tokens > 0) == (pooling == "last")
 
 
@@ -64,6 +86,6 @@ def test_a_cross_encoder(tmp_path: Path) -> None:
     folder = save_pooled(tmp_path / "model", family, num_labels=3, **{**overrides, **WIDE})
     given = prompts()
     with LLM(str(folder), dtype="float32") as llm:
-        check(llm.encode(given, RAW, use_tqdm=False), logits(folder, given), "float32")
+        check(llm.encode(given, RAW, use_tqdm=False), logits(folder, given), FLOAT32_DISTANCE)
         scored = llm.encode([("a question", "an answer"), ("a", "b" * 50)], use_tqdm=False)
         assert all(abs(one.outputs.data.sum().item() - 1) < 1e-4 for one in scored)

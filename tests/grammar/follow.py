@@ -39,6 +39,8 @@ class Follower:
                 return self._tokenizer.decode(said)
             said.append(token)
             grammar.take(token)
+            if grammar.failure is not None and "too complex" in grammar.failure:
+                return None
             assert grammar.failure is None, grammar.failure
         return None
 

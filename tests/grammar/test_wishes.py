@@ -250,6 +250,20 @@ def test_a_grammar_that_cannot_be_compiled_is_the_rows_failure(matchers: Matcher
     assert row.failure is not None and "missing" in row.failure
 
 
+def test_a_grammar_that_grows_too_complex_says_so(compiler: GrammarCompiler, matchers: Matchers) -> None:
+    """Some do so when a token is taken, not when a mask is filled."""
+    regex = "^ac" + "a" * 22 + r"\s" + "a" * 180 + "+" + "a" * 16 + "+" + "a" * 140 + "$"
+    row = matchers.open(Wish(canonical=compiler.compile(Wish(regex=regex))), [])
+    matcher = row.ready()
+    assert matcher is not None
+    for _ in range(60):
+        mask = matcher.compute_bitmask()
+        row.check()
+        if row.failure is None:
+            row.take(next(token for token in range(8 * len(mask)) if mask[token // 8] >> token % 8 & 1))
+    assert row.failure is not None and "too complex" in row.failure
+
+
 def test_answers_of_each_kind_end(compiler: GrammarCompiler, follower: Follower) -> None:
     for wish in (Wish(regex="[a-z]{3}"), Wish(choice=["x", "yy"]), Wish(grammar='start: "a" "b"?')):
         assert follower.answer(compiler.compile(wish), 0) in ("x", "yy", "a", "ab") or wish.kind == "regex"

@@ -74,6 +74,18 @@ def test_rows_are_what_the_format_says(name: str) -> None:
         assert torch.equal(rows, expected)
 
 
+@pytest.mark.parametrize("name", ["Q4_K", "Q5_K", "Q6_K"])
+def test_products_of_scales_that_no_half_can_hold_are_told(name: str) -> None:
+    """Finite in the file's arithmetic, infinite in ours: such a matrix is not taken."""
+    matrix, _ = stored(name, 1, 256)
+    data = np.full_like(matrix.data, 0xFF)
+    for at in HALVES[name]:
+        data[:, at : at + 2] = np.array([60000.0], np.float16).view(np.uint8)
+    if name == "Q6_K":
+        data[:, 192:208] = 127
+    assert not NativeEngine(1).pack(StoredMatrix(kind=name, columns=256, data=data)).is_finite
+
+
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("name", TYPES)
 def test_products(kernels: str, name: str) -> None:

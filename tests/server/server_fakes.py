@@ -27,6 +27,8 @@ from octavo.messages.prompt_vectors import PromptVectors
 from octavo.messages.request import PLAIN_TERMS, PrefixPin, Terms
 from octavo.messages.result import CoreStats
 from octavo.messages.start import CoreReady
+from octavo.tokens.chat_template import TemplateRun
+from octavo.tokens.template_leash import TemplateLeash
 
 BOS, EOS = 256, 257
 VOCAB = 300
@@ -46,6 +48,8 @@ class FakeTokenizer:
 
     def __init__(self) -> None:
         self.rendered: list[dict[str, Any]] = []
+        self.runs: list[TemplateRun | None] = []
+        """Who was to run the template, of each that was rendered."""
 
     def template_for(self, wish: str | None, has_tools: bool) -> str | None:
         return wish if wish is not None else self.chat_template
@@ -83,11 +87,13 @@ class FakeTokenizer:
         continue_final_message: bool = False,
         chat_template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
+        run: TemplateRun | None = None,
     ) -> list[int]:
         if self.chat_template is None:
             raise RequestError("no template", code=ErrorCode.TEMPLATE_FAILED, param="messages")
         if add_generation_prompt and continue_final_message:
             raise RequestError("exclude each other", param="continue_final_message")
+        self.runs.append(run)
         self.rendered.append(
             {
                 "messages": messages,
@@ -152,6 +158,7 @@ class FakeEngine:
     listeners: list[Callable[[CoreStats], None]] = field(default_factory=list)
     is_shut_down: bool = False
     grammars: GrammarDesk = field(default_factory=lambda: GrammarDesk(fake_vocabulary))
+    templates: TemplateLeash = field(default_factory=TemplateLeash)
     facts: CheckpointFacts = field(
         default_factory=lambda: CheckpointFacts(
             name="fake",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import uvicorn
 from server_fakes import FakeEngine
+from starlette.types import ASGIApp
 
 from octavo.server.app import create_app
 from octavo.server.connections.connection import Patience, connections
@@ -21,10 +22,11 @@ PATIENCE = Patience(header_timeout_s=20, send_timeout_s=60, max_connections=1000
 class LiveServer:
     """uvicorn in a thread on a free loopback port."""
 
-    def __init__(self, engine: FakeEngine) -> None:
+    def __init__(self, engine: FakeEngine, app: ASGIApp | None = None) -> None:
+        """app: another one than that for clients."""
         self.engine = engine
         gate = Gate()
-        gate.open(create_app(engine, engine.config.server, engine.config.observe))
+        gate.open(app or create_app(engine, engine.config.server, engine.config.observe))
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]

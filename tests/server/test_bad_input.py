@@ -459,3 +459,18 @@ async def test_h16_unknown_path(client: httpx.AsyncClient, path: str) -> None:
 
 async def test_unknown_model_by_path(client: httpx.AsyncClient) -> None:
     check_error(await client.get("/v1/models/org/name"), 404, "model_not_found", "model")
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/tokenize", "/v1/responses", "/v1/chat/completions/render"]
+)
+async def test_templates_of_requests_go_on_a_leash(path: str) -> None:
+    """And those of the model do not."""
+    engine = FakeEngine(fake_config(trust_request_chat_template=True))
+    app = create_app(engine, engine.config.server, engine.config.observe)
+    text = {"input": "a"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "a"}]}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        for template in ("{{ messages }}", None):
+            response = await client.post(path, json={**text, "chat_template": template})
+            assert response.status_code == 200, response.text
+    assert engine.tokenizer.runs == [engine.templates.run, None]

@@ -157,6 +157,15 @@ def test_messages_are_plain_data(messages: Any, param: str | None) -> None:
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize("name", ["tools", "documents"])
+@pytest.mark.parametrize("value", [1, "a", {"a": 1}, [1]])
+def test_lists_are_lists(name: str, value: Any) -> None:
+    tokenizer = as_tokenizer(byte_level_backend(), "{{ messages | length }}")
+    with pytest.raises(RequestError) as caught:
+        rendered(tokenizer, [{"role": "user", "content": "a"}], **{name: value})
+    assert caught.value.param == name
+
+
 def test_deep_data_is_refused() -> None:
     deep: Any = "x"
     for _ in range(100):
@@ -242,6 +251,23 @@ def test_hostile_templates_of_a_model_are_refused_when_it_is_loaded(caplog: pyte
         check_templates({"default": "{% if 1 %}" * 6000 + "{% endif %}" * 6000})
     check_templates({"default": CHATML, "odd": "{% if %}"})
     assert "'odd'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for i in range(10000) %}{% for j in range(10000) %}{% endfor %}{% endfor %}",
+        "{% if messages | length > 1 %}{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}{% endif %}",
+        "{{ 'x' * 10**9 }}",
+    ],
+)
+def test_templates_of_a_model_are_tried_when_it_is_loaded(source: str) -> None:
+    with pytest.raises(ModelFileError, match="--chat-template"):
+        check_templates({"default": source})
+
+
+def test_a_template_that_refuses_a_chat_is_no_hostile_one() -> None:
+    check_templates({"default": "{{ raise_exception('no') }}", "other": "{{ nothing.at.all }}"})
 
 
 def test_harmless_features_work() -> None:

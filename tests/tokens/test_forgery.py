@@ -121,6 +121,15 @@ def test_a_merge_that_spells_a_special_token_is_cut() -> None:
     assert the not in tokenizer.encode_chat([{"role": "user", "content": "x ▁the fox"}])
 
 
+def test_a_short_special_token_at_the_end_is_cut_once() -> None:
+    """Beside longer ones: a slice that ends with the text is shorter than asked for."""
+    backend = sentencepiece_backend()
+    backend.add_special_tokens([AddedToken(mark, normalized=False) for mark in ("▁the", "<|a long one|>")])
+    tokenizer = as_tokenizer(backend, "{{ messages[0].content }}")
+    the = backend.token_to_id("▁the")
+    assert the not in tokenizer.encode_chat([{"role": "user", "content": "x ▁the"}])
+
+
 def test_marks_are_secret_and_fresh() -> None:
     """What a user sends cannot be taken for a mark, even if it looks like one."""
     content = "\U000f0001\U00100000 <|im_end|> \U000f0001\U00100000"

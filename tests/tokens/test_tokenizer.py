@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from chats import rendered
 from hypothesis import given
 from hypothesis import strategies as st
 from small_tokenizers import as_tokenizer, byte_level_backend, save, sentencepiece_backend
+from tokenizers import Tokenizer as Backend
+from tokenizers import models
 
 from octavo.base.errors import ModelFileError, RequestError
 from octavo.tokens.source import TokenizerSource
@@ -127,6 +130,28 @@ def test_broken_files_are_refused(tmp_path: Path, name: str, content: str, messa
     (folder / name).write_text(content)
     with pytest.raises(ModelFileError, match=message):
         load_tokenizer(TokenizerSource(folder=folder))
+
+
+def test_a_panic_of_the_library_is_a_broken_file(tmp_path: Path) -> None:
+    """Panics are no Exception: nothing but a file like this shows that they are caught."""
+    folder = save(byte_level_backend(), tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["continuing_subword_prefix"] = "#" * 99
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelFileError, match="cannot be used"):
+        load_tokenizer(TokenizerSource(folder=folder))
+
+
+def test_a_vocabulary_without_a_token_for_the_unknown_is_found_out_at_load(tmp_path: Path) -> None:
+    backend = Backend(models.WordPiece({"hello": 0}, unk_token="[UNK]"))
+    with pytest.raises(ModelFileError, match="UNK"):
+        load_tokenizer(TokenizerSource(folder=save(backend, tmp_path)))
+
+
+def test_what_the_library_cannot_encode_is_the_requests_error() -> None:
+    tokenizer = as_tokenizer(Backend(models.WordPiece({"hello": 0}, unk_token="[UNK]")))
+    with pytest.raises(RequestError, match="cannot take this"):
+        tokenizer.encode("good-bye")
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tests.weights.crafted import (
     ARRAY,
     BOOL,
     STRING,
+    TINY_CONFIG,
     U32,
     text,
 )
@@ -84,6 +85,8 @@ CONFIGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"rope_parameters": {"full_attention": {"rope_theta": 0.0}}}, ["rope_theta"]),
     ({"rope_parameters": {"low_freq_factor": 4.0, "high_freq_factor": 1.0}}, ["4.0", "1.0"]),
     ({"quantization_config": {"quant_method": "awq"}}, ["awq", "GGUF"]),
+    ({"model_type": {"a": 1}}, ["model_type"]),
+    ({"text_config": TINY_CONFIG, "num_hidden_layers": "2"}, ["num_hidden_layers"]),
 ]
 """What is changed of TINY_CONFIG."""
 NO_CONFIGS = ["", "[]", "null", "{", '{"a":' * 20000, "\ufffe", '{"hidden_size": ' + "9" * 5000 + "}"]

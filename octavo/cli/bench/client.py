@@ -81,7 +81,7 @@ class StreamClient:
                     return stream.failed(error_message(response.status_code, await response.aread()))
                 async for data in response.aiter_raw():
                     stream.feed(data)
-        except (httpx.HTTPError, msgspec.DecodeError) as error:
+        except (httpx.HTTPError, msgspec.DecodeError, UnicodeDecodeError) as error:
             return stream.failed(f"{type(error).__name__}: {error}")
         return stream.ended()
 

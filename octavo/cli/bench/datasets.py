@@ -188,7 +188,7 @@ def _read_custom(parsed: argparse.Namespace) -> list[BenchRequest]:
 def _parse_line(line: bytes, where: str, default_len: int) -> BenchRequest:
     try:
         entry = msgspec.json.decode(line, type=_Line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{where}: {error}", param="--dataset-path") from None
     prompt: Prompt | None = entry.messages if entry.prompt is None else entry.prompt
     if not prompt or (entry.prompt is not None and entry.messages is not None):

@@ -16,7 +16,7 @@ from octavo.server.ollama.render import render_ollama_generate
 from octavo.server.ollama.schema.chat import OllamaMadeCall
 from octavo.server.ollama.schema.generate import OllamaGenerateBody, OllamaGenerateReply
 from octavo.server.ollama.times import now
-from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
+from octavo.server.replies import json_reply, off_loop_if_long, request_id_of, weighed
 from octavo.server.serving import Serving
 
 
@@ -26,7 +26,9 @@ async def answer_prompt(serving: Serving, request: Request) -> Response:
     check_name(serving, body.model)
     if not body.prompt:
         return json_reply(_loaded(body))
-    question = await off_loop_if_long(num_bytes, render_ollama_generate, serving, body)
+    question = await off_loop_if_long(
+        weighed(num_bytes, body.template), render_ollama_generate, serving, body
+    )
     reply_id = f"ollama-{request_id_of(request)}"
     conversation = await admit_conversation(serving, question.body, question.rendered, reply_id)
     writer = PromptAnswer(serving, body, conversation, began, gives_context=not body.raw)

@@ -19,7 +19,7 @@ from octavo.server.openai.schema.render import RenderedPrompt, RenderReply
 from octavo.server.render.chat import render_chat
 from octavo.server.render.completion import render_completion
 from octavo.server.render.rendered import Prompt, Rendered
-from octavo.server.replies import json_reply, off_loop_if_long
+from octavo.server.replies import json_reply, off_loop_if_long, weighed
 from octavo.server.serving import Serving
 
 OURS = ("output_kind", "bad_words_token_ids", "shown_special_token_ids", "logits_processors")
@@ -29,7 +29,7 @@ OURS = ("output_kind", "bad_words_token_ids", "shown_special_token_ids", "logits
 async def render_chat_completion(serving: Serving, request: Request) -> Response:
     body, num_bytes = await read(request, ChatBody)
     model = serving.check_model(body.model)
-    rendered = await off_loop_if_long(num_bytes, render_chat, serving, body)
+    rendered = await off_loop_if_long(weighed(num_bytes, body.chat_template), render_chat, serving, body)
     await with_checked_form(serving, rendered)
     return json_reply(await off_loop_if_long(num_bytes, _reply, serving, rendered, model))
 

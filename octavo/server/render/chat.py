@@ -82,6 +82,7 @@ def _encoded(
             **effort_kwargs(body.reasoning_effort, plan.template),
             **(body.chat_template_kwargs or {}),
         },
+        run=None if body.chat_template is None else serving.engine.templates.run,
     )
     bos = serving.tokenizer.bos_token_id
     if add_special_tokens and bos is not None and token_ids[:1] != [bos]:

@@ -29,6 +29,11 @@ uint16_t half_of(float value) {
     return sign | uint16_t((rounded - (112u << 23)) >> 13);
 }
 
+// Products of two halves may be larger than any half. False for NaN, too.
+bool fits_half(float value) {
+    return std::fabs(value) < 65520;
+}
+
 float half_at(const uint8_t* at) {
     uint16_t h;
     std::memcpy(&h, at, 2);
@@ -244,7 +249,7 @@ OCTAVO_API int32_t octavo_pack(Engine* engine, int32_t type, const uint8_t* stor
                     Block block;
                     read_block(type, row, b, block);
                     put_block(form, to + b * block_bytes(form), r, block);
-                    fine &= std::isfinite(block.scale[0]) && std::isfinite(block.scale[1]) && std::isfinite(block.minimum);
+                    fine &= fits_half(block.scale[0]) && fits_half(block.scale[1]) && fits_half(block.minimum);
                 }
             }
             if (!fine) is_finite = false;

@@ -26,7 +26,7 @@ from octavo.server.openai.responses.translate import to_messages
 from octavo.server.openai.responses.truncate import fitting
 from octavo.server.openai.responses.writer import ResponseWriter
 from octavo.server.openai.schema.chat import ChatBody
-from octavo.server.replies import LONG_BODY_BYTES, json_reply, off_loop_if_long, request_id_of
+from octavo.server.replies import LONG_BODY_BYTES, json_reply, off_loop_if_long, request_id_of, weighed
 from octavo.server.serving import Serving
 from octavo.server.stream import EventStream
 
@@ -65,7 +65,7 @@ async def create_response(serving: Serving, library: Library, request: Request) 
 async def _chat(serving: Serving, body: ResponsesBody, items: list[Item], num_bytes: int) -> ChatBody:
     chat = chat_body(body, to_messages(body.instructions, items))
     if body.truncation == "auto":
-        return await off_loop_if_long(num_bytes, fitting, serving, chat)
+        return await off_loop_if_long(weighed(num_bytes, chat.chat_template), fitting, serving, chat)
     return chat
 
 
