@@ -186,7 +186,7 @@ except PermissionError:
 
 
 async def test_strangers_at_the_engines_socket(tiny_llama: Path) -> None:
-    """Row P14. Other users cannot reach it, what this user's other processes say is not heard, and it goes once
+    """Row P14. Others cannot reach it, what this user's other processes say is not heard, and it goes once
     both ends are connected.
     """
     core = ProcessCore()
