@@ -332,6 +332,7 @@ ROWS: tuple[Row, ...] = (
         expected="named at load; requests get engine_failed; the engine stays",
         attack=broken_numbers,
         budget_ms=30_000,
+        only_full=True,
     ),
     Row(
         id="F12",
@@ -339,6 +340,7 @@ ROWS: tuple[Row, ...] = (
         expected="answers stay golden in the same core",
         attack=file_changes_while_serving,
         budget_ms=60_000,
+        only_full=True,
     ),
 )
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import threading
@@ -392,6 +393,29 @@ def optimised_python(_: Arena) -> None:
             assert "model.safetensors" in server.log and "Traceback" not in server.log, server.log
 
 
+def internal_sockets(_: Arena) -> None:
+    """P14. While it starts, a socket in a folder of its own; then none that anybody could find. No port but
+    the one that was asked for. (What strangers say there: tests/end_to_end/test_core_process.py.)
+    """
+    with launched() as server:
+        wait_until(lambda: any(server.temporary.glob("octavo-*/core")), "the core's socket is there", 30.0)
+        (folder,) = server.temporary.glob("octavo-*")
+        found = folder.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (os.getuid(), 0o700), oct(found.st_mode)
+        server.wait_ready()
+        assert not list(server.temporary.iterdir()), "sockets are still there"
+        for process in (psutil.Process(server.process.pid), *server.children):
+            for one in process.net_connections("inet"):
+                is_listening = one.status == psutil.CONN_LISTEN
+                assert not is_listening or one.laddr.ip == "127.0.0.1", f"{process.cmdline()}: {one}"
+                assert not is_listening or process.pid == server.process.pid, f"{process.cmdline()}: {one}"
+            for one in process.net_connections("unix"):
+                assert not str(one.laddr).startswith("@") and not (
+                    one.laddr and Path(str(one.laddr)).exists()
+                ), one
+        server.stop()
+
+
 def two_servers(arena: Arena) -> None:
     """P16. One folder of files belongs to one of them; a lock that a killed one left is nobody's."""
     with tempfile.TemporaryDirectory(prefix="attack-") as name:
@@ -474,6 +498,7 @@ ROWS: tuple[Row, ...] = (
             may_fail=False,
         ),
         budget_ms=60_000,
+        only_full=True,
     ),
     Row(
         id="P07",
@@ -481,6 +506,7 @@ ROWS: tuple[Row, ...] = (
         expected="pauses that grow, then exit status 1 with the cause as last words",
         attack=crash_loop,
         budget_ms=60_000,
+        only_full=True,
     ),
     Row(
         id="P08",
@@ -495,6 +521,7 @@ ROWS: tuple[Row, ...] = (
         expected="a last event for each stream, exit status 0 within 2 s",
         attack=two_signals,
         budget_ms=30_000,
+        only_full=True,
     ),
     Row(
         id="P09",
@@ -502,6 +529,7 @@ ROWS: tuple[Row, ...] = (
         expected="ignored; SIGQUIT writes stacks",
         attack=other_signals,
         budget_ms=30_000,
+        only_full=True,
     ),
     Row(
         id="P11",
@@ -523,6 +551,7 @@ ROWS: tuple[Row, ...] = (
         expected="it serves, or ends at once with the reason",
         attack=poor_machines,
         budget_ms=90_000,
+        only_full=True,
     ),
     Row(
         id="P13",
@@ -531,6 +560,13 @@ ROWS: tuple[Row, ...] = (
         attack=optimised_python,
         budget_ms=30_000,
         only_full=True,
+    ),
+    Row(
+        id="P14",
+        name="sockets of our own",
+        expected="private while it starts, gone then; no port beside the one asked for",
+        attack=internal_sockets,
+        budget_ms=30_000,
     ),
     Row(
         id="P16",

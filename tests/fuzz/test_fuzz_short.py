@@ -14,8 +14,8 @@ import pytest
 from tests.fuzz.target import NAMES, find, inputs_of
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 0.4
-NUM_INPUTS = 200
+SECONDS = 0.25
+NUM_INPUTS = 150
 
 
 @pytest.mark.parametrize("name", NAMES)
