@@ -23,7 +23,11 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._app is not None:
             scope[SERVER_SEND] = send
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                # uvicorn keeps the scope where `send` is from: a circle, which only the collector would find.
+                del scope[SERVER_SEND]
         elif scope["type"] == "http" and route_path(scope) == "/livez":
             await JSONResponse({"status": "starting"})(scope, receive, send)
         elif scope["type"] == "http":
