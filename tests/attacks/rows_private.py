@@ -56,7 +56,8 @@ SECRETS: tuple[tuple[str, Any], ...] = (
 
 
 def nothing_leaks(arena: Arena) -> None:
-    """Requests of every kind, good and bad, at the most talkative level: no word in log or metrics."""
+    """Requests of every kind, good and bad, at the most talkative level: no word of them is in log or
+    metrics."""
     before = arena.log.stat().st_size
     arena.admin.post("/log_level", json={"level": "DEBUG"})
     try:
