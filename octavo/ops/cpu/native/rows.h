@@ -2,6 +2,7 @@
 // vector is done number by number.
 #pragma once
 #include "interface.h"
+#include "kv.h"
 #include "simd.h"
 
 namespace octavo {
@@ -149,15 +150,7 @@ static void prepare_heads(const Heads& h, const Pages& pages, float* qkv, int po
         if (norm) rms_norm(head, norm, h.norm_epsilon, D, head);
         if (h.rotation) rotate(head, h.rotation + int64_t(position) * h.rotated, h.rotated);
     }
-    if (slot < 0) return;
-    const int64_t size = pages.block_size, block = slot / size, offset = slot % size;
-    for (int k = 0; k < h.num_kv_heads; ++k) {
-        const float* key = qkv + (h.num_heads + k) * D;
-        float* to = pages.keys + block * pages.page + k * D * size + offset;
-        for (int d = 0; d < D; ++d) to[d * size] = key[d];
-        std::memcpy(pages.values + block * pages.page + (k * size + offset) * D, qkv + (first_value + k) * D,
-                    D * sizeof(float));
-    }
+    if (slot >= 0) write_kv(pages, qkv + h.num_heads * D, qkv + first_value * D, h.num_kv_heads, D, slot);
 }
 
 }  // namespace OCTAVO_ISA

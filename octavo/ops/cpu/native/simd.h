@@ -61,20 +61,39 @@ static inline float scalar_half(uint16_t h) {
     return value;
 }
 
+// To the nearest, ties to even.
+static inline uint16_t half_of(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest >= 0x7f800000) return sign | 0x7c00 | (rest > 0x7f800000 ? 0x200 : 0);
+    if (rest >= 0x477ff000) return sign | 0x7c00;  // rounds to infinity
+    if (rest < 0x38800000) {                       // a multiple of 2^-24
+        float magnitude;
+        std::memcpy(&magnitude, &rest, 4);
+        return sign | uint16_t(std::nearbyintf(magnitude * 0x1p24f));
+    }
+    const uint32_t rounded = rest + 0xfff + (rest >> 13 & 1);
+    return sign | uint16_t((rounded - (112u << 23)) >> 13);
+}
+
 #if defined(__AVX512F__)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+static inline void store_half(uint16_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, 0)); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
 static inline Ints nearest(Floats a) { return (Ints)_mm512_cvtps_epi32((__m512)a); }
 static inline Floats root(Floats a) { return (Floats)_mm512_sqrt_ps((__m512)a); }
 #elif defined(__AVX2__)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+static inline void store_half(uint16_t* p, Floats v) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, 0)); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
 static inline Ints nearest(Floats a) { return (Ints)_mm256_cvtps_epi32((__m256)a); }
 #elif defined(__ARM_NEON)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline void store_half(uint16_t* p, Floats v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 static inline Ints nearest(Floats a) { return (Ints)vcvtnq_s32_f32((float32x4_t)a); }
 #else
@@ -83,6 +102,9 @@ static inline Floats load_half(const uint16_t* p) {
     Floats v;
     for (int i = 0; i < LANES; ++i) v[i] = scalar_half(p[i]);
     return v;
+}
+static inline void store_half(uint16_t* p, Floats v) {
+    for (int i = 0; i < LANES; ++i) p[i] = half_of(v[i]);
 }
 static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 static inline Ints nearest(Floats a) {
