@@ -88,9 +88,13 @@ static void softmax(float* scores, int count) {
 // Weights of keys first to last times the scales of their values.
 template <class Kv>
 static void scale_weights(const Pages& pages, int D, int k, const int32_t* table, int first, int last, float* weights) {
-    for (int key = first; key < last; ++key)
-        weights[key - first] *= head_of<Kv>(pages.values, pages, table[key / pages.block_size], k, D)
-                                    .scales[key % pages.block_size];
+    const int size = pages.block_size;
+    for (int key = first; key < last;) {
+        const int offset = key % size, count = size - offset < last - key ? size - offset : last - key;
+        const float* scales = head_of<Kv>(pages.values, pages, table[key / size], k, D).scales + offset;
+        for (int i = 0; i < count; ++i) weights[key - first + i] *= scales[i];
+        key += count;
+    }
 }
 
 template <class Kv, int G, int WIDE>

@@ -9,9 +9,6 @@
 namespace octavo {
 namespace OCTAVO_ISA {
 
-typedef int8_t NarrowInts __attribute__((vector_size(LANES)));
-typedef uint16_t Shorts __attribute__((vector_size(LANES * 2)));
-
 struct KvFloat32 {
     typedef float Number;
     static constexpr bool HAS_SCALES = false;
@@ -24,9 +21,7 @@ struct KvFloat32 {
 struct KvBFloat16 {
     typedef uint16_t Number;
     static constexpr bool HAS_SCALES = false;
-    static Floats read(const Number* from) {
-        return (Floats)(__builtin_convertvector(load<Shorts>(from), Ints) << 16);
-    }
+    static Floats read(const Number* from) { return (Floats)(load_uint16(from) << 16); }
     static float one(Number number) {
         const uint32_t bits = uint32_t(number) << 16;
         float value;
@@ -53,9 +48,7 @@ struct KvFloat16 {
 struct KvInt8 {
     typedef int8_t Number;
     static constexpr bool HAS_SCALES = true;
-    static Floats read(const Number* from) {
-        return to_float(__builtin_convertvector(load<NarrowInts>(from), Ints));
-    }
+    static Floats read(const Number* from) { return to_float(load_int8(from)); }
     static float one(Number number) { return number; }
     static void write(Floats v, Number* to) { store(to, __builtin_convertvector(nearest(v), NarrowInts)); }
 };

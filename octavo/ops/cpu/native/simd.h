@@ -31,6 +31,8 @@ typedef uint8_t Bytes __attribute__((vector_size(LANES * 4)));
 typedef int8_t SignedBytes __attribute__((vector_size(LANES * 4)));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef float Floats __attribute__((vector_size(LANES * 4)));
+typedef int8_t NarrowInts __attribute__((vector_size(LANES)));
+typedef uint16_t Shorts __attribute__((vector_size(LANES * 2)));
 
 template <class V, class T>
 static inline V load(const T* from) {
@@ -80,6 +82,8 @@ static inline uint16_t half_of(float value) {
 #if defined(__AVX512F__)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+static inline Ints load_int8(const int8_t* p) { return (Ints)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+static inline Ints load_uint16(const uint16_t* p) { return (Ints)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)); }
 static inline void store_half(uint16_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, 0)); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
 static inline Ints nearest(Floats a) { return (Ints)_mm512_cvtps_epi32((__m512)a); }
@@ -87,6 +91,8 @@ static inline Floats root(Floats a) { return (Floats)_mm512_sqrt_ps((__m512)a); 
 #elif defined(__AVX2__)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+static inline Ints load_int8(const int8_t* p) { return (Ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+static inline Ints load_uint16(const uint16_t* p) { return (Ints)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)); }
 static inline void store_half(uint16_t* p, Floats v) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, 0)); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
 static inline Ints nearest(Floats a) { return (Ints)_mm256_cvtps_epi32((__m256)a); }
@@ -112,6 +118,11 @@ static inline Ints nearest(Floats a) {
     for (int i = 0; i < LANES; ++i) v[i] = (int32_t)std::nearbyintf(a[i]);
     return v;
 }
+#endif
+
+#if !defined(__AVX2__)
+static inline Ints load_int8(const int8_t* p) { return __builtin_convertvector(load<NarrowInts>(p), Ints); }
+static inline Ints load_uint16(const uint16_t* p) { return __builtin_convertvector(load<Shorts>(p), Ints); }
 #endif
 
 // Across all lanes, always in the same order.
