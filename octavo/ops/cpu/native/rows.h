@@ -90,8 +90,7 @@ static int best(const float* x, int count, float* value) {
         is_nan |= v != v;
         top = larger(top, v);
     }
-    bool broken = false;
-    for (int lane = 0; lane < LANES; ++lane) broken |= is_nan[lane] != 0;
+    bool broken = bits_of(is_nan) != 0;
     float most = largest_of(top);
     for (; i < count; ++i) {
         broken |= x[i] != x[i];
@@ -100,12 +99,7 @@ static int best(const float* x, int count, float* value) {
     *value = broken ? NAN : most;
     if (broken) return 0;
     int found = 0;
-    for (; found + LANES <= count; found += LANES) {
-        Ints is_best = load<Floats>(x + found) == all(most);
-        bool here = false;
-        for (int lane = 0; lane < LANES; ++lane) here |= is_best[lane] != 0;
-        if (here) break;
-    }
+    while (found + LANES <= count && !bits_of(load<Floats>(x + found) == all(most))) found += LANES;
     while (found < count && x[found] != most) ++found;
     return found;
 }

@@ -144,6 +144,19 @@ static inline float largest_of(Floats v) {
 }
 #endif
 
+// Bit i: lane i of a comparison was true.
+static inline uint32_t bits_of(Ints truth) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)truth);
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)truth);
+#else
+    uint32_t bits = 0;
+    for (int lane = 0; lane < LANES; ++lane) bits |= uint32_t(truth[lane] != 0) << lane;
+    return bits;
+#endif
+}
+
 // init + the dot products of QUADS times four weights (one row per lane) with as many inputs.
 //
 // w holds unsigned numbers up to MOST. Exact in 32 bits, on every instruction set.
