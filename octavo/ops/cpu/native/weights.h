@@ -21,15 +21,29 @@ static float exponentials(const float* x, int count, float factor, float top, fl
     return sum;
 }
 
+typedef float HalfFloats __attribute__((vector_size(LANES * 2)));
+typedef double Doubles __attribute__((vector_size(LANES * 4)));
+
+// weight_of each of these probabilities.
+static inline Doubles weights_of(HalfFloats probabilities) {
+    constexpr float WHOLE = 0x1p23f;
+    const HalfFloats scaled = probabilities * 0x1p40f, rounded = (scaled + WHOLE) - WHOLE;
+    return __builtin_convertvector(scaled < WHOLE ? rounded : scaled, Doubles);
+}
+
 // The sum of weight_of(e * inverse), exact in any order.
 static double mass(const float* e, int count, float inverse) {
-    constexpr int TOGETHER = 8;
-    double sums[TOGETHER] = {}, total = 0;
+    constexpr int HALF = LANES / 2;
+    Doubles even = {}, odd = {};
     int i = 0;
-    for (; i + TOGETHER <= count; i += TOGETHER)
-        for (int j = 0; j < TOGETHER; ++j) sums[j] += weight_of(e[i + j] * inverse);
+    for (; i + LANES <= count; i += LANES) {
+        even += weights_of(load<HalfFloats>(e + i) * inverse);
+        odd += weights_of(load<HalfFloats>(e + i + HALF) * inverse);
+    }
+    even += odd;
+    double total = 0;
+    for (int lane = 0; lane < HALF; ++lane) total += even[lane];
     for (; i < count; ++i) total += weight_of(e[i] * inverse);
-    for (double sum : sums) total += sum;
     return total;
 }
 
