@@ -2,8 +2,9 @@
 
     python benchmarks/cpu/attention.py --threads 1 --out results.json
 
-At the default model's shape. Blocks lie anywhere in a pool of 256 MB, more than the caches hold, and each call
-reads other ones. Kinds take turns; the best of some rounds counts, as other programs only ever slow a kernel down.
+At the default model's shape. Blocks lie anywhere in a pool of 256 MB, more than the caches hold, and each
+call reads other ones. Kinds take turns; the best of some rounds counts, as other programs only ever slow a
+kernel down.
 """
 
 from __future__ import annotations
@@ -115,9 +116,7 @@ class Case:
         starts_S1 = torch.arange(streams + 1, dtype=torch.int32) * new
         blocks_T = tables_SM[rows_S.repeat_interleave(new).long(), (positions_T // BLOCK_SIZE).long()]
         slots_T = blocks_T * BLOCK_SIZE + positions_T % BLOCK_SIZE
-        heads = HeadsStruct(
-            num_heads=HEADS, num_kv_heads=KV_HEADS, head_dim=HEAD_DIM, scale=HEAD_DIM**-0.5
-        )
+        heads = HeadsStruct(num_heads=HEADS, num_kv_heads=KV_HEADS, head_dim=HEAD_DIM, scale=HEAD_DIM**-0.5)
         tokens = TokensStruct(
             positions_T.data_ptr(), starts_S1.data_ptr(), rows_S.data_ptr(), len(positions_T), streams
         )

@@ -3,9 +3,9 @@
     python benchmarks/cpu/numerics.py --tokens 20480 --out benchmarks/results/cpu-numerics.json
 
 The text is this repository's documentation. As llama-perplexity does it, the text is cut into pieces of 512
-tokens and the second half of each is judged. Both sides are this engine on the same GGUF file: weights made
-plain and computed with in float32, which equals transformers, and packed weights in native kernels with keys and
-values in each of the numbers they may be kept in.
+tokens and the second half of each is judged. All sides are this engine on the same GGUF file: weights made
+plain and computed with in float32, which equals transformers, and packed weights in native kernels with keys
+and values in each of the numbers they may be kept in.
 """
 
 from __future__ import annotations

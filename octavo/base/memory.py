@@ -1,4 +1,4 @@
-"""Memory that a process holds without need goes back to the system. For the moment after something large ended."""
+"""Memory that a process holds without need goes back to the system: for when something large has ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DONT_NEED = 4
 
 
 def trim_heap() -> None:
-    """The C library keeps freed memory for itself unless told otherwise; others than glibc have no such call."""
+    """The C library keeps freed memory for itself unless told otherwise; only glibc has such a call."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -339,9 +339,7 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
 def _kv_dtype(config: EngineConfig, known: _Known) -> EngineConfig:
     wish, dtype = config.cache.kv_cache_dtype, config.model.dtype
     if wish in KV_DTYPES:
-        config = _set(
-            config, "cache", known, kv_cache_dtype=(KV_DTYPES[wish], f"another spelling of {wish}")
-        )
+        config = _set(config, "cache", known, kv_cache_dtype=(KV_DTYPES[wish], f"another spelling of {wish}"))
         wish = config.cache.kv_cache_dtype
     obstacle = _obstacle_to_other_kv(config, known)
     if wish == "auto":

@@ -54,7 +54,10 @@ def packed_bytes(checkpoint: Checkpoint) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """What one token keeps in all layers, in one of KV_DTYPES; 0 of encoders, and where the config does not say."""
+    """What one token keeps in all layers; 0 of encoders, and where the config does not say.
+
+    dtype: one of KV_DTYPES.
+    """
     text = text_config(config)
     if text.get("model_type") in ENCODERS:
         return 0

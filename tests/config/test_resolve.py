@@ -295,13 +295,20 @@ def test_a_wish_for_other_keys_and_values_is_met_or_refused(wish):
         if wish == options.get("dtype", "float32"):
             assert kept(device, checkpoint, kv_cache_dtype=wish, **options)[0] == wish
             continue
-        with pytest.raises(ConfigError, match=f"kv_cache_dtype is {wish} and the model computes in") as caught:
+        with pytest.raises(
+            ConfigError, match=f"kv_cache_dtype is {wish} and the model computes in"
+        ) as caught:
             kept(device, checkpoint, kv_cache_dtype=wish, **options)
         assert caught.value.param == "kv_cache_dtype"
 
 
 def test_other_spellings_of_kv_dtypes():
-    for spelling, name in (("half", "float16"), ("fp16", "float16"), ("bf16", "bfloat16"), ("fp32", "float32")):
+    for spelling, name in (
+        ("half", "float16"),
+        ("fp16", "float16"),
+        ("bf16", "bfloat16"),
+        ("fp32", "float32"),
+    ):
         assert kept(kv_cache_dtype=spelling) == (name, f"another spelling of {spelling}")
     with pytest.raises(ConfigError, match="kv_cache_dtype must be one of"):
         kept(kv_cache_dtype="fp8")

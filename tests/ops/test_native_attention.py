@@ -47,7 +47,7 @@ CHUNKS = [(40, 1), (77, 1), (0, 1), (16, 30), (0, 90), (130, 7)]
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
 TOLERANCES = {torch.float32: 1.3e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3, torch.int8: 1e-2}
-"""Norm and rotation end in other last bits than the plain forms do, so a number may be rounded the other way."""
+"""Norm and rotation end in other last bits than the plain forms', so a number may be rounded the other way."""
 
 
 class Kept(NamedTuple):
@@ -191,9 +191,7 @@ def test_a_step_equals_the_plain_forms(kernels: str, dtype: torch.dtype, name: s
     actual = run(kernels, layout, view, layer, qkv_TO, kept)
     tolerance = TOLERANCES[dtype]
     most = float(plain_keys.nan_to_num().abs().max())
-    torch.testing.assert_close(
-        kept.keys(), plain_keys, rtol=tolerance, atol=tolerance * most, equal_nan=True
-    )
+    torch.testing.assert_close(kept.keys(), plain_keys, rtol=tolerance, atol=tolerance * most, equal_nan=True)
     torch.testing.assert_close(
         kept.values(), plain_values, rtol=tolerance, atol=tolerance * 4, equal_nan=True
     )

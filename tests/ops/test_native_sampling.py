@@ -79,9 +79,7 @@ def test_a_row_chooses_alone_as_in_a_batch() -> None:
 def test_draws_follow_the_distribution() -> None:
     logits_V = torch.tensor([0.0, 1.0, 2.0, -torch.inf, 3.0])
     count = 40_000
-    line = settings_line(
-        kind=UNFILTERED, temperature=1.0, top_k=NO_TOP_K, top_p=1.0, min_p=0.0, random_key=5
-    )
+    line = settings_line(kind=UNFILTERED, temperature=1.0, top_k=NO_TOP_K, top_p=1.0, min_p=0.0, random_key=5)
     rows_S = torch.zeros(count, dtype=torch.int64)
     draws = Draws.of([UNFILTERED] * count, torch.tensor([line]), rows_S, torch.arange(count))
     tokens_S = choose_tokens(logits_V.repeat(count, 1), draws)[0]

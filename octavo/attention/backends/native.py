@@ -1,8 +1,9 @@
 """Attention over paged KV in the native kernels. Hot path: `plan` per step, `run` per layer.
 
 Nothing is gathered: queries read keys and values where they lie. A page keeps the keys of a head turned,
-tokens side by side, so that a vector holds the same number of many keys. Pages may hold less exact numbers than
-the model computes in: they are rounded as they are written, and every query, the token's own too, reads them so.
+tokens side by side, so that a vector holds the same number of many keys. Pages may hold less exact numbers
+than the model computes in: they are rounded as they are written, and every query reads them so, the token's
+own too.
 
 T tokens, O = (H + 2 K) * D for H query heads and K KV heads of width D.
 """

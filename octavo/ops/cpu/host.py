@@ -23,7 +23,7 @@ if _LIBRARY is not None:
 
 
 def choose_tokens(logits_SV: torch.Tensor, draws: Draws | None) -> torch.Tensor:
-    """ops/sampling/choose.py. Probabilities differ from torch's in their last bits, draws as good as never."""
+    """ops/sampling/choose.py. Probabilities differ from torch's in their last bits, draws hardly ever."""
     is_simple = logits_SV.dtype == torch.float32 and logits_SV.stride(1) == 1
     if _LIBRARY is None or not is_simple:
         return choose_plain(logits_SV, draws)
@@ -31,7 +31,11 @@ def choose_tokens(logits_SV: torch.Tensor, draws: Draws | None) -> torch.Tensor:
     chosen_2S = torch.empty(2, num_rows, dtype=torch.int32)
     settings = rows_S = positions_S = None
     if draws is not None:
-        settings, rows_S, positions_S = draws.settings, draws.rows_S.contiguous(), draws.positions_S.contiguous()
+        settings, rows_S, positions_S = (
+            draws.settings,
+            draws.rows_S.contiguous(),
+            draws.positions_S.contiguous(),
+        )
         assert settings.is_contiguous() and settings.shape[1] == COLUMNS, "lines as the library reads them"
         assert rows_S.dtype == positions_S.dtype == settings.dtype == torch.int64, "64-bit words all"
     _LIBRARY.octavo_choose_tokens(

@@ -1,6 +1,7 @@
 // One token for each row of logits: the best, or one drawn. ops/sampling/ says what is meant, in torch.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -43,7 +44,7 @@ struct Row {
     const Kernels& kernels;
     const int count;
     float inverse = 0;
-    std::vector<float> e, sorted;
+    std::vector<float> e, ranked;
     std::vector<int32_t> likely;
     std::vector<double> ends;
 
@@ -93,36 +94,55 @@ private:
 
     // The smallest probability that min_p, top_k and top_p leave, if the n likely tokens are enough to tell.
     bool find_threshold(const Settings& settings, int n, float least, float* threshold) {
-        const bool is_all = n == count;
-        sorted.resize(n);
-        for (int i = 0; i < n; ++i) sorted[i] = at(likely[i]);
-        std::sort(sorted.begin(), sorted.end(), std::greater<float>());
-        float t = inverse * float(settings.min_p);
         if (n == 0) return false;
-        if (settings.top_k <= n) t = std::max(t, sorted[settings.top_k - 1]);
-        const bool is_whole = settings.min_p == 0 && settings.top_k >= NO_TOP_K;
-        const bool knows_kept = is_all || t >= least;
+        ranked.resize(n);
+        for (int i = 0; i < n; ++i) ranked[i] = at(likely[i]);
+        float *begin = ranked.data(), *end = begin + n;
+        float t = inverse * float(settings.min_p);
+        if (settings.top_k <= n) {
+            float* last = begin + settings.top_k - 1;
+            std::nth_element(begin, last, end, std::greater<float>());
+            t = std::max(t, *last);
+        }
+        const bool knows_kept = n == count || t >= least;
         if (settings.top_p < 1) {
+            const bool is_whole = settings.min_p == 0 && settings.top_k >= NO_TOP_K;
             if (!is_whole && !knows_kept) return false;
-            double total = ONE;
-            if (!is_whole) {
-                total = 0;
-                for (int i = 0; i < n && sorted[i] >= t; ++i) total += weight_of(sorted[i]);
-            }
-            const double goal = settings.top_p * total;
-            double above = 0;
-            float nucleus = sorted[0];
-            int i = 0;
-            while (i < n && above < goal) {  // equals together
-                const double weight = weight_of(sorted[i]);
-                if (weight > 0) nucleus = sorted[i];
-                for (const float p = sorted[i]; i < n && sorted[i] == p; ++i) above += weight;
-            }
-            if (above < goal && !knows_kept) return false;
-            t = std::max(t, nucleus);
+            end = std::partition(begin, end, [&](float p) { return p >= t; });
+            const double found = weights(begin, end), goal = settings.top_p * (is_whole ? ONE : found);
+            if (found < goal && !knows_kept) return false;
+            t = std::max(t, nucleus(begin, end, goal));
         } else if (!knows_kept) return false;
         *threshold = t;
         return true;
+    }
+
+    static double weights(const float* begin, const float* end) {
+        double sum = 0;
+        for (; begin < end; ++begin) sum += weight_of(*begin);
+        return sum;
+    }
+
+    // The smallest of these that has less than `goal` above it; those that weigh nothing do not count. Sorts only
+    // as far as it has to.
+    static float nucleus(float* begin, float* end, double goal) {
+        float smallest = *std::max_element(begin, end);
+        double above = 0;
+        while (begin < end && above < goal) {
+            const float a = *begin, b = begin[(end - begin) / 2], c = end[-1];
+            const float pivot = std::max(std::min(a, b), std::min(std::max(a, b), c));
+            float* larger = std::partition(begin, end, [=](float p) { return p > pivot; });
+            const double mass = weights(begin, larger);
+            if (above + mass >= goal) {
+                end = larger;
+                continue;
+            }
+            begin = std::partition(larger, end, [=](float p) { return p == pivot; });
+            const double equal = weight_of(pivot);
+            if (equal > 0) smallest = pivot;
+            above += mass + equal * (begin - larger);
+        }
+        return smallest;
     }
 };
 
