@@ -47,7 +47,7 @@ CHUNKS = [(40, 1), (77, 1), (0, 1), (16, 30), (0, 90), (130, 7)]
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
 TOLERANCES = {torch.float32: 1.3e-6, torch.bfloat16: 8e-3, torch.float16: 1e-3, torch.int8: 1e-2}
-"""Norm and rotation end in other last bits than the plain forms', so a number may be rounded the other way."""
+"""Norm and rotation differ from the plain forms' in last bits, so a number may be rounded the other way."""
 
 
 class Kept(NamedTuple):
