@@ -196,7 +196,10 @@ def _smaller(config: EngineConfig, target: Target) -> Iterator[dict[str, Any]]:
 
 
 def _changed(config: EngineConfig, change: dict[str, Any]) -> EngineConfig:
-    return EngineConfig.from_options({**config.option_values(), **change})
+    values = {**config.option_values(), **change}
+    if config.cache.kv_cache_dtype == config.model.dtype:
+        values["kv_cache_dtype"] = values["dtype"]
+    return EngineConfig.from_options(values)
 
 
 def _larger_gpus(
