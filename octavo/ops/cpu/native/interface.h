@@ -13,7 +13,9 @@ constexpr int GROUP_ROWS = 16;     // output rows that are packed together
 constexpr int BLOCK_COLUMNS = 32;  // inputs that share a scale of the activations
 
 // How a matrix is packed (forms.h). The numbers are known to Python.
-enum Form : int32_t { FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4 };
+enum Form : int32_t {
+    FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4, FORM_BFLOAT16 = 5, FORM_FLOAT16 = 6
+};
 
 struct Matrix {
     const uint8_t* data;
