@@ -17,7 +17,7 @@ from octavo.layers.attention import SelfAttention
 from octavo.layers.linear import Linear
 from octavo.layers.mlp import Gate, GatedMLP
 from octavo.layers.norm import RMSNorm
-from octavo.layers.packed_product import PackedProduct
+from octavo.layers.native_product import NativeProduct
 from octavo.models.blocks.branch import BranchLayer
 from octavo.models.blocks.decoder import DecoderLayer
 from octavo.models.contract import Backbone
@@ -46,7 +46,7 @@ def _is_plain(block: DecoderLayer | BranchLayer) -> bool:
     return (
         not attention.whole_norms
         and attention.layer.terms.sinks_H is None
-        and all(isinstance(linear.product, PackedProduct) for linear in linears)
+        and all(isinstance(linear.product, NativeProduct) for linear in linears)
     )
 
 
@@ -109,7 +109,7 @@ def _fill_mlp(struct: LayerStruct, mlp: GatedMLP) -> None:
 
 
 def _linear_struct(linear: Linear) -> LinearStruct:
-    assert isinstance(linear.product, PackedProduct), "asked before"
+    assert isinstance(linear.product, NativeProduct), "asked before"
     struct = LinearStruct()
     parts = linear.product.parts
     assert 1 <= len(parts) <= MAX_PARTS, "queries, keys and values are the most that share their input"

@@ -12,7 +12,6 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.base.native import native_kernels
-from octavo.config.packable import PACKED
 from octavo.messages.result import CoreStats
 from octavo.weights.recurrent import recurrent_facts
 from tests.conformance.families import FAMILIES
@@ -37,9 +36,10 @@ MODES: dict[str, dict[str, Any]] = {
         "enable_prefix_caching": False,
     },
     "whole prompts only": {"enable_chunked_prefill": False},
-    "native kernels": {"packed_weights": True},
-    "native kernels, chunked, small blocks": {
-        "packed_weights": True,
+    "chunked, small blocks": {"max_num_batched_tokens": 32, "block_size": 4},
+    "torch": {"native_kernels": False},
+    "torch, chunked, small blocks": {
+        "native_kernels": False,
         "max_num_batched_tokens": 32,
         "block_size": 4,
     },
@@ -127,10 +127,6 @@ def run(model: Path, one_by_one: bool = False, **options: Any) -> tuple[list[Any
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) -> None:
-    if "native" in mode and native_kernels() is None:
-        pytest.skip("no native kernels were compiled")
-    if "native" in mode and reference.config.architectures[0] not in PACKED:
-        pytest.skip("its weights are always plain")
     outputs, stats = run(model, **MODES[mode])
     check(reference, outputs)
     if "preempting" in mode and recurrent_facts(reference.config.to_dict()).num_attention_layers:

@@ -103,16 +103,18 @@ class Driver:
         num_groups: int = 1,
         deterministic: bool = False,
         native_threads: int | None = None,
+        keeps_packed: bool = True,
         seed: int = 0,
     ) -> None:
-        """native_threads: compute with the native kernels, which keep plain weights in float32."""
+        """native_threads: compute with the native kernels, which keep plain weights in their own width."""
         self.worker = Worker(
             model=ModelConfig(
                 dtype=dtype,
                 max_model_len=max_model_len,
                 device="cpu",
                 deterministic=deterministic,
-                packed_weights=native_threads is not None,
+                native_kernels=native_threads is not None,
+                packed_weights=native_threads is not None and keeps_packed,
                 cpu_threads=native_threads,
             ),
             cache=CacheConfig(block_size=block_size),

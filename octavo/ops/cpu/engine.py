@@ -33,6 +33,8 @@ TYPES = {
     "BF16": 30,
 }
 """Kinds of stored matrices that can be packed, by GGUF's number."""
+PLAIN_KINDS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+"""Those that are plain numbers."""
 
 
 class PackedMatrix(NamedTuple):
@@ -78,7 +80,7 @@ class NativeEngine:
         self, x_TI: torch.Tensor, parts: Sequence[PackedMatrix], bias_O: torch.Tensor | None
     ) -> torch.Tensor:
         """[T, O]: x times the matrices, side by side; float32, contiguous."""
-        assert x_TI.dtype == torch.float32, "packed weights multiply with float32"
+        assert x_TI.dtype == torch.float32, "the kernels compute in float32"
         x_TI = x_TI.contiguous()
         structs = (MatrixStruct * len(parts))(*(part.struct for part in parts))
         y_TO = torch.empty(len(x_TI), sum(part.struct.rows for part in parts))

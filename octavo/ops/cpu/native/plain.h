@@ -25,7 +25,7 @@ constexpr int MANY = 2, NARROW = 1, FEW = 1, WIDE = 2;
 
 constexpr int SLICE = 512;         // columns; even, as bfloat16 lies in pairs of them
 constexpr int BLOCK_TOKENS = 96;   // a multiple of MANY
-constexpr int PLAIN_AHEAD = 1024;  // bytes of a group that are fetched before they are needed
+constexpr int PLAIN_AHEAD = 4096;  // bytes of a group that are fetched before they are needed
 
 // How columns of a group lie, and how they become float32.
 struct PlainFloat32 {
@@ -86,10 +86,8 @@ static void plain_tile(const Slice& s, float* sums) {
     const auto read = [&](Floats (*w)[F::STEP]) {
         OCTAVO_UNROLL
         for (int v = 0; v < VECTORS; ++v) F::load_columns(at + v / PARTS * s.group, v % PARTS, w[v]);
-        if (TOKENS <= FEW) {
-            OCTAVO_UNROLL
-            for (int g = 0; g < GROUPS; ++g) __builtin_prefetch(at + g * s.group + PLAIN_AHEAD);
-        }
+        OCTAVO_UNROLL
+        for (int g = 0; g < GROUPS; ++g) __builtin_prefetch(at + g * s.group + PLAIN_AHEAD);
         at += F::BYTES;
     };
     for (int c = 0; c < even; c += F::STEP) {

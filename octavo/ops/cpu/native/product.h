@@ -62,7 +62,7 @@ static inline int tile_size(int num_tokens) {
 }
 
 template <class F>
-static void packed_product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
+static void native_product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
                            const Output& out) {
     const int64_t group_bytes = int64_t(m.columns / BLOCK_COLUMNS) * F::BYTES;
     for (int g = first_group; g < last_group; ++g)
@@ -79,10 +79,10 @@ static void product(const Matrix& m, const Activations& a, int first, int last, 
         switch (m.form) {
             case FORM_BFLOAT16: return plain_product<PlainBFloat16>;
             case FORM_FLOAT16: return plain_product<PlainFloat16>;
-            case FORM_4: return packed_product<Form4>;
-            case FORM_5: return packed_product<Form5>;
-            case FORM_6: return packed_product<Form6>;
-            case FORM_8: return packed_product<Form8>;
+            case FORM_4: return native_product<Form4>;
+            case FORM_5: return native_product<Form5>;
+            case FORM_6: return native_product<Form6>;
+            case FORM_8: return native_product<Form8>;
             default: return plain_product<PlainFloat32>;
         }
     }();
