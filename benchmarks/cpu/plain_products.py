@@ -2,8 +2,8 @@
 
     python benchmarks/cpu/plain_products.py [--threads 2] [--kernels avx2] [--out results.json]
 
-Every matrix of the default model once, so none is cached. Medians; GB/s are of weights, G/s multiplications. torch:
-oneDNN's product on [O, I] (what decision 0022 is about) and MKL's on [I, O], both in float32.
+Every matrix of the default model once, so none is cached. Medians; GB/s are of weights, G/s multiplications.
+torch: oneDNN's product on [O, I] (what decision 0022 is about) and MKL's on [I, O], both in float32.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main() -> None:
     for num_tokens in options.tokens:
         seconds = timed(runs, num_tokens, options.rounds, clock)
         found.append({"tokens": num_tokens, "ms": {name: round(1e3 * s, 2) for name, s in seconds.items()}})
-        print(f"{num_tokens:4} tokens:", *(line(name, num_tokens, s) for name, s in seconds.items()), flush=True)
+        print(
+            f"{num_tokens:4} tokens:", *(line(name, num_tokens, s) for name, s in seconds.items()), flush=True
+        )
     if options.out:
         record = {
             "kernels": native.kernels,
@@ -97,9 +99,7 @@ def by_mkl() -> Run:
     return run
 
 
-def timed(
-    runs: dict[str, Run], num_tokens: int, rounds: int, clock: Callable[[], float]
-) -> dict[str, float]:
+def timed(runs: dict[str, Run], num_tokens: int, rounds: int, clock: Callable[[], float]) -> dict[str, float]:
     """Seconds of each, in turns."""
     inputs = {columns: torch.randn(num_tokens, columns) for _, columns in SHAPES}
     found: dict[str, list[float]] = {name: [] for name in runs}
@@ -112,8 +112,8 @@ def timed(
 
 
 def line(name: str, num_tokens: int, seconds: float) -> str:
-    gigabytes = NUM_PRODUCTS * KINDS.get(name, 4) / seconds / 1e9
-    return f"{name} {1e3 * seconds:.1f} ms {gigabytes:.1f} GB/s {num_tokens * NUM_PRODUCTS / seconds / 1e9:.0f} G/s;"
+    gigabytes, products = NUM_PRODUCTS * KINDS.get(name, 4) / 1e9, num_tokens * NUM_PRODUCTS / 1e9
+    return f"{name} {1e3 * seconds:.1f} ms {gigabytes / seconds:.1f} GB/s {products / seconds:.0f} G/s;"
 
 
 if __name__ == "__main__":

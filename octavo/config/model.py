@@ -49,8 +49,8 @@ class ModelConfig:
     device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
     native_kernels: bool | None = option(
         None,
-        "On a CPU: multiply and attend with the compiled kernels, by which a request's numbers do not depend, "
-        "in any bit, on what else runs. Default: yes, where there are some.",
+        "On a CPU: multiply and attend with the compiled kernels. With them a request's numbers do not "
+        "depend, in any bit, on what else runs. Default: yes, where there are some.",
     )
     packed_weights: bool | None = option(
         None,

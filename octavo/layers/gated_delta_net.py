@@ -6,7 +6,7 @@ I = H * V inner values, J = G * K, C = 2 J + I convolved columns, W taps, O = I 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -122,8 +122,8 @@ class GatedDeltaNet(RecurrentMixer):
         by_kind = torch.cat([part.flatten() for part in (gates, queries, keys, inner)])
         pairs = torch.arange(len(ba.target)).view(shape.num_groups, 2, -1)
         return [
-            WeightSlot(name=qkvz.name, target=qkvz.target, order_R=by_kind),
-            WeightSlot(name=ba.name, target=ba.target, order_R=pairs.transpose(0, 1).flatten()),
+            replace(qkvz, order_R=by_kind),
+            replace(ba, order_R=pairs.transpose(0, 1).flatten()),
             WeightSlot(name=f"{name}.conv1d.weight", target=self.conv_weight_CW[:, None]),
             WeightSlot(name=f"{name}.A_log", target=self.log_decay_H),
             WeightSlot(name=f"{name}.dt_bias", target=self.bias_H),

@@ -1,7 +1,7 @@
 """NativeProduct: weights in the layout of the native kernels, each matrix in a form of its own.
 
-Plain numbers stay in the width that the file has, or the model is asked for, and multiply with float32. Packed
-ones stay packed, and their inputs are rounded to 8 bits, a scale for every 32: that costs accuracy
+Plain numbers stay in the width that the file has, or the model is asked for, and multiply with float32.
+Packed ones stay packed, and their inputs are rounded to 8 bits, a scale for every 32: that costs accuracy
 (docs/performance.md says how much). Either way a token's result depends on no other token in any bit.
 
 T tokens, I input width, O output width.

@@ -103,6 +103,7 @@ def _pack(slot: WeightSlot, packed: PackedTarget, checkpoint: Checkpoint) -> Tak
             )
         stored = _plain(checkpoint.load(slot.name, packed.otherwise), is_turned=slot.is_turned)
     if slot.order_R is not None:
+        assert slot.order_dim == 0, "rows of one matrix"
         stored = stored.reordered(slot.order_R.numpy())
     taken = packed.take(stored)
     stored.release()

@@ -39,9 +39,7 @@ _LIMITS = (
 """Limit and use of a container, in the new and the old hierarchy."""
 
 
-def check_weights_fit(
-    checkpoint: Checkpoint, model: ModelConfig, device: torch.device
-) -> None:
+def check_weights_fit(checkpoint: Checkpoint, model: ModelConfig, device: torch.device) -> None:
     """Raise ConfigError, with the numbers and what would fit, before anything is allocated.
 
     `model` is resolved.

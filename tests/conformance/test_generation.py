@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from octavo import LLM, SamplingParams
-from octavo.base.native import native_kernels
 from octavo.messages.result import CoreStats
 from octavo.weights.recurrent import recurrent_facts
 from tests.conformance.families import FAMILIES

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from octavo.base.native import native_kernels, native_library
-from octavo.ops.cpu.structs import LayerStruct, MatrixStruct, NormStruct, TokensStruct
+from octavo.ops.cpu.structs import LayerStruct, LinearStruct, MatrixStruct, NormStruct, TokensStruct
 from octavo.ops.stored import StoredMatrix
 
 TYPES = {
@@ -97,6 +97,20 @@ class NativeEngine:
         )
         return y_TO
 
+    def grouped(
+        self, linears: Sequence[LinearStruct], ends: Sequence[int], x_PI: torch.Tensor
+    ) -> torch.Tensor:
+        """[P, O]: rows of x up to ends[0] times the first layer, those up to ends[1] times the second ..."""
+        assert x_PI.is_contiguous() and x_PI.dtype == torch.float32, "the kernels compute in float32"
+        structs = (LinearStruct * len(linears))(*linears)
+        starts = (c_int32 * (len(ends) + 1))(0, *ends)
+        first = linears[0]
+        y_PO = torch.empty(len(x_PI), sum(first.parts[p].rows for p in range(first.num_parts)))
+        self._library.octavo_grouped(
+            self.handle, structs, starts, len(linears), x_PI.data_ptr(), y_PO.data_ptr()
+        )
+        return y_PO
+
     def rows(self, matrix: PackedMatrix, ids_T: torch.Tensor) -> torch.Tensor:
         """[T, I]: rows of the matrix as float32, as the file's format defines them."""
         ids = ids_T.to(torch.int32).contiguous()
@@ -144,6 +158,16 @@ class NativeEngine:
         return out_TE
 
 
+def linear_struct(parts: Sequence[PackedMatrix], bias_O: torch.Tensor | None) -> LinearStruct:
+    """A linear layer of one to three matrices, which must outlive it."""
+    struct = LinearStruct()
+    for index, part in enumerate(parts):
+        struct.parts[index] = part.struct
+    struct.num_parts = len(parts)
+    struct.bias = None if bias_O is None else bias_O.data_ptr()
+    return struct
+
+
 @cache
 def native_engine(num_threads: int) -> NativeEngine:
     """The one of this process with so many threads."""
@@ -164,6 +188,7 @@ def declare(library: ctypes.CDLL) -> None:
             None,
             [c_void_p, c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int32],
         ),
+        "octavo_grouped": (None, [c_void_p, c_void_p, c_void_p, c_int32, c_void_p, c_void_p]),
         "octavo_best_tokens": (None, [c_void_p, c_int64, c_int32, c_int32, c_void_p]),
         "octavo_append_tokens": (None, [c_void_p, c_int64, *[c_void_p] * 3, c_int32, c_int32]),
         "octavo_gather_step": (

@@ -26,6 +26,7 @@ class HeadsStruct(Structure):
         ("rotation", c_void_p),
         ("q_norm", c_void_p),
         ("k_norm", c_void_p),
+        ("sinks", c_void_p),
     )
 
 

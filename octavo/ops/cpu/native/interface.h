@@ -56,6 +56,7 @@ struct Heads {
     const float* rotation;  // [positions, rotated]: cosines, then sines; null: nothing turns
     const float* q_norm;    // [D] or null
     const float* k_norm;
+    const float* sinks;     // [H]: a score beside those of the keys; null: none
 };
 
 // The tokens of a step. Sequence s has tokens starts[s] to starts[s + 1] and the block table of row rows[s].

@@ -17,6 +17,7 @@ struct Query {
     float* out;
     int first;
     int length;
+    float sink;  // a score that takes its share of the softmax and has no value; minus infinity: none
 };
 constexpr int MOST_QUERIES = 12;  // that attend together
 
