@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos simulate determinism check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -46,6 +46,10 @@ chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a J
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
 	$(BIN)/python tests/simulation/simulate_many.py $(SEED) $(ARGS)
+
+determinism: $(VENV)/.installed-dev  ## 10,000 requests alone and in company, on a CPU: every bit the same
+	$(BIN)/octavo pull smollm2-135m-instruct
+	$(BIN)/python -m tests.determinism.compare_many $(ARGS)
 
 $(CLIENTS)/.installed:
 	$(PYTHON) -m venv $(CLIENTS)
