@@ -2,9 +2,9 @@
 
     python benchmarks/cpu/invariance_cost.py [--threads 1] [--rounds 3] [--out results.json]
 
-The default model with `--dtype float32`, its weights made plain; in torch as Octavo computes without native kernels,
-where numbers depend on the batch in their last bits. Every run is a process of its own, turn by turn; medians.
-Wall time counts what a user waits for, CPU time what a busy machine leaves comparable.
+The default model with `--dtype float32`, its weights made plain; in torch as Octavo computes without native
+kernels, where numbers depend on the batch in their last bits. Every run is a process of its own, turn by turn;
+medians. Wall time counts what a user waits for, CPU time what a busy machine leaves comparable.
 """
 
 from __future__ import annotations

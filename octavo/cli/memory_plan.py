@@ -75,8 +75,9 @@ def plan_memory(
 ) -> MemoryPlan:
     """`config` is resolved, for the target's kind of device. weights: bytes of them, by these options."""
     is_cpu = target.kind == "cpu"
-    kv_dtype = "float32" if config.model.native_kernels else config.model.dtype
-    per_token = kv_bytes_per_token(model_config, kv_dtype)
+    is_native = bool(config.model.native_kernels)
+    kv_dtype = "float32" if is_native else config.model.dtype
+    per_token = kv_bytes_per_token(model_config, kv_dtype, keeps_latents_twice=is_native)
     weights_bytes = weights(config.model)
     runtime_bytes = 0 if is_cpu else RUNTIME_BYTES
     step_bytes, graph_bytes = _step_bytes(model_config, config), 0

@@ -68,15 +68,18 @@ def _is_tied(checkpoint: Checkpoint) -> bool:
     return bool(text_config(checkpoint.config).get("tie_word_embeddings"))
 
 
-def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """What one token keeps in all layers; 0 of encoders, and where the config does not say."""
+def kv_bytes_per_token(config: dict[str, Any], dtype: str, *, keeps_latents_twice: bool = False) -> int:
+    """What one token keeps in all layers; 0 of encoders, and where the config does not say.
+
+    keeps_latents_twice: as key and value, by which native kernels attend.
+    """
     text = text_config(config)
     if text.get("model_type") in ENCODERS:
         return 0
     num_bytes = recurrent_facts(config).num_attention_layers * DTYPE_BYTES[dtype]
     row = row_width(text)
     if row is not None:
-        return int(row * num_bytes)
+        return int((2 if keeps_latents_twice else 1) * row * num_bytes)
     heads = text.get("num_attention_heads") or 0
     kv_heads = text.get("num_key_value_heads") or heads
     head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)

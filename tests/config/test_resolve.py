@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.base.errors import ConfigError
+from octavo.base.native import why_no_kernels
 from octavo.config.facts import CheckpointFacts, DeviceFacts
 from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.resolve import resolve
@@ -263,6 +264,38 @@ def test_a_wish_for_packed_weights_is_met_or_refused():
         with pytest.raises(ConfigError, match="packed_weights is on, but") as caught:
             resolved(device, GGUF, packed_weights=True, **options)
         assert caught.value.param == "packed_weights"
+
+
+def test_native_kernels_are_the_default_where_they_can_be():
+    def kernels(device=CPU_WITH_KERNELS, checkpoint=CHECKPOINT, **options):
+        result = resolved(device, checkpoint, **options)
+        (why,) = [reason.reason for reason in result.reasons if reason.option == "native_kernels"]
+        return result.config.model.native_kernels, why
+
+    for options in ({}, {"dtype": "bfloat16"}, {"checkpoint": GGUF, "dtype": "float32"}):
+        assert kernels(**options)[0]
+    assert kernels(device=CPU) == (False, why_no_kernels())
+    assert kernels(device=CUDA) == (False, "this engine runs on a GPU")
+    assert kernels(checkpoint=dataclasses.replace(CHECKPOINT, architecture="XForCausalLM")) == (
+        False,
+        "a XForCausalLM computes with torch",
+    )
+    assert not kernels(model_impl="transformers")[0]
+
+
+def test_a_wish_for_native_kernels_is_met_or_refused():
+    assert resolved(CPU_WITH_KERNELS, GGUF, native_kernels=False).config.model.packed_weights is False
+    assert not resolved(CPU_WITH_KERNELS, GGUF, native_kernels=False).config.model.native_kernels
+    for device in (CPU, CUDA):
+        with pytest.raises(ConfigError, match="native_kernels is on, but") as caught:
+            resolved(device, CHECKPOINT, native_kernels=True)
+        assert caught.value.param == "native_kernels"
+
+
+def test_a_narrow_dtype_on_a_cpu_is_explained():
+    reasons = resolved(CPU_WITH_KERNELS, CHECKPOINT, dtype="bfloat16").reasons
+    (why,) = [reason.reason for reason in reasons if reason.option == "dtype"]
+    assert "weights are kept in it; the kernels compute in float32" in why
 
 
 def test_there_is_at_least_one_thread():
