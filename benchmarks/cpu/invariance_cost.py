@@ -3,8 +3,8 @@
     python benchmarks/cpu/invariance_cost.py [--threads 1] [--rounds 3] [--out results.json]
 
 The default model with `--dtype float32`, its weights made plain; in torch as Octavo computes without native
-kernels, where numbers depend on the batch in their last bits. Every run is a process of its own, turn by turn;
-medians. Wall time counts what a user waits for, CPU time what a busy machine leaves comparable.
+kernels, where numbers depend on the batch in their last bits. Every run is a process of its own, turn by
+turn; medians. Wall time counts what a user waits for, CPU time what a busy machine leaves comparable.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def measure(variant: dict[str, Any], threads: int) -> dict[str, float]:
-    """Tokens a second by the wall and milliseconds of CPU a token, for each number of streams and a prompt."""
+    """Tokens a second by the wall and milliseconds of CPU a token: by streams, and of prompts."""
     import torch
 
     from octavo import LLM, SamplingParams

@@ -20,6 +20,7 @@ from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import StatePart, StateSpec
 from octavo.ops.causal_conv import causal_conv
+from octavo.ops.cpu.recurrent import NativeRecurrences
 from octavo.ops.gated_delta import DeltaWeights, gated_delta
 from octavo.ops.gated_norm import gated_rms_norm
 
@@ -69,7 +70,10 @@ class GatedDeltaNet(RecurrentMixer):
         )
         self._weights = DeltaWeights(self.log_decay_H, self.bias_H)
         self._causal_conv = causal_conv.on(placement.device)
-        self._gated_delta = gated_delta.on(placement.device)
+        native = placement.native
+        self._gated_delta = (
+            gated_delta.on(placement.device) if native is None else NativeRecurrences(native).gated_delta
+        )
         self._gated_rms_norm = gated_rms_norm.on(placement.device)
 
     def forward(

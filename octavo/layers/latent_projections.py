@@ -1,6 +1,6 @@
 """What surrounds latent attention: queries and rows from the stream, and back onto it.
 
-T tokens, E width, H heads, D width of a query, W numbers kept per token, I and O a product's input and output.
+T tokens, E width, H heads, D width of a query, W numbers kept per token.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Multi-head latent attention in native kernels: absorbed, so that all heads attend over one key head.
 
-A token keeps its row twice, as a key and as a value, in pages like any other model's: twice the memory of the form
-for GPUs (layers/latent_attention.py), and a token's numbers depend on no other token in any bit.
+A token keeps its row twice, as a key and as a value, in pages like any other model's: twice the memory of the
+form for GPUs (layers/latent_attention.py), and a token's numbers depend on no other token in any bit.
 
-T tokens, E width, H heads, C width of a latent, R rotated width, W = R + C, N width of a head's other columns, V
-width of values, I and O a product's input and output.
+T tokens, H heads, C width of a latent, R rotated width, W = R + C, N width of a head's other columns, V width
+of values, I and O a product's input and output.
 """
 
 from __future__ import annotations

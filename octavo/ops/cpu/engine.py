@@ -16,7 +16,14 @@ import numpy as np
 import torch
 
 from octavo.base.native import native_kernels, native_library
-from octavo.ops.cpu.structs import LayerStruct, LinearStruct, MatrixStruct, NormStruct, TokensStruct
+from octavo.ops.cpu.structs import (
+    LayerStruct,
+    LinearStruct,
+    MatrixStruct,
+    NormStruct,
+    RecurrenceStruct,
+    TokensStruct,
+)
 from octavo.ops.stored import StoredMatrix
 
 TYPES = {
@@ -133,6 +140,33 @@ class NativeEngine:
             self.handle, heads, pages, tokens, tables, qkv_TO.data_ptr(), out_TI.data_ptr()
         )
 
+    def ssd(self, recurrence: RecurrenceStruct, *tensors: torch.Tensor) -> None:
+        """x [T, I], b and c [T, J], dt and decay [T, H], skip [H], and where the result goes [T, I]."""
+        x_TI, b_TJ, c_TJ, dt_TH, decay_TH, skip_H, y_TI = tensors
+        assert all(tensor.stride(-1) == 1 for tensor in tensors), "rows are read as they lie"
+        self._library.octavo_ssd(
+            self.handle,
+            ctypes.byref(recurrence),
+            *(x_TI.data_ptr(), x_TI.stride(0)),
+            *(b_TJ.data_ptr(), b_TJ.stride(0)),
+            *(c_TJ.data_ptr(), c_TJ.stride(0)),
+            *(tensor.data_ptr() for tensor in (dt_TH, decay_TH, skip_H, y_TI)),
+        )
+
+    def gated_delta(self, recurrence: RecurrenceStruct, *tensors: torch.Tensor) -> None:
+        """q and k [T, G, K], v [T, I], beta and decay [T, H], and where the result goes [T, I]."""
+        q_TGK, k_TGK, v_TI, beta_TH, decay_TH, y_TI = tensors
+        assert q_TGK.is_contiguous() and k_TGK.is_contiguous() and v_TI.stride(-1) == 1, (
+            "as products make them"
+        )
+        self._library.octavo_gated_delta(
+            self.handle,
+            ctypes.byref(recurrence),
+            *(q_TGK.data_ptr(), k_TGK.data_ptr()),
+            *(v_TI.data_ptr(), v_TI.stride(0)),
+            *(tensor.data_ptr() for tensor in (beta_TH, decay_TH, y_TI)),
+        )
+
     def step(
         self,
         layers: ctypes.Array[LayerStruct],
@@ -189,6 +223,8 @@ def declare(library: ctypes.CDLL) -> None:
             [c_void_p, c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int32],
         ),
         "octavo_grouped": (None, [c_void_p, c_void_p, c_void_p, c_int32, c_void_p, c_void_p]),
+        "octavo_ssd": (None, [c_void_p, c_void_p, *[c_void_p, c_int64] * 3, *[c_void_p] * 4]),
+        "octavo_gated_delta": (None, [*[c_void_p] * 5, c_int64, *[c_void_p] * 3]),
         "octavo_best_tokens": (None, [c_void_p, c_int64, c_int32, c_int32, c_void_p]),
         "octavo_append_tokens": (None, [c_void_p, c_int64, *[c_void_p] * 3, c_int32, c_int32]),
         "octavo_gather_step": (

@@ -87,6 +87,17 @@ struct Linear {
     int32_t num_parts;
 };
 
+// Sequences that walk through a step's tokens (as in Tokens), with what their rows remember.
+struct Recurrence {
+    const int32_t* rows;       // [S]
+    const int32_t* starts;     // [S + 1]
+    const int32_t* lengths;    // [S]: tokens of the whole sequence, the step's included
+    int32_t num_seqs;
+    float* states;             // [rows, heads, width, size]
+    int32_t heads, width, size;
+    int32_t groups;            // of neighbouring heads that share what is added to states and asked of them
+};
+
 // x + after(attention(before(x))), then the same with a gated MLP.
 struct Layer {
     Norm before_attention, after_attention, before_mlp, after_mlp;

@@ -34,6 +34,10 @@ struct Kernels {
     // The lowest index of the largest number; value: that number, or NaN if there is one among all.
     int (*best)(const float* x, int count, float* value);
     void (*prepare_heads)(const Heads&, const Pages&, float* qkv, int position, int slot);
+    void (*walk_ssd)(float* state, int width, int size, const float* x, const float* b, const float* c, float dt,
+                     float decay, float skip, float* y);
+    void (*walk_delta)(float* state, int width, int size, const float* q, const float* k, const float* v, float beta,
+                       float decay, float* y);
     // scores: MOST_QUERIES * score_room(the longest's number of keys) floats.
     void (*attend)(const Heads&, const Pages&, const Query* queries, int count, int k, const int32_t* table,
                    float* scores);
