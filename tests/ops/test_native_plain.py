@@ -1,4 +1,4 @@
-"""Native products of plain numbers, one by one and in groups: any width, any number of tokens, one order of sums."""
+"""Native products of plain numbers, one by one and in groups: any width, any number of tokens, one order."""
 
 from __future__ import annotations
 
