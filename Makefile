@@ -10,7 +10,7 @@ ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
 .PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload fuzz soak attacks \
-	simulate check fix reference bench clean
+	simulate determinism check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -72,6 +72,10 @@ overload: $(VENV)/.installed-dev  ## ten times as many requests as a server can 
 SEED ?= 1
 simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on a simulated core; ARGS="--kind supervised" above it
 	$(BIN)/python -m tests.simulation.simulate_many $(SEED) $(ARGS)
+
+determinism: $(VENV)/.installed-dev  ## 10,000 requests alone and in company, on a CPU: every bit the same
+	$(BIN)/octavo pull smollm2-135m-instruct
+	$(BIN)/python -m tests.determinism.compare_many $(ARGS)
 
 $(CLIENTS)/.installed:
 	$(PYTHON) -m venv $(CLIENTS)

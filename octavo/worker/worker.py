@@ -93,13 +93,7 @@ class Worker:
         self._checkpoint = checkpoint
         self._words = words or no_words
         self._is_overlapping = bool(schedule.async_scheduling)
-        self._placement = Placement(
-            dtype=getattr(torch, model.dtype),
-            device=torch.device(model.device),
-            max_positions=model.max_model_len,
-            deterministic=model.deterministic,
-            native=_native(model),
-        )
+        self._placement = _placement(model)
         self._max_model_len = model.max_model_len
         self._max_seqs = schedule.max_num_seqs
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
@@ -282,12 +276,7 @@ class Worker:
         return purpose_of(model, self._words, is_overlapping=self._is_overlapping)
 
     def _load_model(self) -> tuple[Backbone, Placed]:
-        check_weights_fit(
-            self._checkpoint,
-            self._config.dtype,
-            self._placement.device,
-            is_packed=self._placement.native is not None,
-        )
+        check_weights_fit(self._checkpoint, self._config, self._placement.device)
         model = build_model(self._checkpoint, self._config, self._placement)
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
@@ -375,9 +364,23 @@ class Worker:
         return graphs
 
 
+def _placement(model: ModelConfig) -> Placement:
+    assert model.max_model_len is not None, "the config is resolved"
+    dtype, native = getattr(torch, model.dtype), _native(model)
+    return Placement(
+        dtype=dtype if native is None else torch.float32,
+        device=torch.device(model.device),
+        max_positions=model.max_model_len,
+        deterministic=model.deterministic,
+        native=native,
+        weight_dtype=dtype,
+        keeps_packed=bool(model.packed_weights),
+    )
+
+
 def _native(model: ModelConfig) -> NativeEngine | None:
-    """Threads and kernels for packed weights. torch's own threads would spin against them."""
-    if not model.packed_weights:
+    """Threads and kernels of a CPU. torch's own threads would spin against them."""
+    if not model.native_kernels:
         return None
     assert model.cpu_threads is not None, "the config is resolved"
     torch.set_num_threads(1)

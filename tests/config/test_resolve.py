@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.base.errors import ConfigError
+from octavo.base.native import why_no_kernels
 from octavo.config.facts import CheckpointFacts, DeviceFacts
 from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.resolve import resolve
@@ -279,8 +280,7 @@ def test_keys_and_values_are_halved_beside_packed_weights_alone():
     assert kept(checkpoint=CHECKPOINT, packed_weights=True)[0] == "float32"
     assert kept(device=CPU)[0] == "float32"
     assert kept(device=CUDA, checkpoint=CHECKPOINT)[0] == "bfloat16"
-    latent = dataclasses.replace(GGUF, architecture="DeepseekV2ForCausalLM")
-    assert kept(checkpoint=latent)[0] == "float32"
+    assert kept(checkpoint=CHECKPOINT, dtype="bfloat16")[0] == "float32"
 
 
 @pytest.mark.parametrize("wish", ["float32", "bfloat16", "float16", "int8"])
@@ -290,7 +290,7 @@ def test_a_wish_for_other_keys_and_values_is_met_or_refused(wish):
     for device, checkpoint, options in (
         (CPU, GGUF, {"dtype": "float32"}),
         (CUDA, GGUF, {"dtype": "bfloat16"}),
-        (CPU_WITH_KERNELS, dataclasses.replace(GGUF, architecture="GptOssForCausalLM"), {}),
+        (CPU_WITH_KERNELS, dataclasses.replace(CHECKPOINT, architecture="XForCausalLM"), {}),
     ):
         if wish == options.get("dtype", "float32"):
             assert kept(device, checkpoint, kv_cache_dtype=wish, **options)[0] == wish
@@ -312,6 +312,38 @@ def test_other_spellings_of_kv_dtypes():
         assert kept(kv_cache_dtype=spelling) == (name, f"another spelling of {spelling}")
     with pytest.raises(ConfigError, match="kv_cache_dtype must be one of"):
         kept(kv_cache_dtype="fp8")
+
+
+def test_native_kernels_are_the_default_where_they_can_be():
+    def kernels(device=CPU_WITH_KERNELS, checkpoint=CHECKPOINT, **options):
+        result = resolved(device, checkpoint, **options)
+        (why,) = [reason.reason for reason in result.reasons if reason.option == "native_kernels"]
+        return result.config.model.native_kernels, why
+
+    for options in ({}, {"dtype": "bfloat16"}, {"checkpoint": GGUF, "dtype": "float32"}):
+        assert kernels(**options)[0]
+    assert kernels(device=CPU) == (False, why_no_kernels())
+    assert kernels(device=CUDA) == (False, "this engine runs on a GPU")
+    assert kernels(checkpoint=dataclasses.replace(CHECKPOINT, architecture="XForCausalLM")) == (
+        False,
+        "a XForCausalLM computes with torch",
+    )
+    assert not kernels(model_impl="transformers")[0]
+
+
+def test_a_wish_for_native_kernels_is_met_or_refused():
+    assert resolved(CPU_WITH_KERNELS, GGUF, native_kernels=False).config.model.packed_weights is False
+    assert not resolved(CPU_WITH_KERNELS, GGUF, native_kernels=False).config.model.native_kernels
+    for device in (CPU, CUDA):
+        with pytest.raises(ConfigError, match="native_kernels is on, but") as caught:
+            resolved(device, CHECKPOINT, native_kernels=True)
+        assert caught.value.param == "native_kernels"
+
+
+def test_a_narrow_dtype_on_a_cpu_is_explained():
+    reasons = resolved(CPU_WITH_KERNELS, CHECKPOINT, dtype="bfloat16").reasons
+    (why,) = [reason.reason for reason in reasons if reason.option == "dtype"]
+    assert "weights are kept in it; the kernels compute in float32" in why
 
 
 def test_there_is_at_least_one_thread():

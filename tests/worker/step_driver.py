@@ -104,22 +104,28 @@ class Driver:
         deterministic: bool = False,
         native_threads: int | None = None,
         kv_dtype: str | None = None,
+        keeps_packed: bool = True,
         seed: int = 0,
     ) -> None:
-        """native_threads: compute with the native kernels, which keep plain weights in float32.
+        """native_threads: compute with the native kernels, which keep plain weights in their own width.
 
         kv_dtype None: keys and values as the model computes.
         """
+        computed = dtype if native_threads is None else "float32"
         self.worker = Worker(
             model=ModelConfig(
                 dtype=dtype,
                 max_model_len=max_model_len,
                 device="cpu",
                 deterministic=deterministic,
-                packed_weights=native_threads is not None,
+                native_kernels=native_threads is not None,
+                packed_weights=native_threads is not None and keeps_packed,
                 cpu_threads=native_threads,
             ),
-            cache=CacheConfig(block_size=block_size, kv_cache_dtype=kv_dtype or dtype),
+            cache=CacheConfig(
+                block_size=block_size,
+                kv_cache_dtype=kv_dtype or (dtype if native_threads is None else "float32"),
+            ),
             schedule=ScheduleConfig(max_num_seqs=num_rows, max_num_batched_tokens=2048),
             checkpoint=open_checkpoint(path),
         )

@@ -31,6 +31,7 @@ class NativeAttention:
         {
             Capability.FULL,
             Capability.SLIDING_WINDOW,
+            Capability.SCORE_TERMS,
             Capability.GROUPED_HEADS,
             Capability.DETERMINISTIC,
             Capability.FLOAT32,
@@ -84,6 +85,7 @@ def heads_struct(layer: AttentionLayer) -> HeadsStruct:
         rotation=None if rotation is None else rotation.data_ptr(),
         q_norm=None if layer.q_norm_D is None else layer.q_norm_D.data_ptr(),
         k_norm=None if layer.k_norm_D is None else layer.k_norm_D.data_ptr(),
+        sinks=None if layer.terms.sinks_H is None else layer.terms.sinks_H.data_ptr(),
     )
 
 

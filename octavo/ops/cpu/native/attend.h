@@ -65,12 +65,13 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
     }
 }
 
-// Scores to weights that sum to one, in place. Numbers after them, up to a whole vector, are lost.
-static void softmax(float* scores, int count) {
+// Scores to weights that sum to one (with the sink's), in place. Numbers after them, up to a whole vector, are lost.
+static void softmax(float* scores, int count, float sink) {
     Floats top = all(scores[0]);
     int i = 0;
     for (; i + LANES <= count; i += LANES) top = larger(top, load<Floats>(scores + i));
     float most = largest_of(top);
+    most = sink > most ? sink : most;
     for (; i < count; ++i) most = scores[i] > most ? scores[i] : most;
     for (i = count; i % LANES; ++i) scores[i] = most;
     Floats total = {};
@@ -81,7 +82,7 @@ static void softmax(float* scores, int count) {
         store(scores + j, e);
         total += e;
     }
-    const Floats inverse = all(1.0f / sum_of(total));
+    const Floats inverse = all(1.0f / (sum_of(total) + scalar(exponential, sink - most)));
     for (int j = 0; j < i; j += LANES) store(scores + j, load<Floats>(scores + j) * inverse);
 }
 
@@ -155,7 +156,7 @@ static void attend_together(const Heads& h, const Pages& pages, const Query* que
     for (int g = 0; g < G; ++g) {
         float* row = scores + g * stride;
         const int from = queries[g].first - base, to = queries[g].length - base;
-        softmax(row + from, to - from);
+        softmax(row + from, to - from, queries[g].sink);
         for (int i = before; i < from; ++i) row[i] = 0;
         for (int i = to; i < last - base; ++i) row[i] = 0;
         if (Kv::HAS_SCALES) scale_weights<Kv>(pages, h.head_dim, k, table, first, last, row + before);

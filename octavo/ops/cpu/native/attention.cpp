@@ -1,4 +1,6 @@
 // Attention of a step: who attends together, and which thread does it.
+#include <cmath>
+
 #include "engine.h"
 
 namespace octavo {
@@ -65,7 +67,8 @@ void share_attention(Member& member, Engine& engine, const Heads& heads, const P
             const int length = tokens.positions[t] + 1;
             const int start = heads.window && length > heads.window ? length - heads.window : 0;
             for (int h = head; h < head + heads_each; ++h)
-                queries.push_back({qkv + t * width + h * D, out + (int64_t(t) * heads.num_heads + h) * D, start, length});
+                queries.push_back({qkv + t * width + h * D, out + (int64_t(t) * heads.num_heads + h) * D, start, length,
+                                   heads.sinks ? heads.sinks[h] : -INFINITY});
         }
         engine.kernels->attend(heads, pages, queries.data(), int(queries.size()), k, table, scores.data());
     });

@@ -13,7 +13,9 @@ constexpr int GROUP_ROWS = 16;     // output rows that are packed together
 constexpr int BLOCK_COLUMNS = 32;  // inputs that share a scale of the activations
 
 // How a matrix is packed (forms.h). The numbers are known to Python.
-enum Form : int32_t { FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4 };
+enum Form : int32_t {
+    FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4, FORM_BFLOAT16 = 5, FORM_FLOAT16 = 6
+};
 
 struct Matrix {
     const uint8_t* data;
@@ -59,6 +61,7 @@ struct Heads {
     const float* rotation;  // [positions, rotated]: cosines, then sines; null: nothing turns
     const float* q_norm;    // [D] or null
     const float* k_norm;
+    const float* sinks;     // [H]: a score beside those of the keys; null: none
 };
 
 // The tokens of a step. Sequence s has tokens starts[s] to starts[s + 1] and the block table of row rows[s].
@@ -87,6 +90,17 @@ struct Linear {
     Matrix parts[3];
     const float* bias;         // null: none
     int32_t num_parts;
+};
+
+// Sequences that walk through a step's tokens (as in Tokens), with what their rows remember.
+struct Recurrence {
+    const int32_t* rows;       // [S]
+    const int32_t* starts;     // [S + 1]
+    const int32_t* lengths;    // [S]: tokens of the whole sequence, the step's included
+    int32_t num_seqs;
+    float* states;             // [rows, heads, width, size]
+    int32_t heads, width, size;
+    int32_t groups;            // of neighbouring heads that share what is added to states and asked of them
 };
 
 // x + after(attention(before(x))), then the same with a gated MLP.

@@ -17,6 +17,7 @@ struct Query {
     float* out;
     int first;
     int length;
+    float sink;  // a score that takes its share of the softmax and has no value; minus infinity: none
 };
 constexpr int MOST_QUERIES = 12;  // that attend together
 
@@ -43,6 +44,10 @@ struct Kernels {
     double (*mass)(const float* e, int count, float inverse);
     int (*find_likely)(const float* e, int count, float inverse, float least, int32_t* found);
     void (*prepare_heads)(const Heads&, const Pages&, float* qkv, int position, int slot);
+    void (*walk_ssd)(float* state, int width, int size, const float* x, const float* b, const float* c, float dt,
+                     float decay, float skip, float* y);
+    void (*walk_delta)(float* state, int width, int size, const float* q, const float* k, const float* v, float beta,
+                       float decay, float* y);
     // scores: MOST_QUERIES * score_room(the longest's number of keys) floats.
     void (*attend)(const Heads&, const Pages&, const Query* queries, int count, int k, const int32_t* table,
                    float* scores);
