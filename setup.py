@@ -14,6 +14,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 NATIVE = Path("octavo/ops/cpu/native")
 FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", "-g0"]
@@ -23,10 +24,14 @@ KERNELS = {
         "avx2": ["-mavx2", "-mfma", "-mf16c"],
         "avx512": AVX512,
         "avx512vnni": [*AVX512, "-mavx512vnni"],
+        "avxvnni": ["-mavx2", "-mfma", "-mf16c", "-mavxvnni"],
+        "amx": [*AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8"],
     },
     "aarch64": {"neon": ["-march=armv8.2-a+dotprod+fp16"]},
 }
 """Instruction sets by machine; kernels.cpp is compiled once for each, and once for any processor."""
+NEWER = {"avxvnni", "amx"}
+"""Left out where the compiler is older than they are."""
 
 
 class BuildNative(build_ext):
@@ -37,11 +42,28 @@ class BuildNative(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         with ThreadPoolExecutor() as threads:
-            objects = list(threads.map(self._compile, _units()))
+            objects = list(threads.map(self._compile, _units(self._kernels())))
         target = self.get_ext_fullpath(ext.name)
         self.compiler.link_shared_object(
             objects, target, extra_postargs=["-pthread"], target_lang="c++", build_temp=self.build_temp
         )
+
+    def _kernels(self) -> dict[str, list[str]]:
+        """Flags by the name of the instruction set."""
+        machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+        kernels = {"portable": [], **KERNELS.get(machine, {})}
+        return {name: flags for name, flags in kernels.items() if name not in NEWER or self._knows(flags)}
+
+    def _knows(self, flags: list[str]) -> bool:
+        """Whether the compiler knows all of them."""
+        os.makedirs(self.build_temp, exist_ok=True)
+        source = Path(self.build_temp, "nothing.cpp")
+        source.write_text("int nothing;\n")
+        try:
+            self.compiler.compile([str(source)], output_dir=self.build_temp, extra_postargs=flags)
+        except CompileError:
+            return False
+        return True
 
     def _compile(self, unit: tuple[str, Path, list[str]]) -> str:
         name, source, flags = unit
@@ -50,15 +72,14 @@ class BuildNative(build_ext):
         return str(made)
 
 
-def _units() -> list[tuple[str, Path, list[str]]]:
+def _units(kernels: dict[str, list[str]]) -> list[tuple[str, Path, list[str]]]:
     """(folder for the object, source, flags of its own)"""
-    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    kernels = {"portable": [], **KERNELS.get(machine, {})}
     units = [
         (name, NATIVE / "kernels.cpp", [f"-DOCTAVO_ISA={name}", *flags]) for name, flags in kernels.items()
     ]
     others = sorted(source for source in NATIVE.glob("*.cpp") if source.name != "kernels.cpp")
-    return units + [("all", source, []) for source in others]
+    newer = [f"-DOCTAVO_HAS_{name.upper()}" for name in sorted(NEWER & set(kernels))]
+    return units + [("all", source, newer if source.name == "choose.cpp" else []) for source in others]
 
 
 extension = Extension(

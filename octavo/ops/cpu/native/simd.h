@@ -15,6 +15,7 @@
 
 // Arrays of vectors stay in registers only where the loops over them are unrolled.
 #define OCTAVO_UNROLL _Pragma("GCC unroll 12")
+#define OCTAVO_UNROLL_16 _Pragma("GCC unroll 16")
 
 namespace octavo {
 namespace OCTAVO_ISA {
@@ -124,6 +125,14 @@ static inline Ints dot(const Bytes* w, const int8_t* x, Ints init) {
         acc = _mm512_dpbusd_epi32(acc, (__m512i)w[i], _mm512_set1_epi32(four));
     }
     return (Ints)acc;
+#elif defined(__AVXVNNI__)
+    __m256i acc = (__m256i)init;
+    for (int i = 0; i < QUADS; ++i) {
+        int32_t four;
+        std::memcpy(&four, x + 4 * i, 4);
+        acc = _mm256_dpbusd_avx_epi32(acc, (__m256i)w[i], _mm256_set1_epi32(four));
+    }
+    return (Ints)acc;
 #elif defined(__AVX2__)
     // Sums of two products fit 16 bits; as many of them as still do are added there.
     constexpr int FIT = 32767 / (MOST * 254) > QUADS ? QUADS : 32767 / (MOST * 254);
@@ -173,7 +182,7 @@ static inline Ints dot(const Bytes* w, const int8_t* x, Ints init) {
 // The same for 8-bit weights that are stored with 128 added; x_sum is the sum of the inputs.
 template <int QUADS>
 static inline Ints dot_biased(const Bytes* w, const int8_t* x, int32_t x_sum) {
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
     return dot<QUADS, 255>(w, x, all(-128 * x_sum));
 #elif defined(__AVX2__)
     // |w| times x with w's sign: sums of two fit 16 bits.
