@@ -26,12 +26,13 @@ KERNELS = {
         "avxvnni": [*AVX2, "-mavxvnni"],
         "avx512": AVX512,
         "avx512vnni": [*AVX512, "-mavx512vnni"],
+        "amx": [*AVX512, "-mavx512vnni", "-mamx-tile", "-mamx-int8"],
     },
     "aarch64": {"neon": ["-march=armv8.2-a+dotprod+fp16"]},
 }
 """Instruction sets by machine; kernels.cpp is compiled once for each, and once for any processor."""
-RECENT = ("avxvnni",)
-"""Left out where the compiler does not know the flag: GCC before 11, Clang before 12."""
+RECENT = ("avxvnni", "amx")
+"""Left out where the compiler does not know the flags: GCC before 11, Clang before 12."""
 
 
 class BuildNative(build_ext):

@@ -5,6 +5,7 @@
 #pragma once
 #include "forms.h"
 #include "kernels.h"
+#include "matrix_unit.h"
 #include "plain.h"
 #include "put.h"
 
@@ -64,6 +65,9 @@ static inline int tile_size(int num_tokens) {
 template <class F>
 static void native_product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
                            const Output& out) {
+#if defined(__AMX_INT8__)
+    first = unit_product<F>(m, a, first, last, first_group, last_group, out);
+#endif
     const int64_t group_bytes = int64_t(m.columns / BLOCK_COLUMNS) * F::BYTES;
     for (int g = first_group; g < last_group; ++g)
         for (int t = first, size; t < last; t += size) {

@@ -15,6 +15,7 @@
 
 // Arrays of vectors stay in registers only where the loops over them are unrolled.
 #define OCTAVO_UNROLL _Pragma("GCC unroll 12")
+#define OCTAVO_UNROLL_16 _Pragma("GCC unroll 16")
 
 namespace octavo {
 namespace OCTAVO_ISA {
