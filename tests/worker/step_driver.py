@@ -124,7 +124,7 @@ class Driver:
             ),
             cache=CacheConfig(
                 block_size=block_size,
-                kv_cache_dtype=kv_dtype or (dtype if native_threads is None else "float32"),
+                kv_cache_dtype=kv_dtype or computed,
             ),
             schedule=ScheduleConfig(max_num_seqs=num_rows, max_num_batched_tokens=2048),
             checkpoint=open_checkpoint(path),
