@@ -13,6 +13,13 @@ namespace OCTAVO_ISA {
 
 constexpr int TOGETHER = LANES == 16 ? 12 : 4;  // queries whose sums fit the registers
 
+// The block to fetch while this key's is computed with: blocks lie anywhere, so the processor does not guess.
+static inline int32_t block_ahead(const int32_t* table, int key, int last, int size) {
+    constexpr int BLOCKS = 2;
+    const int ahead = key / size + BLOCKS, most = (last - 1) / size;
+    return table[ahead < most ? ahead : most];
+}
+
 static inline Floats capped(Floats score, float cap) {
     return cap > 0 ? all(cap) * hyperbolic_tangent(score / all(cap)) : score;
 }
@@ -28,8 +35,7 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
         const int offset = key % size, stop = size - offset < last - key ? size : offset + last - key;
         const int end = key + stop - offset;
         const KvHead<Kv> keys = head_of<Kv>(pages.keys, pages, table[key / size], k, D);
-        // Blocks lie anywhere, so the processor does not guess which comes next.
-        const KvHead<Kv> next = end < last ? head_of<Kv>(pages.keys, pages, table[end / size], k, D) : keys;
+        const KvHead<Kv> next = head_of<Kv>(pages.keys, pages, block_ahead(table, key, last, size), k, D);
         float* to = scores + key - first - offset;
         int n = offset;
         // A vector ends with its block, not with the keys: what it reads behind them touches no other lane.
@@ -106,7 +112,7 @@ static void weigh_part(const Pages& pages, int D, const Query* queries, int k, c
     for (int key = first; key < last;) {
         const int offset = key % size, end = size - offset < last - key ? key + size - offset : last;
         const auto* value = head_of<Kv>(pages.values, pages, table[key / size], k, D).numbers + offset * D + d;
-        const auto* next = end < last ? head_of<Kv>(pages.values, pages, table[end / size], k, D).numbers + d : value;
+        const auto* next = head_of<Kv>(pages.values, pages, block_ahead(table, key, last, size), k, D).numbers + d;
         for (; key < end; ++key, value += D, next += D)
             OCTAVO_UNROLL
             for (int v = 0; v < WIDE; ++v) {
