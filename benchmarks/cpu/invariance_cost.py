@@ -3,8 +3,8 @@
     python benchmarks/cpu/invariance_cost.py [--rounds 3] [--out results.json]
 
 The default model with `--dtype float32`, its weights made plain; in torch as Octavo computes without native
-kernels, where numbers depend on the batch in their last bits. One thread each; all engines in one process, turn
-turn; medians. CPU time is what a busy machine leaves comparable, so that is what is counted.
+kernels, where numbers depend on the batch in their last bits. One thread each; all engines in one process, in
+turns; medians. CPU time is what a busy machine leaves comparable, so that is what is counted.
 """
 
 from __future__ import annotations
