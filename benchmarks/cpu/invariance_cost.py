@@ -1,10 +1,10 @@
 """What batch invariance costs: float32 and bfloat16 weights in native kernels beside torch's products.
 
-    python benchmarks/cpu/invariance_cost.py [--threads 1] [--rounds 3] [--out results.json]
+    python benchmarks/cpu/invariance_cost.py [--rounds 3] [--out results.json]
 
 The default model with `--dtype float32`, its weights made plain; in torch as Octavo computes without native
-kernels, where numbers depend on the batch in their last bits. Every run is a process of its own, turn by
-turn; medians. Wall time counts what a user waits for, CPU time what a busy machine leaves comparable.
+kernels, where numbers depend on the batch in their last bits. One thread each; all engines in one process, in
+turns; medians. CPU time is what a busy machine leaves comparable, so that is what is counted.
 """
 
 from __future__ import annotations
@@ -13,84 +13,71 @@ import argparse
 import json
 import random
 import statistics
-import subprocess
-import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from octavo import LLM, SamplingParams
+
 STREAMS = (1, 8, 32)
-PROMPT, ANSWER, LONG_PROMPT = 16, 32, 512
+PROMPT, ANSWER, LONG_PROMPT = 16, 24, 512
 VARIANTS: dict[str, dict[str, Any]] = {
     "torch, float32": {"dtype": "float32", "native_kernels": False},
     "native, float32": {"dtype": "float32"},
     "native, bfloat16": {"dtype": "bfloat16"},
     "native, packed": {},
 }
+COMMON: dict[str, Any] = {
+    "cpu_threads": 1,
+    "max_model_len": 1024,
+    "enable_prefix_caching": False,
+    "skip_tokenizer_init": True,
+    "num_gpu_blocks_override": 256,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--one", choices=list(VARIANTS), help="(of a run's own process)")
     options = parser.parse_args()
-    if options.one:
-        sys.stdout.write(json.dumps(measure(VARIANTS[options.one], options.threads)) + "\n")
-        return
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
-    for _ in range(options.rounds):
-        for name in VARIANTS:
-            command = [sys.executable, __file__, "--one", name, "--threads", str(options.threads)]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found[name].append(json.loads(output.splitlines()[-1]))
-    medians = {name: median_of(runs) for name, runs in found.items()}
-    for name, numbers in medians.items():
-        print(name, numbers)
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        engines = {name: stack.enter_context(LLM(**COMMON, **variant)) for name, variant in VARIANTS.items()}
+        rounds = []
+        for turn in range(options.rounds + 1):
+            found = {name: measure(llm, random.Random(turn)) for name, llm in engines.items()}
+            print(found, flush=True)
+            rounds.append(found)
+    warm = rounds[1:]
+    medians = {
+        name: {what: statistics.median(found[name][what] for found in warm) for what in warm[0][name]}
+        for name in VARIANTS
+    }
+    print(medians)
     if options.out:
-        record = {"threads": options.threads, "rounds": options.rounds, "medians": medians, "runs": found}
+        record = {"unit": "ms of CPU a token", "threads": 1, "medians": medians, "rounds": warm}
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
-def measure(variant: dict[str, Any], threads: int) -> dict[str, float]:
-    """Tokens a second by the wall and milliseconds of CPU a token: by streams, and of prompts."""
-    import torch
+def measure(llm: LLM, source: random.Random) -> dict[str, float]:
+    """Milliseconds of CPU for an answer's token, by the number of streams, and for a prompt's."""
 
-    from octavo import LLM, SamplingParams
+    def cpu_ms(count: int, length: int, answer: int) -> float:
+        prompts = [[source.randrange(40_000) for _ in range(length)] for _ in range(count)]
+        params = SamplingParams(temperature=0, max_tokens=answer, ignore_eos=True)
+        began = time.process_time()
+        llm.generate(prompts, params, use_tqdm=False)
+        return 1e3 * (time.process_time() - began)
 
-    torch.set_num_threads(threads)
-    source = random.Random(5)
-    found: dict[str, float] = {}
-
-    def prompts(count: int, length: int) -> list[list[int]]:
-        return [[source.randrange(40_000) for _ in range(length)] for _ in range(count)]
-
-    with LLM(
-        cpu_threads=threads,
-        max_model_len=1024,
-        enable_prefix_caching=False,
-        skip_tokenizer_init=True,
-        **variant,
-    ) as llm:
-
-        def run(name: str, count: int, length: int, answer: int, num_tokens: int) -> None:
-            params = SamplingParams(temperature=0, max_tokens=answer, ignore_eos=True)
-            llm.generate(prompts(count, length), params, use_tqdm=False)
-            asked = prompts(count, length)
-            began, cpu = time.perf_counter(), time.process_time()
-            llm.generate(asked, params, use_tqdm=False)
-            found[f"{name}, tok/s"] = round(num_tokens / (time.perf_counter() - began), 1)
-            found[f"{name}, CPU ms"] = round(1e3 * (time.process_time() - cpu) / num_tokens, 3)
-
-        for count in STREAMS:
-            run(f"{count} streams", count, PROMPT, ANSWER, count * ANSWER)
-        run(f"prompts of {LONG_PROMPT}", 4, LONG_PROMPT, 1, 4 * LONG_PROMPT)
+    found = {}
+    for count in STREAMS:
+        found[f"{count} streams"] = round(cpu_ms(count, PROMPT, ANSWER) / (count * ANSWER), 3)
+    found[f"prompt of {LONG_PROMPT}"] = round(cpu_ms(1, LONG_PROMPT, 1) / LONG_PROMPT, 3)
     return found
-
-
-def median_of(runs: list[dict[str, Any]]) -> dict[str, float]:
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
 
 
 if __name__ == "__main__":

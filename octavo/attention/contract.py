@@ -158,7 +158,7 @@ class StepLimits:
     chunk_attention: str
     """Whose kernel attends chunks: triton or flash-attn."""
     native: NativeEngine | None = None
-    """Compiled kernels on a CPU, if weights are packed."""
+    """Compiled kernels on a CPU, where there are some."""
 
 
 class Attend(Protocol):

@@ -75,7 +75,7 @@ def native_layers(
 def norm_struct(norm: RMSNorm | None) -> NormStruct:
     if norm is None:
         return NormStruct(None, 0.0)
-    assert norm.weight_E.dtype == torch.float32, "packed weights compute in float32"
+    assert norm.weight_E.dtype == torch.float32, "native kernels compute in float32"
     return NormStruct(norm.weight_E.data_ptr(), norm.epsilon)
 
 
