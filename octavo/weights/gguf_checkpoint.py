@@ -19,7 +19,7 @@ from octavo.weights.gguf.architectures import find_architecture
 from octavo.weights.gguf.bits import Bytes
 from octavo.weights.gguf.config import TORCH_NAMES, build_config, build_generation_config, stored_type
 from octavo.weights.gguf.dequant import BlockType, dequantize, iter_dequantized
-from octavo.weights.gguf.names import NO_WEIGHTS
+from octavo.weights.gguf.names import NO_WEIGHTS, layer_index
 from octavo.weights.gguf.reader import GGUFFile, GGUFTensor
 from octavo.weights.gguf.views import (
     Order,
@@ -179,11 +179,11 @@ def _check_biases(file: GGUFFile) -> None:
 
 
 def _make_views(file: GGUFFile, arch_name: str, architecture: Architecture, config: dict[str, Any]) -> Views:
-    """What every weight shows, by Hugging Face name."""
+    """What every weight shows, by Hugging Face name. Layers for drafting show nothing."""
     views: Views = {}
     experts, num_experts = architecture.experts, config.get("num_experts")
     for gguf_name, tensor in file.tensors.items():
-        if gguf_name in NO_WEIGHTS:
+        if gguf_name in NO_WEIGHTS or (layer_index(gguf_name) or 0) >= config["num_hidden_layers"]:
             continue
         if experts is not None and num_experts and add_expert_tensor(views, tensor, experts, num_experts):
             continue

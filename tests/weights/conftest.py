@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from crafted import TINY_CONFIG, write_config
 from safetensors.torch import save_file
 
 from octavo.weights.shapes import expected_shapes
+from tests.weights.crafted import TINY_CONFIG, write_config
 
 
 @pytest.fixture(scope="session")

@@ -141,3 +141,21 @@ def without_experts(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> 
     """Which `stacked_experts` gives."""
     if ".experts." not in name:
         yield name, tensor.squeeze(0) if name.endswith("shared_expert_gate.weight") else tensor
+
+
+def glm4_moe(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    """Converters call the bias of the choice a bias of its own."""
+    yield from without_experts(
+        name.replace("e_score_correction_bias", "e_score_correction.bias"), tensor, config
+    )
+
+
+def glm4_moe_that_drafts(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    """Behind the last layer one that only drafts."""
+    yield from glm4_moe(name, tensor, config)
+    if name == "model.norm.weight":
+        layer, width = f"blk.{config['num_hidden_layers']}", len(tensor)
+        yield f"{layer}.attn_norm.weight", tensor
+        yield f"{layer}.ffn_gate_exps.weight", torch.ones(config["n_routed_experts"], 3, width)
+        yield f"{layer}.nextn.eh_proj.weight", torch.ones(width, 2 * width)
+        yield f"{layer}.nextn.shared_head_norm.weight", tensor

@@ -11,9 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from gguf_conversions import (
+
+from tests.conformance.fallback import EXPERTS
+from tests.conformance.families import FAMILIES as CONFORMANCE
+from tests.conformance.families import MINISTRAL3_ROPE, OLDER
+from tests.weights.gguf_conversions import (
     Named,
     by_kind,
+    glm4_moe,
+    glm4_moe_that_drafts,
     granite,
     llama,
     plus_one,
@@ -23,10 +29,6 @@ from gguf_conversions import (
     with_mixers,
     without_experts,
 )
-
-from tests.conformance.fallback import EXPERTS
-from tests.conformance.families import FAMILIES as CONFORMANCE
-from tests.conformance.families import OLDER
 
 WIDTH, HEADS, KV_HEADS, HEAD_DIM, INNER = 48, 6, 2, 12, 88
 
@@ -84,6 +86,39 @@ GRANITE_KEYS = {
     "residual_scale": 0.7,
     "logit_scale": 2.5,
 }
+OLMO3_LAYERS = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+OLMO3_KEYS = {
+    **WIDE,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+    "attention.sliding_window": 24,
+    "rope.freq_base": 2e4,
+    "rope.freq_base_swa": 500.0,
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 4.0,
+    "rope.scaling.original_context_length": 64,
+}
+MISTRAL3_KEYS = {
+    **WIDE,
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 16.0,
+    "rope.scaling.original_context_length": 12,
+    "attention.temperature_scale": 0.1,
+}
+GLM4_MOE_KEYS = {
+    **RMS,
+    "attention.key_length": HEAD_DIM,
+    "attention.value_length": HEAD_DIM,
+    "rope.dimension_count": 6,
+    "rope.freq_base": 1e4,
+    "expert_count": 10,
+    "expert_used_count": 3,
+    "expert_feed_forward_length": 20,
+    "expert_shared_count": 1,
+    "expert_gating_func": 2,
+    "expert_weights_scale": 1.4,
+    "expert_weights_norm": True,
+    "leading_dense_block_count": 1,
+}
 FAMILIES: dict[str, dict[str, GGUFFamily]] = {
     "llama": {"": GGUFFamily(model_type="llama", keys=ROTATED, convert=llama)},
     "qwen2": {
@@ -112,7 +147,69 @@ FAMILIES: dict[str, dict[str, GGUFFamily]] = {
             convert=llama,
         )
     },
-    "olmo2": {"": GGUFFamily(model_type="olmo2", keys={**WIDE, "attention.layer_norm_rms_epsilon": 1e-5})},
+    "olmo2": {
+        "": GGUFFamily(model_type="olmo2", keys={**WIDE, "attention.layer_norm_rms_epsilon": 1e-5}),
+        "olmo3": GGUFFamily(model_type="olmo3", overrides=CONFORMANCE["olmo3"][1], keys=OLMO3_KEYS),
+        "olmo3, other windows": GGUFFamily(
+            model_type="olmo3",
+            overrides={**CONFORMANCE["olmo3"][1], "layer_types": OLMO3_LAYERS},
+            keys={
+                **OLMO3_KEYS,
+                "attention.sliding_window_pattern": [kind == "sliding_attention" for kind in OLMO3_LAYERS],
+            },
+        ),
+    },
+    "mistral3": {
+        "": GGUFFamily(
+            model_type="ministral3",
+            overrides={
+                "sliding_window": None,
+                "rope_parameters": {**MINISTRAL3_ROPE, "original_max_position_embeddings": 12},
+            },
+            keys={**MISTRAL3_KEYS, "rope.scaling.yarn_log_multiplier": 1.0},
+            convert=llama,
+        ),
+        "queries of one length": GGUFFamily(
+            model_type="mistral", overrides={"sliding_window": None}, keys=WIDE, convert=llama
+        ),
+    },
+    "glm4moe": {
+        "": GGUFFamily(
+            model_type="glm4_moe",
+            overrides={**CONFORMANCE["glm4_moe"][1], "norm_topk_prob": False},
+            keys={**GLM4_MOE_KEYS, "expert_weights_norm": False},
+            convert=glm4_moe,
+        ),
+        "Air": GGUFFamily(
+            model_type="glm4_moe",
+            overrides={**CONFORMANCE["glm4_moe"][1], "use_qk_norm": False},
+            keys=GLM4_MOE_KEYS,
+            convert=glm4_moe,
+        ),
+        "with a layer that drafts": GGUFFamily(
+            model_type="glm4_moe",
+            overrides=CONFORMANCE["glm4_moe"][1],
+            keys={**GLM4_MOE_KEYS, "block_count": 3, "nextn_predict_layers": 1},
+            convert=glm4_moe_that_drafts,
+        ),
+        "experts in all layers (Solar)": GGUFFamily(
+            model_type="solar_open",
+            overrides={
+                "num_hidden_layers": 2,
+                "moe_intermediate_size": 20,
+                "n_routed_experts": 10,
+                "num_experts_per_tok": 3,
+                "routed_scaling_factor": 1.4,
+            },
+            keys={
+                **GLM4_MOE_KEYS,
+                "rope.dimension_count": HEAD_DIM,
+                "rope.freq_base": 1e6,
+                "leading_dense_block_count": None,
+            },
+            convert=glm4_moe,
+        ),
+    },
     "gemma": {"": GGUFFamily(model_type="gemma", keys=WIDE, convert=plus_one)},
     "gemma2": {
         "": GGUFFamily(

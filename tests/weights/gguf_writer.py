@@ -7,10 +7,10 @@ from typing import Any
 
 import gguf
 import torch
-from gguf_conversions import stacked_experts
-from gguf_families import FAMILIES, HEADS, INNER, KV_HEADS, WIDTH, GGUFFamily
 
 from tests.tiny import VOCAB_SIZE, save_model
+from tests.weights.gguf_conversions import stacked_experts
+from tests.weights.gguf_families import FAMILIES, HEADS, INNER, KV_HEADS, WIDTH, GGUFFamily
 
 
 def common(layers: int) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from crafted import LLAMA_KEYS, llama_tensors, write_config, write_gguf
 from safetensors.torch import save_file
 
 from octavo.base.errors import ModelFileError
 from octavo.weights import transfer as engine
 from octavo.weights.checkpoint import Checkpoint, open_checkpoint
+from tests.weights.crafted import LLAMA_KEYS, llama_tensors, write_config, write_gguf
 
 
 @pytest.fixture(autouse=True)

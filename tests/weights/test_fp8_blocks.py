@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from crafted import TINY_CONFIG
 from safetensors.torch import save_file
 
 from octavo.base.errors import ModelFileError
 from octavo.weights import fp8_blocks
 from octavo.weights.checkpoint import open_checkpoint
+from tests.weights.crafted import TINY_CONFIG
 
 BLOCK = 16
 QUANTIZATION = {"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [BLOCK, BLOCK]}

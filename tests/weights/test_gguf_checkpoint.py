@@ -9,8 +9,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from crafted import HIDDEN, LLAMA_KEYS, VOCAB, Info, changed, gguf_bytes, llama_tensors, write_gguf
-from lies import GGUF_METADATA
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -22,6 +20,17 @@ from octavo.weights.gguf.architectures import ARCHITECTURES
 from octavo.weights.gguf.keys import Keys
 from octavo.weights.gguf.rope import rope_scaling
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
+from tests.weights.crafted import (
+    HIDDEN,
+    LLAMA_KEYS,
+    VOCAB,
+    Info,
+    changed,
+    gguf_bytes,
+    llama_tensors,
+    write_gguf,
+)
+from tests.weights.lies import GGUF_METADATA
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from crafted import Info, write_gguf
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
@@ -16,6 +15,7 @@ from octavo.models.table import find_model_class
 from octavo.ops.routing import Groups, Scoring
 from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.shapes import expected_shapes
+from tests.weights.crafted import Info, write_gguf
 
 VOCAB, HEADS, NOPE, ROTATED, LATENT, VALUE, EXPERTS = 40, 3, 12, 8, 20, 10, 6
 COMMON: dict[str, Any] = {

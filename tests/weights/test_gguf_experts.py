@@ -9,7 +9,6 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from crafted import Info, write_gguf
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
@@ -17,6 +16,7 @@ from octavo.models.table import find_model_class
 from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.gguf.dequant import BLOCK_TYPES, dequantize
 from octavo.weights.shapes import expected_shapes
+from tests.weights.crafted import Info, write_gguf
 
 WIDTH, INNER, EXPERTS, VOCAB = 32, 64, 3, 40
 SHARED = 96

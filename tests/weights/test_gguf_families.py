@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from gguf_writer import CASES, save
 
 from octavo import LLM, SamplingParams
 from octavo.base.errors import ModelFileError
@@ -18,6 +18,7 @@ from octavo.base.native import native_kernels
 from octavo.config.native_families import NATIVE
 from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.gguf.mamba import to_logarithm
+from tests.weights.gguf_writer import CASES, save
 
 TOLERANCE = 1e-3
 PROMPT = [(7 * index) % 251 for index in range(40)]
@@ -111,6 +112,15 @@ def test_a_missing_tensor_is_named(tmp_path: Path, architecture: str, variant: s
         ("granitehybrid", "dense", {"attention.head_count_kv": 2}, "one value for 4 layers"),
         ("granitehybrid", "dense", {"attention.head_count_kv": [0, 2]}, "2 values for 4 layers"),
         ("granitehybrid", "dense", {"attention.scale": None}, "no 'granitehybrid.attention.scale'"),
+        ("olmo2", "olmo3", {"attention.sliding_window_pattern": [True, False]}, "for each of the 4 layers"),
+        ("olmo2", "olmo3", {"attention.sliding_window_pattern": [2, 0, 1, 1]}, "for each of the 4 layers"),
+        ("mistral3", "", {"rope.scaling.type": "none"}, "temperature_scale 0.1 and no yarn"),
+        ("mistral3", "", {"attention.temperature_length": 16}, "length is 16, and yarn's original length 12"),
+        ("mistral3", "", {"expert_count": 4}, "mixture of 4 experts"),
+        ("glm4moe", "", {"expert_gating_func": 1}, "expert_gating_func is 1; 2"),
+        ("glm4moe", "", {"rope.dimension_sections": [1, 1, 1, 0]}, "sees pictures"),
+        ("glm4moe", "", {"nextn_predict_layers": 2}, "nextn_predict_layers is 2, of 2 layers"),
+        ("glm4moe", "", {"nextn_predict_layers": 1, "block_count": 3}, "3, but there are tensors of 2"),
         ("qwen3next", "", {"ssm.group_count": 3}, r"attn_qkv.weight' has the shape \[108, 48\].* say 132"),
         ("qwen3next", "", {"ssm.time_step_rank": 7}, "inner_size 60 is not a multiple of the 7 value heads"),
     ],
@@ -121,6 +131,24 @@ def test_metadata_that_lie(
     _, file = save(tmp_path, architecture, variant, **keys)
     with pytest.raises(ModelFileError, match=words):
         LLM(str(file), skip_tokenizer_init=True, max_model_len=64, dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({}, None),
+        ({"rope.scaling.yarn_attn_factor": 1.0}, None),
+        ({"rope.scaling.yarn_attn_factor": 1.25}, 1.25),
+        ({"rope.scaling.attn_factor": 1.25}, 1.25 * (1 + 0.1 * math.log(4))),
+    ],
+)
+def test_what_a_stretched_rope_multiplies_by(
+    tmp_path: Path, keys: dict[str, float], expected: float | None
+) -> None:
+    """One key holds the config's attention_factor, the other what yarn's own is multiplied by."""
+    _, file = save(tmp_path, "olmo2", "olmo3", **keys)
+    scaling = open_checkpoint(file).config["rope_parameters"]["full_attention"]
+    assert scaling.get("attention_factor") == (None if expected is None else pytest.approx(expected))
 
 
 def test_variants_that_files_do_not_tell_apart(tmp_path: Path) -> None:

@@ -10,7 +10,12 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from crafted import (
+
+from octavo.base.errors import ModelFileError
+from octavo.weights.checkpoint import open_checkpoint
+from octavo.weights.gguf import cursor
+from octavo.weights.gguf.reader import GGUFFile
+from tests.weights.crafted import (
     LLAMA_KEYS,
     VOCAB,
     Info,
@@ -19,12 +24,7 @@ from crafted import (
     llama_tensors,
     write_gguf,
 )
-from lies import ALIGNMENTS, GGUF_HEADERS, GGUF_TENSORS, GGUF_VALUES, LIAR, SIZES
-
-from octavo.base.errors import ModelFileError
-from octavo.weights.checkpoint import open_checkpoint
-from octavo.weights.gguf import cursor
-from octavo.weights.gguf.reader import GGUFFile
+from tests.weights.lies import ALIGNMENTS, GGUF_HEADERS, GGUF_TENSORS, GGUF_VALUES, LIAR, SIZES
 
 
 def refused(path: Path, data: bytes, *words: str) -> None:

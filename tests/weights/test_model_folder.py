@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_config, write_gguf
-from lies import CONFIGS, NO_CONFIGS
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -21,6 +19,8 @@ from octavo.base.errors import ModelFileError
 from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.config_json import context_length, read_config
+from tests.weights.crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_config, write_gguf
+from tests.weights.lies import CONFIGS, NO_CONFIGS
 
 Weights = dict[str, torch.Tensor]
 

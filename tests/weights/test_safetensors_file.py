@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import torch
-from crafted import safetensors_bytes
-from lies import HEADER_LENGTHS, SAFETENSORS_HEADERS, SMALL, entry
 from safetensors.torch import load_file, save_file
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.safetensors import DTYPES, SafetensorsFile
+from tests.weights.crafted import safetensors_bytes
+from tests.weights.lies import HEADER_LENGTHS, SAFETENSORS_HEADERS, SMALL, entry
 
 
 @pytest.fixture

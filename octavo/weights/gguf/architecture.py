@@ -9,6 +9,7 @@ from typing import Any
 from octavo.weights.gguf import names
 from octavo.weights.gguf.keys import Keys
 from octavo.weights.gguf.reader import GGUFTensor
+from octavo.weights.gguf.rope import LogMultiplier
 from octavo.weights.gguf.views import ExpertNames, JoinedNames, Views
 
 Config = dict[str, Any]
@@ -35,8 +36,8 @@ class Architecture:
     """
     head_dim: Callable[[Keys], int] | None = None
     """Where the width of heads is not that of their keys and values."""
-    has_yarn_log_multiplier: bool = False
-    """Whether it stretches scores as that says (see rope.py)."""
+    log_multiplier: LogMultiplier | None = None
+    """Where yarn stretches scores as the file says."""
     norm_offset: float = 0.0
     """What the file adds to the weights of every norm."""
     epsilon: str = "rms_norm_eps"

@@ -9,10 +9,13 @@ from octavo.base.errors import ModelFileError
 from octavo.weights.gguf import deepseek, names
 from octavo.weights.gguf.architecture import Architecture, Config
 from octavo.weights.gguf.fused import FUSED
+from octavo.weights.gguf.glm_moe import GLM4_MOE
 from octavo.weights.gguf.granite import GRANITES
 from octavo.weights.gguf.keys import Keys
 from octavo.weights.gguf.layer_norms import LAYER_NORMS
 from octavo.weights.gguf.mamba import MAMBAS
+from octavo.weights.gguf.mistral3 import MISTRAL3
+from octavo.weights.gguf.olmo import OLMO2
 from octavo.weights.gguf.qwen3_next import QWEN3_NEXT
 from octavo.weights.gguf.views import ExpertNames, JoinedNames
 
@@ -94,15 +97,6 @@ def _gpt_oss(config: Config, keys: Keys) -> None:
         config["rope_scaling"]["truncate"] = False
 
 
-def _olmo2(config: Config, keys: Keys) -> None:  # noqa: ARG001
-    window = keys.optional_count("attention.sliding_window")
-    if window is not None:
-        raise ModelFileError(
-            f"The GGUF file holds an OLMo 3, with windows of {window}; of this kind OLMo 2 is supported. "
-            "OLMo 3 can be served from its safetensors files."
-        )
-
-
 SEPARATE = ExpertNames("mlp", gate="gate_proj", up="up_proj", down="down_proj")
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -153,7 +147,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         experts=SEPARATE,
         add_own_tensor=deepseek.add_split_tensor,
         head_dim=deepseek.rotated_width,
-        has_yarn_log_multiplier=True,
+        log_multiplier=deepseek.log_multiplier,
         extend=deepseek.extend_config,
     ),
     "smollm3": Architecture(
@@ -162,12 +156,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         layer_names=names.LLAMA_LAYER,
         has_interleaved_rope=True,
     ),
-    "olmo2": Architecture(
-        class_name="Olmo2ForCausalLM",
-        model_type="olmo2",
-        layer_names=names.OLMO2_LAYER,
-        extend=_olmo2,
-    ),
+    "olmo2": OLMO2,
+    "mistral3": MISTRAL3,
+    "glm4moe": GLM4_MOE,
     "gemma": Architecture(
         class_name="GemmaForCausalLM",
         model_type="gemma",

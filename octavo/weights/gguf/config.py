@@ -111,7 +111,7 @@ def _rope(
         _divisors(file, ROPE_FACTORS),
         head_dim=rotated,
         theta=theta,
-        has_log_multiplier=architecture.has_yarn_log_multiplier,
+        log_multiplier=architecture.log_multiplier,
     )
 
 
@@ -241,6 +241,7 @@ def _head_dim(keys: Keys, hidden: int, heads: int) -> int:
 
 
 def _num_layers(file: GGUFFile, keys: Keys) -> int:
+    """Without the last ones, if they are for drafting."""
     stated, limit = keys.count("block_count"), COUNT_LIMITS["num_hidden_layers"]
     if stated > limit:
         raise ModelFileError(f"{keys.prefix}.block_count is {stated}; at most {limit} layers are possible.")
@@ -250,7 +251,12 @@ def _num_layers(file: GGUFFile, keys: Keys) -> int:
         raise ModelFileError(
             f"{keys.prefix}.block_count is {stated}, but there are tensors of {present} layers."
         )
-    return stated
+    drafting = keys.optional_count("nextn_predict_layers") or 0
+    if drafting >= stated:
+        raise ModelFileError(
+            f"{keys.prefix}.nextn_predict_layers is {drafting}, of {stated} layers in all; some must be left."
+        )
+    return stated - drafting
 
 
 def _divisors(file: GGUFFile, name: str) -> npt.NDArray[np.float32] | None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.gguf.keys import Keys
+from octavo.weights.gguf.keys import Keys, shortest
 from octavo.weights.gguf.reader import GGUFTensor
 from octavo.weights.gguf.views import Part, View, Views
 
@@ -30,6 +30,13 @@ _KEYS_OR_VALUES = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.attn_([kv])_b\.weight",
 def rotated_width(keys: Keys) -> int:
     """The width of heads, as far as the rope is concerned."""
     return keys.count("rope.dimension_count")
+
+
+def log_multiplier(stated: float | None) -> dict[str, float]:
+    """A tenth of mscale and mscale_all_dim, which are the same."""
+    if stated is None:
+        return {"attention_factor": 1.0}
+    return {"mscale": shortest(10 * stated), "mscale_all_dim": shortest(10 * stated)}
 
 
 def extend_config(config: dict[str, Any], keys: Keys) -> None:

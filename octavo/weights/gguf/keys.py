@@ -52,6 +52,22 @@ class Keys:
             raise ModelFileError(f"{full!r} is {str(value)[:40]}; it must be whole numbers from 0 on.")
         return value
 
+    def pattern(self, key: str, layers: int, interval: int) -> list[bool]:
+        """For each layer, whether it is of the kind that is most common.
+
+        Files say so layer by layer, or every how many layers one is not (`interval`, where they say nothing).
+        """
+        full = f"{self.prefix}.{key}"
+        value = self.metadata.get(full, interval)
+        if not isinstance(value, list):
+            period = self.count(key, interval)
+            return [(index + 1) % period != 0 for index in range(layers)]
+        if len(value) != layers or any(item not in (0, 1) for item in value):
+            raise ModelFileError(
+                f"{full!r} is {str(value)[:40]}; it must be true or false for each of the {layers} layers."
+            )
+        return [bool(item) for item in value]
+
     def count_where_any(self, key: str, default: int) -> int:
         """Like `count`, where layers may have 0 instead: those that have nothing of the kind."""
         counts = {count for count in self.by_layer(key) or () if count}

@@ -68,13 +68,6 @@ GPT_OSS_LAYER: Mapping[str, str] = MappingProxyType(
         "ffn_gate_inp": "mlp.router",
     }
 )
-OLMO2_LAYER: Mapping[str, str] = MappingProxyType(
-    {
-        **{name: ours for name, ours in QK_NORM_LAYER.items() if name not in ("attn_norm", "ffn_norm")},
-        "post_attention_norm": "post_attention_layernorm",
-        "post_ffw_norm": "post_feedforward_layernorm",
-    }
-)
 GEMMA2_LAYER: Mapping[str, str] = MappingProxyType(
     {
         **LLAMA_LAYER,
@@ -106,11 +99,12 @@ _BARE = (".sinks", ".e_score_correction_bias", ".A_log", ".D", ".dt_bias")
 """Ends of what Hugging Face calls without .weight or .bias; some of them GGUF too."""
 
 _LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.([a-z0-9_]+)(?:\.(weight|bias))?", re.ASCII)
+_IN_LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.", re.ASCII)
 
 
 def layer_index(name: str) -> int | None:
-    """The layer that a GGUF tensor belongs to."""
-    match = _LAYER_TENSOR.fullmatch(name)
+    """The layer that a GGUF tensor belongs to, if it belongs to one."""
+    match = _IN_LAYER.match(name)
     return int(match[1]) if match else None
 
 

@@ -7,6 +7,7 @@ give these divisors. linear and yarn are plain metadata.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from octavo.weights.gguf.keys import Keys, shortest
 LLAMA3_LOW, LLAMA3_HIGH = 1.0, 4.0
 LLAMA3_ORIGINAL_LENGTHS = (8192, 4096, 2048, 16384, 32768)
 
+LogMultiplier = Callable[[float | None], dict[str, float]]
+"""What a family's yarn_log_multiplier, or the lack of it, stands for in a config."""
+
 
 def rope_scaling(
     keys: Keys,
@@ -25,12 +29,9 @@ def rope_scaling(
     *,
     head_dim: int,
     theta: float,
-    has_log_multiplier: bool = False,
+    log_multiplier: LogMultiplier | None = None,
 ) -> dict[str, Any] | None:
-    """None where positions are not scaled. Raises ModelFileError for scalings we do not know.
-
-    has_log_multiplier: yarn_log_multiplier is a tenth of DeepSeek's mscale and mscale_all_dim.
-    """
+    """None where positions are not scaled. Raises ModelFileError for scalings we do not know."""
     if divisors is not None and not np.all(divisors == 1):
         return _llama3(divisors, head_dim, theta)
     kind = keys.text("rope.scaling.type")
@@ -42,7 +43,7 @@ def rope_scaling(
     if kind == "linear":
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
-        return _yarn(keys, factor, has_log_multiplier)
+        return _yarn(keys, factor, log_multiplier)
     raise ModelFileError(f"{keys.prefix}.rope.scaling.type is {kind!r}; none, linear and yarn are supported.")
 
 
@@ -65,11 +66,14 @@ def longrope(
     return scaling if attention is None else {**scaling, "attention_factor": attention}
 
 
-def _yarn(keys: Keys, factor: float | None, has_log_multiplier: bool) -> dict[str, Any]:
+def _yarn(keys: Keys, factor: float | None, log_multiplier: LogMultiplier | None) -> dict[str, Any]:
     if factor is None:
         raise ModelFileError(f"The GGUF file has yarn rope scaling but no {keys.prefix}.rope.scaling.factor.")
-    for name in ("rope.scaling.yarn_ext_factor", "rope.scaling.yarn_log_multiplier"):
-        if keys.number(name, 1.0) != 1.0 and not (has_log_multiplier and name.endswith("log_multiplier")):
+    fixed = ["rope.scaling.yarn_ext_factor"]
+    if log_multiplier is None:
+        fixed.append("rope.scaling.yarn_log_multiplier")
+    for name in fixed:
+        if keys.number(name, 1.0) != 1.0:
             raise ModelFileError(
                 f"The GGUF file changes {keys.prefix}.{name}; that kind of yarn is not supported."
             )
@@ -80,15 +84,15 @@ def _yarn(keys: Keys, factor: float | None, has_log_multiplier: bool) -> dict[st
         value = keys.number(f"rope.scaling.{theirs}")
         if value is not None:
             scaling[ours] = value
-    if has_log_multiplier:
-        multiplier = keys.number("rope.scaling.yarn_log_multiplier")
-        if multiplier is None:
-            return {**scaling, "attention_factor": 1.0}
-        return {**scaling, "mscale": shortest(10 * multiplier), "mscale_all_dim": shortest(10 * multiplier)}
-    attention = keys.number("rope.scaling.yarn_attn_factor", keys.number("rope.scaling.attn_factor"))
-    if attention is not None and attention != 1.0:
-        # The file's value multiplies yarn's own attention factor; the config's value replaces it.
-        scaling["attention_factor"] = attention * (1.0 + 0.1 * math.log(factor))
+    if log_multiplier is not None:
+        return {**scaling, **log_multiplier(keys.number("rope.scaling.yarn_log_multiplier"))}
+    stated = keys.number("rope.scaling.yarn_attn_factor", 1.0)
+    multiple = keys.number("rope.scaling.attn_factor", 1.0)
+    assert stated is not None and multiple is not None, "the keys have defaults"
+    if stated != 1.0:  # converters write down the config's own, and llama.cpp 1 where there is none
+        scaling["attention_factor"] = stated
+    elif multiple != 1.0:
+        scaling["attention_factor"] = multiple * (1.0 + 0.1 * math.log(factor))
     return scaling
 
 
