@@ -9,7 +9,8 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects attacks fuzz soak simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload fuzz soak attacks \
+	simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -48,15 +49,8 @@ test-gpu: $(VENV)/.installed-dev  ## tests that need a CUDA device
 chaos: $(VENV)/.installed-dev  ## kill and stop the core of a loaded server; a JSON result and a line PASS or FAIL
 	$(BIN)/python -m tests.chaos.chaos $(ARGS)
 
-ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
-attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
-	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
-
 rolling: $(VENV)/.installed-dev  ## one server takes over from another on one socket, again and again, under load
 	$(BIN)/python -m tests.chaos.rolling $(ARGS)
-
-disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
-	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
 
 soak: $(VENV)/.installed-dev  ## mixed traffic for minutes: nothing is held on to; ARGS="--minutes 30"; the same
 	$(BIN)/python -m tests.soak.soak $(ARGS)
@@ -65,8 +59,18 @@ SECONDS ?= 60
 fuzz: $(VENV)/.installed-fuzz  ## every door through which strangers' bytes come, SECONDS each; the same
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
+ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
+attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
+	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
+
+disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
+	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
+
+overload: $(VENV)/.installed-dev  ## ten times as many requests as a server can answer
+	$(BIN)/python -m tests.chaos.overload $(ARGS)
+
 SEED ?= 1
-simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
+simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on a simulated core; ARGS="--kind supervised" above it
 	$(BIN)/python -m tests.simulation.simulate_many $(SEED) $(ARGS)
 
 $(CLIENTS)/.installed:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from octavo.base.clock import monotonic
+from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
 from octavo.core.policy import queue_bounds
@@ -65,7 +65,9 @@ Out = TypeVar("Out", RequestOutput, PoolingRequestOutput)
 class AsyncLLM:
     """One engine with one core. Make it with `await AsyncLLM.start(config)`; end it with `shutdown()`."""
 
-    def __init__(self, loaded: Loaded, ready: CoreReady, core: SupervisedCore) -> None:
+    def __init__(
+        self, loaded: Loaded, ready: CoreReady, core: SupervisedCore, clock: Clock = monotonic
+    ) -> None:
         config = loaded.config
         assert config.model.max_model_len is not None, "the config is resolved"
         self.config = config
@@ -79,7 +81,8 @@ class AsyncLLM:
         self.max_request_tokens = ready.max_request_tokens
         self.vocab_size = ready.vocab_size
         self._core = core
-        self._processor = OutputProcessor(loaded.tokenizer)
+        self._clock = clock
+        self._processor = OutputProcessor(loaded.tokenizer, clock)
         words = Words(tokenizer=loaded.tokenizer, eos_token_ids=loaded.eos_token_ids)
         self.templates = TemplateLeash()
         self.grammars = GrammarDesk(lambda: vocabulary_of(words, ready.vocab_size))
@@ -94,13 +97,14 @@ class AsyncLLM:
             is_same_process=core.is_same_process,
             grammars=self.grammars,
             vectors=vector_limits(config.model, ready),
+            clock=clock,
         )
         self._pooling = pooling_preparer(loaded.facts, loaded.tokenizer, ready)
         self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
         self._listeners = Listeners()
-        self._bound = QueueBound(queue_bounds(config.schedule), monotonic)
+        self._bound = QueueBound(queue_bounds(config.schedule), clock)
         self._earlier = CoreStats()
         """What the cores before this one counted."""
         self._falling_asleep: asyncio.Task[OrderDone] | None = None
@@ -311,7 +315,7 @@ class AsyncLLM:
         unfinished = self._processor.close(state)
         for sample in state.prepared.samples:
             self._bound.left(sample.request_id)
-        self._listeners.request_ended(state)
+        self._listeners.request_ended(state, self._clock())
         if unfinished and self._failure is None:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
@@ -350,6 +354,7 @@ class AsyncLLM:
             update.stats.after(self._earlier) if self._earlier.core_restarts else update.stats
         )
         self._listeners.stats_came(stats)
+        self._listeners.blocks_held(update.block_seconds)
         if self._bound.num_waiting:
             for delta in update.deltas:
                 if delta.timing is not None:

@@ -36,7 +36,7 @@ def start_core(start: StartCore, words: Callable[[], Words] | None = None) -> tu
 
     config = start.config
     import_s = time.monotonic() - began
-    checkpoint = open_checkpoint(Path(start.path), config.model.load_format)
+    checkpoint = open_checkpoint(Path(start.path), config.model.load_format, config.model.hf_overrides)
     worker = Worker(
         model=config.model,
         cache=config.cache,

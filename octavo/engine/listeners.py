@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from octavo.engine.open_request import OpenRequest
@@ -28,9 +28,15 @@ class Listeners:
         for listener in self.of_usage:
             _tell(listener.begun, tenant, num_prompt_tokens)
 
-    def request_ended(self, state: OpenRequest[Any]) -> None:
+    def request_ended(self, state: OpenRequest[Any], now: float) -> None:
         for listener in self.of_usage:
-            _tell(listener.ended, state.prepared.samples[0].terms.tenant, used_by(state))
+            _tell(listener.ended, state.prepared.samples[0].terms.tenant, used_by(state, now))
+
+    def blocks_held(self, block_seconds: Mapping[str, float]) -> None:
+        """By tenant."""
+        for tenant, seconds in block_seconds.items():
+            for listener in self.of_usage:
+                _tell(listener.held, tenant, seconds)
 
 
 def _tell(call: Callable[..., None], *values: object) -> None:

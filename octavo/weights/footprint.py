@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from octavo.weights.config_json import text_config
+from octavo.weights.label_scores import ENCODERS
 from octavo.weights.latent_shapes import row_width
-from octavo.weights.pooling_files import ENCODERS
 from octavo.weights.recurrent import recurrent_facts
 
 if TYPE_CHECKING:

@@ -291,7 +291,9 @@ class Worker:
 
     def _load_again(self) -> Backbone:
         """From the same files. Weights may have changed meanwhile, shapes may not."""
-        self._checkpoint = open_checkpoint(self._checkpoint.path, self._config.load_format)
+        self._checkpoint = open_checkpoint(
+            self._checkpoint.path, self._config.load_format, self._config.hf_overrides
+        )
         model, _ = self._load_model()
         if (model.kv_layers(), recurrent_layers(model)) != (self._kv_layers, self._recurrent_layers):
             raise ModelFileError(

@@ -18,7 +18,7 @@ import psutil
 
 from tests.chaos.light_client import fetch, get
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
 """asyncio's pool begins a thread for each of the first calls and keeps so many."""
 

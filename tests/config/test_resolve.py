@@ -269,3 +269,22 @@ def test_there_is_at_least_one_thread():
     with pytest.raises(ConfigError, match="cpu_threads is 0; at least 1"):
         resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=0)
     assert resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=7).config.model.cpu_threads == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "has_walls", "policy"),
+    [
+        ({}, False, "fcfs"),
+        ({"api_key": ["sk-a", "sk-b"]}, False, "fcfs"),
+        ({"api_key_file": "keys.toml"}, True, "fair"),
+        ({"api_key_file": "keys.toml", "separate_prefix_caches": False}, False, "fair"),
+        ({"api_key_file": "keys.toml", "scheduling_policy": "fcfs"}, True, "fcfs"),
+    ],
+)
+def test_keys_with_names_have_caches_and_turns_of_their_own(options, has_walls, policy):
+    result = resolved(**options)
+    assert result.config.server.separate_prefix_caches is has_walls
+    assert result.config.schedule.scheduling_policy == policy
+    chosen = {reason.option: reason.reason for reason in result.reasons}
+    for name in {"separate_prefix_caches", "scheduling_policy"} - options.keys():
+        assert "names" in chosen[name]

@@ -249,6 +249,7 @@ class FakeEngine:
             used = Used(cached_tokens=num_cached, output_tokens=num_tokens, seconds=0.5)
             for listener in self.usage_listeners:
                 listener.ended(terms.tenant, used)
+                listener.held(terms.tenant, 1.5)
 
     def encode_many(
         self,

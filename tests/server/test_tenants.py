@@ -148,6 +148,7 @@ async def test_the_ledger(tmp_path: Path) -> None:
                 "cached_tokens": 2 * (prompt // 2),
                 "output_tokens": 8,
                 "engine_seconds": 1.0,
+                "block_seconds": 3.0,
             },
         }
     ]
@@ -159,6 +160,7 @@ async def test_the_ledger(tmp_path: Path) -> None:
     }
     page = (await door.client("ops").get("/metrics")).text
     assert 'vllm:tenant_generation_tokens_total{engine="0",model_name="fake",tenant="a"} 8.0' in page
+    assert 'vllm:tenant_block_seconds_total{engine="0",model_name="fake",tenant="a"} 3.0' in page
     assert "sk-" not in page
 
 

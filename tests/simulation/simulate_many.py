@@ -3,7 +3,7 @@
     python -m tests.simulation.simulate_many SEED [SEEDS] [REQUESTS] [--jobs 16] [--out result.json]
 
 Prints a JSON result and a line that says PASS or FAIL; a seed that fails is named, and replays alone:
-`python -m tests.simulation.simulate SEED REQUESTS`.
+`python -m tests.simulation.simulate SEED REQUESTS`, or `simulate_supervised`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from functools import partial
 from typing import Any
 
 from tests.run_result import add_result_options, conclude, keep
-from tests.simulation.simulate import run
+from tests.simulation import simulate, simulate_supervised
 
-FAULTS = ("failures", "poisoned", "too_large", "restarts")
+KINDS = {"core": simulate.run, "supervised": simulate_supervised.run}
+"""A core alone; engine and supervisor above cores that die."""
+
+FAULTS = ("failures", "poisoned", "too_large", "restarts", "stalls", "failed_starts")
 """Counts of what a report says was broken on purpose."""
 NUM_PER_TASK = 20
 KEEP_S = 30.0
@@ -53,19 +56,21 @@ class Totals:
         }
 
 
-def run_one(seed: int, requests: int) -> tuple[int, dict[str, int] | str]:
+def run_one(seed: int, requests: int, kind: str) -> tuple[int, dict[str, int] | str]:
     """The counts of its report, or how it failed."""
     try:
-        report = asdict(run(seed, requests))
+        report = asdict(KINDS[kind](seed, requests))
     except Exception as error:
         return seed, f"{type(error).__name__}: {error}"[:500]
     del report["seed"]
     return seed, report
 
 
-def outcomes(seeds: Sequence[int], requests: int, jobs: int) -> Iterator[tuple[int, dict[str, int] | str]]:
+def outcomes(
+    seeds: Sequence[int], requests: int, jobs: int, kind: str
+) -> Iterator[tuple[int, dict[str, int] | str]]:
     """As they come."""
-    one = partial(run_one, requests=requests)
+    one = partial(run_one, requests=requests, kind=kind)
     if jobs == 1:
         yield from map(one, seeds)
         return
@@ -79,12 +84,13 @@ def main() -> int:
     parser.add_argument("seeds", type=int, nargs="?", default=200)
     parser.add_argument("requests", type=int, nargs="?", default=50, help="of each seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    parser.add_argument("--kind", choices=KINDS, default="core")
     add_result_options(parser)
     options = parser.parse_args()
     began = kept_at = time.monotonic()
-    totals, head = Totals(), {"first_seed": options.first}
+    totals, head = Totals(), {"kind": options.kind, "first_seed": options.first}
     seeds = range(options.first, options.first + options.seeds)
-    for seed, outcome in outcomes(seeds, options.requests, options.jobs):
+    for seed, outcome in outcomes(seeds, options.requests, options.jobs, options.kind):
         totals.add(seed, outcome)
         if time.monotonic() - kept_at > KEEP_S:
             kept_at = time.monotonic()

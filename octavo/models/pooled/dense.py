@@ -14,7 +14,7 @@ from octavo.layers.activations import Activation
 from octavo.layers.linear import Linear
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
-from octavo.weights.pooling_files import read_dense
+from octavo.weights.pooling_modules import read_dense
 from octavo.weights.safetensors import SafetensorsFile
 
 _ACTIVATIONS: dict[str, Activation] = {

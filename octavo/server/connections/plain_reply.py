@@ -9,10 +9,10 @@ from http import HTTPStatus
 import msgspec
 
 from octavo.base.errors import OctavoError, Retry
-from octavo.observe.log import log_fields
+from octavo.observe.log import REFUSALS, log_fields
 from octavo.server.errors import RETRY_AFTER_S, describe
 
-logger = logging.getLogger("octavo.access")
+logger = logging.getLogger(REFUSALS)
 
 
 def plain_reply(error: OctavoError) -> bytes:
