@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 NUM_TEXTS = 300
-"""Different prompts of a kind. The tokenizers library remembers up to 10,000 words: that shall be over soon."""
+"""Different prompts of a kind. The tokenizers library keeps up to 10,000 words: that shall be over soon."""
 CHAT = [{"role": "user", "content": "Tell me something."}]
 PREFIX = "A long beginning that many requests share. " * 3
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
