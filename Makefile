@@ -9,7 +9,8 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling fuzz soak simulate check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload fuzz soak attacks \
+	simulate check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -58,9 +59,19 @@ SECONDS ?= 60
 fuzz: $(VENV)/.installed-fuzz  ## every door through which strangers' bytes come, SECONDS each; the same
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
+ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
+attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
+	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
+
+disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
+	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
+
+overload: $(VENV)/.installed-dev  ## ten times as many requests as a server can answer
+	$(BIN)/python -m tests.chaos.overload $(ARGS)
+
 SEED ?= 1
-simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
-	$(BIN)/python tests/simulation/simulate_many.py $(SEED) $(ARGS)
+simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on a simulated core; ARGS="--kind supervised" above it
+	$(BIN)/python -m tests.simulation.simulate_many $(SEED) $(ARGS)
 
 $(CLIENTS)/.installed:
 	$(PYTHON) -m venv $(CLIENTS)

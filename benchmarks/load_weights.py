@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from octavo.base.files import open_regular, read_exactly
 from octavo.cli.machine import machine_facts
 from octavo.weights.checkpoint import open_checkpoint
-from octavo.weights.files import open_regular, read_exactly
 from octavo.weights.transfer import BUFFER_BYTES, MAX_LANES
 
 HIDDEN, MLP, HEADS, KV_HEADS, VOCAB = 4096, 14336, 32, 8, 32000

@@ -246,7 +246,7 @@ def _option_row(spec: OptionSpec) -> str:
 def _default(spec: OptionSpec) -> str:
     if spec.default is None and spec.type in ("int | None", "float | None", "bool | None"):
         return "auto"
-    if spec.default is None or spec.default in ("", []):
+    if spec.default is None or spec.default in ("", [], {}):
         return "none"
     if isinstance(spec.default, bool):
         return "on" if spec.default else "off"

@@ -44,6 +44,8 @@ class ErrorCode(Enum):
     """The body is not UTF-8."""
     TOO_DEEP = ErrorKind("too_deep", 400, "invalid_request_error", Retry.NEVER)
     """The body is nested too deep."""
+    HTTP_INVALID = ErrorKind("http_invalid", 400, "invalid_request_error", Retry.NEVER)
+    """What came is not HTTP/1.1; the connection is closed."""
     INVALID_VALUE = ErrorKind("invalid_value", 400, "invalid_request_error", Retry.NEVER)
     """A value is missing, of the wrong type or outside what is allowed; `param` names it."""
     UNSUPPORTED_VALUE = ErrorKind("unsupported_value", 400, "invalid_request_error", Retry.NEVER)
@@ -64,17 +66,21 @@ class ErrorCode(Enum):
     METHOD_NOT_ALLOWED = ErrorKind("method_not_allowed", 405, "invalid_request_error", Retry.NEVER)
     """The route exists, but not for this method; the Allow header lists those it has."""
     REQUEST_TIMEOUT = ErrorKind("request_timeout", 408, "timeout_error", Retry.SAFE)
-    """The body did not arrive in time."""
+    """The headers or the body did not arrive in time."""
     BODY_TOO_LARGE = ErrorKind("body_too_large", 413, "invalid_request_error", Retry.NEVER)
     """The body, or a file in it, is larger than the server takes."""
     STORAGE_FULL = ErrorKind("storage_full", 413, "invalid_request_error", Retry.NEVER)
     """What this key may store is used up: delete something first."""
+    URI_TOO_LONG = ErrorKind("uri_too_long", 414, "invalid_request_error", Retry.NEVER)
+    """The URL is longer than the server takes; the connection is closed."""
     MEDIA_TYPE = ErrorKind("unsupported_media_type", 415, "invalid_request_error", Retry.NEVER)
     """The body's Content-Type is not one that the route reads."""
+    HEADERS_TOO_LARGE = ErrorKind("headers_too_large", 431, "invalid_request_error", Retry.NEVER)
+    """The headers are larger than the server takes; the connection is closed."""
     RATE_LIMITED = ErrorKind("rate_limit_exceeded", 429, "rate_limit_error", Retry.LATER)
     """This key has used what it may use of requests or tokens per minute, or of requests at a time."""
     OVERLOADED = ErrorKind("overloaded", 503, "overloaded_error", Retry.LATER)
-    """The queue is full."""
+    """The queue is full, or there are too many connections."""
     SHUTTING_DOWN = ErrorKind("shutting_down", 503, "overloaded_error", Retry.LATER)
     """The server is ending; send the request to another one."""
     NOT_READY = ErrorKind("not_ready", 503, "overloaded_error", Retry.LATER)
@@ -85,6 +91,8 @@ class ErrorCode(Enum):
     """An operator put the model to sleep."""
     DEADLINE_EXCEEDED = ErrorKind("deadline_exceeded", 504, "timeout_error", Retry.SAFE)
     """The time that the request, or the server for all, allowed was over before the answer was complete."""
+    STORAGE_FAILED = ErrorKind("storage_failed", 507, "server_error", Retry.LATER)
+    """The server cannot write to its disk, which may be full."""
     ENGINE_FAILED = ErrorKind("engine_failed", 500, "server_error", Retry.SAFE)
     """The engine could not finish the answer."""
     ENGINE_RESTARTED = ErrorKind("engine_restarted", 503, "server_error", Retry.LATER)

@@ -80,7 +80,7 @@ def _run(parsed: argparse.Namespace) -> int:
     model = wishes.model
     folder = Path(model.download_dir) if model.download_dir else None
     path = find_model(model.model, revision=model.revision, download_dir=folder)
-    checkpoint = open_checkpoint(path, model.load_format)
+    checkpoint = open_checkpoint(path, model.load_format, model.hf_overrides)
     try:
         facts = _facts(checkpoint, model)
         resolved = resolve(wishes, facts, local_device())

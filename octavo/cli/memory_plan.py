@@ -77,7 +77,7 @@ def plan_memory(
     """`config` is resolved, for the target's kind of device. packed_bytes: of weights that stay packed."""
     is_cpu = target.kind == "cpu"
     width = DTYPE_BYTES[config.model.dtype]
-    per_token = kv_bytes_per_token(model_config, config.model.dtype)
+    per_token = kv_bytes_per_token(model_config, config.cache.kv_cache_dtype)
     weights_bytes = packed_bytes if config.model.packed_weights else num_parameters * width
     runtime_bytes = 0 if is_cpu else RUNTIME_BYTES
     step_bytes, graph_bytes = _step_bytes(model_config, config), 0
@@ -196,7 +196,10 @@ def _smaller(config: EngineConfig, target: Target) -> Iterator[dict[str, Any]]:
 
 
 def _changed(config: EngineConfig, change: dict[str, Any]) -> EngineConfig:
-    return EngineConfig.from_options({**config.option_values(), **change})
+    values = {**config.option_values(), **change}
+    if config.cache.kv_cache_dtype == config.model.dtype:
+        values["kv_cache_dtype"] = values["dtype"]
+    return EngineConfig.from_options(values)
 
 
 def _larger_gpus(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from octavo.base.env import admin_api_key, api_key
+from octavo.base.process_view import hide
 from octavo.cli.command import Command
 from octavo.config.flags import FlagParser, add_config_options, config_from
+from octavo.config.root import EngineConfig, iter_options
 
 
 def _add_arguments(parser: FlagParser) -> None:
@@ -14,10 +17,18 @@ def _add_arguments(parser: FlagParser) -> None:
 
 def _run(parsed: argparse.Namespace) -> int:
     config = config_from(parsed)
+    hide(_secrets(config))
     from octavo.cli.startup import print_ready
     from octavo.server.run import run_server
 
     return run_server(config, on_ready=print_ready)
+
+
+def _secrets(config: EngineConfig) -> list[str]:
+    """Keys, from flags and from the environment."""
+    values = config.option_values()
+    given = [key for spec in iter_options() if spec.is_secret for key in values[spec.name]]
+    return [*given, *(key for key in (api_key(), admin_api_key()) if key)]
 
 
 COMMAND = Command(

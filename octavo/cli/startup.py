@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -47,7 +48,8 @@ def print_ready(engine: ReadyEngine) -> None:
         ),
         "",
     ]
-    print("\n".join(lines), flush=True)
+    with contextlib.suppress(OSError):  # Whoever wanted to read it has gone; others want to be served.
+        print("\n".join(lines), flush=True)
 
 
 def seconds_since_start() -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -109,7 +110,7 @@ def _add_flag(section: argparse._ArgumentGroup, spec: OptionSpec) -> None:
 def _show(spec: OptionSpec) -> str:
     if spec.default is None and spec.type in ("int | None", "float | None", "bool | None"):
         return "auto"
-    if spec.default in (None, "", []):
+    if spec.default in (None, "", [], {}):
         return "none"
     if isinstance(spec.default, bool):
         return "on" if spec.default else "off"
@@ -153,10 +154,22 @@ def parse_float(text: str) -> float:
         raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
 
 
+def parse_object(text: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a JSON object; {text!r} is none: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object such as '{{\"name\": 1}}', not {text!r}")
+    return value
+
+
 _CONVERTERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "int": (parse_int, "INT"),
     "float": (parse_float, "NUMBER"),
     "str": (str, "TEXT"),
+    "dict[str, Any]": (parse_object, "JSON"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from octavo.config.option import option
 
@@ -26,6 +27,11 @@ class ModelConfig:
         None,
         "Which hidden states make an embedding: cls, last or mean; by default what the model's files say.",
         choices=("cls", "last", "mean"),
+    )
+    hf_overrides: dict[str, Any] = option(
+        {},
+        "Entries to put over those of the model's config.json, as a JSON object. What the tensors contradict "
+        "is refused.",
     )
     tokenizer: str | None = option(
         None, "Folder, file or repository of the tokenizer, if not the model's own."

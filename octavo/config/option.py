@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from copy import copy
 from typing import Any
 
 
@@ -22,6 +23,6 @@ def option(
     off the command line. is_secret: its value is shown nowhere.
     """
     metadata = {"help": help, "aliases": aliases, "choices": choices, "flag": flag, "is_secret": is_secret}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: copy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -27,6 +27,20 @@ class Activation(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenScores:
+    """How a model that predicts tokens scores: by its logits behind the last token."""
+
+    token_ids: tuple[int, ...]
+    """Whose logits count."""
+    is_difference: bool
+    """There are two, and the score is the second one's logit minus the first one's."""
+
+    @property
+    def num_scores(self) -> int:
+        return 1 if self.is_difference else len(self.token_ids)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PoolingFacts:
     """What the model's files say, or what is usual where they say nothing."""
 
@@ -42,6 +56,8 @@ class PoolingFacts:
     """Embeddings have length 1."""
     activation: Activation = Activation.NONE
     labels: tuple[str, ...] = ()
+    from_tokens: TokenScores | None = None
+    """Scores are what the model predicts for some tokens; None: it has a head for them, or embeds."""
     max_tokens: int | None = None
     """Tokens that texts of the model's training had at most, where that is less than its positions."""
     lowercases: bool = False

@@ -15,11 +15,12 @@ from octavo.base.errors import ConfigError
 from octavo.base.integers import ceil_div
 from octavo.base.native import why_no_kernels
 from octavo.config.facts import CPU, CheckpointFacts, DeviceFacts
-from octavo.config.packable import PACKED
+from octavo.config.packable import ATTENDED_NATIVELY, PACKED
 from octavo.config.pooling import PoolingType
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
+KV_DTYPES = {**DTYPES, "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
 CPU_STALL_S, GPU_STALL_S = 300.0, 60.0
@@ -53,7 +54,7 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     config = wishes
     steps = (
         *(_names, _runner, _model_impl, _device, _packed_weights, _dtype, _lengths),
-        *(_pooling, _schedule, _cache, _tenants, _batches, _supervision),
+        *(_pooling, _schedule, _cache, _kv_dtype, _tenants, _batches, _supervision),
     )
     for step in steps:
         config = step(config, known)
@@ -333,6 +334,36 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
     useful = max_seqs * ceil_div(max_len, size)
     known.reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
     return config
+
+
+def _kv_dtype(config: EngineConfig, known: _Known) -> EngineConfig:
+    wish, dtype = config.cache.kv_cache_dtype, config.model.dtype
+    if wish in KV_DTYPES:
+        config = _set(config, "cache", known, kv_cache_dtype=(KV_DTYPES[wish], f"another spelling of {wish}"))
+        wish = config.cache.kv_cache_dtype
+    obstacle = _obstacle_to_other_kv(config, known)
+    if wish == "auto":
+        if obstacle is None and known.checkpoint.stored_dtype not in PLAIN_TYPES:
+            why = "half of float32's bytes, and rounding them changes less than rounding the weights' inputs"
+            return _set(config, "cache", known, kv_cache_dtype=("float16", why))
+        return _set(config, "cache", known, kv_cache_dtype=(dtype, "as the model computes"))
+    if wish != dtype and obstacle is not None:
+        raise ConfigError(
+            f"kv_cache_dtype is {wish} and the model computes in {dtype}, but {obstacle}. Leave it out.",
+            param="kv_cache_dtype",
+        )
+    return config
+
+
+def _obstacle_to_other_kv(config: EngineConfig, known: _Known) -> str | None:
+    """Why keys and values cannot be kept in other numbers than the model computes in; None if they can."""
+    if known.device.kind != "cpu":
+        return "a GPU keeps keys and values in the model's dtype"
+    if not config.model.packed_weights:
+        return "only the native kernels read other numbers, and packed_weights is off"
+    if known.checkpoint.architecture not in ATTENDED_NATIVELY:
+        return f"the native kernels do not know the attention of a {known.checkpoint.architecture}"
+    return None
 
 
 def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:

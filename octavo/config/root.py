@@ -102,7 +102,9 @@ class OptionSpec:
             value = [value]
         if base == "float" and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        wanted: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "list[str]": list}
+        wanted: dict[str, type] = {
+            "int": int, "float": float, "str": str, "bool": bool, "list[str]": list, "dict[str, Any]": dict,
+        }  # fmt: skip
         fits = isinstance(value, wanted[base]) and not (base == "int" and isinstance(value, bool))
         if not fits or (base == "list[str]" and not all(isinstance(item, str) for item in value)):
             raise ConfigError(f"{self.name} must be of type {self.type}, not {value!r}.", param=self.name)

@@ -32,6 +32,10 @@ class ServerConfig:
     request_timeout: float | None = option(
         None, "Seconds after which any request is ended; callers may ask for less. auto means never."
     )
+    header_timeout: float = option(20.0, "Seconds that a client may take to send the headers of a request.")
+    send_timeout: float = option(
+        60.0, "Seconds without taking anything after which a client that is being sent to is left."
+    )
     max_body_bytes: int = option(16 * 2**20, "Largest request body, in bytes.")
     max_file_bytes: int = option(200 * 2**20, "Largest file that /v1/files takes, in bytes.")
     max_stored_bytes: int = option(

@@ -77,7 +77,7 @@ class EngineCore:
                 param="max_num_batched_tokens",
             )
         assert cache.enable_prefix_caching is not None, "the cache is resolved before the core is built"
-        self._kv = KVCacheManager(plan, enable_prefix_caching=cache.enable_prefix_caching)
+        self._kv = KVCacheManager(plan, enable_prefix_caching=cache.enable_prefix_caching, clock=clock)
         assert schedule.max_num_seqs is not None, "the schedule is resolved before the core is built"
         self._rows = Rows(schedule.max_num_seqs)
         self._budget = make_budget(schedule, max_step_tokens)
@@ -100,6 +100,7 @@ class EngineCore:
         self._step_tokens = 0
         self._prompt_tokens = 0
         self._generation_tokens = 0
+        self._block_seconds: dict[str, float] = {}
         self._failed_in_a_row = 0
         self._collected_at = clock()
         self._trials = Trials()
@@ -192,6 +193,14 @@ class EngineCore:
             steps=self._num_steps,
             step_tokens=self._step_tokens,
         )
+
+    def take_block_seconds(self) -> dict[str, float]:
+        """By tenant: blocks times seconds of the requests that ended since this was last asked.
+
+        A block that several requests share counts for each of them; one that nobody holds for nobody.
+        """
+        taken, self._block_seconds = self._block_seconds, {}
+        return taken
 
     def reset_prefix_cache(self) -> bool:
         """Forget all cached prefixes. Running requests go on; what they hold is not shared any more."""
@@ -314,6 +323,8 @@ class EngineCore:
         delta.timing = request.timing
         self._trials.clear(request)
         self._scheduler.remove(request)
+        tenant = request.message.terms.tenant
+        self._block_seconds[tenant] = self._block_seconds.get(tenant, 0.0) + request.kv.block_seconds
         self._deadlines.forget(request)
         del self._requests[request.request_id]
 

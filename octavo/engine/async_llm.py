@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from octavo.base.clock import monotonic
+from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
 from octavo.config.root import EngineConfig
 from octavo.core.policy import queue_bounds
@@ -19,6 +20,7 @@ from octavo.core.queue_bound import QueueBound
 from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
 from octavo.engine.beam_search import BeamSearch
 from octavo.engine.core_choice import make_core
+from octavo.engine.listeners import Listeners
 from octavo.engine.load import Loaded, load_front
 from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.engine.open_stream import OpenStream, raised_again
@@ -33,7 +35,7 @@ from octavo.engine.prompt_vectors import MAX_HELD_BYTES
 from octavo.engine.rest import Rest
 from octavo.engine.resume import Resumption
 from octavo.engine.supervised_core import CoreLost, SupervisedCore
-from octavo.engine.usage import UsageListener, used_by
+from octavo.engine.usage import UsageListener
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words, vocabulary_of
 from octavo.messages.beam import BeamSearchParams
@@ -55,13 +57,17 @@ from octavo.messages.wire import (
 from octavo.observe.log import set_log_level
 from octavo.tokens.template_leash import TemplateLeash
 
+logger = logging.getLogger(__name__)
+
 Out = TypeVar("Out", RequestOutput, PoolingRequestOutput)
 
 
 class AsyncLLM:
     """One engine with one core. Make it with `await AsyncLLM.start(config)`; end it with `shutdown()`."""
 
-    def __init__(self, loaded: Loaded, ready: CoreReady, core: SupervisedCore) -> None:
+    def __init__(
+        self, loaded: Loaded, ready: CoreReady, core: SupervisedCore, clock: Clock = monotonic
+    ) -> None:
         config = loaded.config
         assert config.model.max_model_len is not None, "the config is resolved"
         self.config = config
@@ -75,7 +81,8 @@ class AsyncLLM:
         self.max_request_tokens = ready.max_request_tokens
         self.vocab_size = ready.vocab_size
         self._core = core
-        self._processor = OutputProcessor(loaded.tokenizer)
+        self._clock = clock
+        self._processor = OutputProcessor(loaded.tokenizer, clock)
         words = Words(tokenizer=loaded.tokenizer, eos_token_ids=loaded.eos_token_ids)
         self.templates = TemplateLeash()
         self.grammars = GrammarDesk(lambda: vocabulary_of(words, ready.vocab_size))
@@ -90,14 +97,14 @@ class AsyncLLM:
             is_same_process=core.is_same_process,
             grammars=self.grammars,
             vectors=vector_limits(config.model, ready),
+            clock=clock,
         )
         self._pooling = pooling_preparer(loaded.facts, loaded.tokenizer, ready)
         self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
-        self._stats_listeners: list[Callable[[CoreStats], None]] = []
-        self._usage_listeners: list[UsageListener] = []
-        self._bound = QueueBound(queue_bounds(config.schedule), monotonic)
+        self._listeners = Listeners()
+        self._bound = QueueBound(queue_bounds(config.schedule), clock)
         self._earlier = CoreStats()
         """What the cores before this one counted."""
         self._falling_asleep: asyncio.Task[OrderDone] | None = None
@@ -258,6 +265,10 @@ class AsyncLLM:
             raise raised_again(self._failure)
         self.rest.check_awake()
 
+    def check_room(self, terms: Terms) -> None:
+        """Raise OVERLOADED if even the shortest request on these terms would be refused now."""
+        self._bound.check(terms, 1, 0)
+
     def _check_writes(self) -> None:
         self.check_welcome()
         if self._pooling is not None:
@@ -281,8 +292,7 @@ class AsyncLLM:
         for number, sample in enumerate(prepared.samples):
             # Further samples find the prompt in the cache.
             self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
-        for listener in self._usage_listeners:
-            listener.begun(terms.tenant, num_tokens)
+        self._listeners.request_begun(terms.tenant, num_tokens)
         try:
             for sample in prepared.samples:
                 self._core.send(sample)
@@ -305,8 +315,7 @@ class AsyncLLM:
         unfinished = self._processor.close(state)
         for sample in state.prepared.samples:
             self._bound.left(sample.request_id)
-        for listener in self._usage_listeners:
-            listener.ended(state.prepared.samples[0].terms.tenant, used_by(state))
+        self._listeners.request_ended(state, self._clock())
         if unfinished and self._failure is None:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
@@ -327,6 +336,10 @@ class AsyncLLM:
                     self._resume()
         except OctavoError as error:
             self._fail(error)
+        except Exception:
+            # Nobody would take answers any more, and nobody would notice: better to end.
+            logger.exception("The engine cannot go on")
+            self._fail(EngineError("The engine met an error of its own and cannot go on; its log says more."))
 
     async def _take_reports(self) -> None:
         while True:
@@ -340,8 +353,8 @@ class AsyncLLM:
         stats = self._stats = (
             update.stats.after(self._earlier) if self._earlier.core_restarts else update.stats
         )
-        for listener in self._stats_listeners:
-            listener(stats)
+        self._listeners.stats_came(stats)
+        self._listeners.blocks_held(update.block_seconds)
         if self._bound.num_waiting:
             for delta in update.deltas:
                 if delta.timing is not None:
@@ -437,11 +450,11 @@ class AsyncLLM:
 
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:
         """Call `listener` with each report of the core, in the event loop."""
-        self._stats_listeners.append(listener)
+        self._listeners.of_stats.append(listener)
 
     def add_usage_listener(self, listener: UsageListener) -> None:
         """Tell `listener` of each request that begins and ends."""
-        self._usage_listeners.append(listener)
+        self._listeners.of_usage.append(listener)
 
     async def reset_prefix_cache(self) -> bool:
         """Forget reusable prefixes; running requests go on without sharing theirs."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 import zmq
 
+from octavo.base.signals import ignore
 from octavo.core.loop import EngineCore
 from octavo.engine.core_failure import describe_failure
 from octavo.engine.core_serve import serve_core
@@ -62,13 +65,12 @@ def main(
     address: str, starts_core: StartsCore = start_core, prepare: Callable[[], None] = import_worker
 ) -> None:
     """Serve one engine until it says so or is gone. The last two are others only in benchmarks."""
-    # The parent decides when we end: Ctrl-C and a group-wide SIGTERM reach it too, and it drains first.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The parent decides when we end: what is sent to the whole group reaches it too, and it drains first.
+    ignore(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     # Stacks of all threads to standard error, for whoever wants to know where we are stuck.
     faulthandler.register(signal.SIGQUIT, all_threads=True)
     key = os.read(0, KEY_BYTES)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_die_with_parent, args=(address,), daemon=True).start()
     context = zmq.Context()
     socket = context.socket(zmq.PAIR)
     socket.setsockopt(zmq.SNDHWM, 0)
@@ -95,9 +97,11 @@ def main(
         sys.exit(1)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(address: str) -> None:
     """Our standard input is a pipe that only the parent holds: its end means that the parent is gone."""
     os.read(0, 1)
+    # It was killed, or would have done so itself.
+    shutil.rmtree(Path(address.removeprefix("ipc://")).parent, ignore_errors=True)
     os._exit(1)
 
 

@@ -85,6 +85,8 @@ class ProcessCore:
             await self.close()
             raise
         assert isinstance(message, CoreReady), "a core first says that it is ready"
+        # We are connected. What nobody needs any more nobody can leave behind.
+        shutil.rmtree(self._folder, ignore_errors=True)
         return message
 
     async def _send_start(self, start: StartCore) -> None:

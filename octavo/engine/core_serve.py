@@ -27,18 +27,25 @@ def serve_core(core: EngineCore, channel: CoreChannel) -> None:
     Where steps overlap, `core.step` hands over the next step before it waits for the one before: between
     two steps nothing else waits, and the device has work while we report and take messages in.
     """
-    while True:
-        deltas: list[RequestDelta] = []
-        for message in channel.receive(wait=not core.has_work()):
-            if isinstance(message, Shutdown):
-                return
-            deltas.extend(_handle(core, channel, message))
-        num_collected = core.num_collected
-        if core.has_work():
-            deltas.extend(core.step())
-        # A step that was only handed over is no news, and must not wake anybody up.
-        if deltas or core.num_collected != num_collected:
-            channel.send(CoreUpdate(deltas=deltas, stats=core.stats()))
+    while take_turn(core, channel):
+        pass
+
+
+def take_turn(core: EngineCore, channel: CoreChannel) -> bool:
+    """Take what has come, step once, report. False: it was told to shut down."""
+    deltas: list[RequestDelta] = []
+    for message in channel.receive(wait=not core.has_work()):
+        if isinstance(message, Shutdown):
+            return False
+        deltas.extend(_handle(core, channel, message))
+    num_collected = core.num_collected
+    if core.has_work():
+        deltas.extend(core.step())
+    # A step that was only handed over is no news, and must not wake anybody up.
+    if deltas or core.num_collected != num_collected:
+        held = core.take_block_seconds()
+        channel.send(CoreUpdate(deltas=deltas, stats=core.stats(), block_seconds=held))
+    return True
 
 
 def _handle(

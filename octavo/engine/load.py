@@ -59,7 +59,7 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
         )
     with _timed(seconds, "open checkpoint"):
         say(f"Opening {path.name}")
-        checkpoint = open_checkpoint(path, model.load_format)
+        checkpoint = open_checkpoint(path, model.load_format, model.hf_overrides)
     with _timed(seconds, "tokenizer"):
         tokenizer = _tokenizer(wishes, checkpoint)
     facts = checkpoint_facts(checkpoint, wishes.model)
@@ -106,7 +106,7 @@ def _check_vocabulary(tokenizer: Tokenizer, facts: CheckpointFacts) -> None:
 
 def load_words(config: EngineConfig, path: Path) -> Words:
     """The tokenizer alone, where the front is another process."""
-    checkpoint = open_checkpoint(path, config.model.load_format)
+    checkpoint = open_checkpoint(path, config.model.load_format, config.model.hf_overrides)
     try:
         tokenizer = _tokenizer(config, checkpoint)
         return Words(tokenizer=tokenizer, eos_token_ids=_eos_token_ids(checkpoint, tokenizer))

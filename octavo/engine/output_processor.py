@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from octavo.base.clock import Clock, monotonic
+from octavo.base.errors import ErrorCode
 from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.messages.result import RequestDelta
 from octavo.tokens.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
+
 Out = TypeVar("Out")
+
+_CANNOT_TELL = "The answer could not be put together. Send the request again."
 
 
 class OutputProcessor:
@@ -46,8 +52,13 @@ class OutputProcessor:
             if entry is None:
                 continue
             state, index = entry
-            if state.add(index, delta, now):
-                to_abort.append(delta.request_id)
+            try:
+                if state.add(index, delta, now):
+                    to_abort.append(delta.request_id)
+            except Exception:
+                # Its stream ends with this, and has the rest of it aborted.
+                logger.exception("The answer of one request could not be put together")
+                state.error, state.error_code = _CANNOT_TELL, ErrorCode.INTERNAL.name
             if state.has_ended(index):
                 del self._samples[delta.request_id]
             changed[id(state)] = state

@@ -6,7 +6,6 @@ from typing import Protocol
 
 import msgspec
 
-from octavo.base.clock import monotonic
 from octavo.engine.open_request import OpenRequest
 
 
@@ -26,13 +25,16 @@ class UsageListener(Protocol):
 
     def ended(self, tenant: str, used: Used) -> None: ...
 
+    def held(self, tenant: str, block_seconds: float) -> None:
+        """Requests of this tenant that ended held so much of the KV cache: blocks times seconds."""
 
-def used_by(state: OpenRequest[object]) -> Used:
-    """What the request used up to now."""
+
+def used_by(state: OpenRequest[object], now: float) -> Used:
+    """What the request used up to `now`."""
     metrics = state.metrics
     began = metrics.first_scheduled_time
     return Used(
         cached_tokens=state.num_cached_tokens,
         output_tokens=metrics.num_output_tokens,
-        seconds=0.0 if began is None else monotonic() - began,
+        seconds=0.0 if began is None else now - began,
     )

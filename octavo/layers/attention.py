@@ -29,6 +29,8 @@ class HeadShape:
     head_dim: int
     is_gated: bool = False
     """What comes out is multiplied with sigmoid(gate), where the gate is a projection like the queries."""
+    clip: float | None = None
+    """Queries, keys and values are kept within so much of 0, behind their norms and before rotation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,9 @@ class SelfAttention(nn.Module):
         """Before the queries."""
         self.qkv = Linear(width, [self.gate_columns + q, kv, kv], bias=has_qkv_bias, placement=placement)
         self.out = Linear(q, [width], bias=has_out_bias, placement=placement)
+        is_clipped_last = norms is None or norms.is_whole
+        assert heads.clip is None or is_clipped_last, "norms of single heads are computed later"
+        self.clip = heads.clip
         self.sinks_H = terms.sinks_H if terms is not None else None
         self.q_norm = self.k_norm = None
         is_whole = norms is not None and norms.is_whole
@@ -132,6 +137,8 @@ class SelfAttention(nn.Module):
         for part_norm, start, end in self.whole_norms:
             part_TI = qkv_TO[:, start:end]
             part_TI.copy_(part_norm.forward(part_TI))
+        if self.clip is not None:
+            qkv_TO.clamp_(-self.clip, self.clip)
         return attend(self.layer, qkv_TO)
 
     def slots(self, name: str, qkv: Sequence[str] = ("q_proj", "k_proj", "v_proj")) -> list[WeightSlot]:

@@ -11,7 +11,7 @@ from octavo.layers.slot import WeightSlot
 
 
 class Embedding(nn.Module):
-    """A table of its own, used as it lies in the file where type and device allow."""
+    """A table of its own."""
 
     def __init__(self, vocab_size: int, width: int, *, placement: Placement) -> None:
         super().__init__()
@@ -21,10 +21,7 @@ class Embedding(nn.Module):
         return self.weight_VE.index_select(0, token_ids_T)
 
     def slots(self, name: str) -> list[WeightSlot]:
-        return [WeightSlot(name=f"{name}.weight", target=self.weight_VE, adopt=self._adopt)]
-
-    def _adopt(self, weight_VE: torch.Tensor) -> None:
-        self.weight_VE = nn.Parameter(weight_VE, requires_grad=False)
+        return [WeightSlot(name=f"{name}.weight", target=self.weight_VE)]
 
 
 class TiedEmbedding(nn.Module):

@@ -29,22 +29,17 @@ class PackedTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightSlot:
-    """`target` is a view of a parameter in the checkpoint's shape: placing is `target.copy_(tensor)`.
-
-    Where a tensor can be used exactly as it lies in the file, `adopt` takes it instead and nothing is
-    copied.
-    """
+    """`target` is a view of a parameter in the checkpoint's shape: placing is `target.copy_(tensor)`."""
 
     name: str
     target: torch.Tensor
-    adopt: Callable[[torch.Tensor], None] | None = None
     order_R: torch.Tensor | None = None
-    """Rows in the model's order: its row i is the checkpoint's row order_R[i]. Not for adopted targets."""
+    """Rows in the model's order: its row i is the checkpoint's row order_R[i]."""
     order_dim: int = 0
     """The dimension that these rows are counted along."""
     packed: PackedTarget | None = None
     """Takes the matrix instead of `target`, which then is only its shape and has no memory."""
     offset: float = 0.0
-    """What the model adds to the checkpoint's numbers. Not for targets that are adopted."""
+    """What the model adds to the checkpoint's numbers."""
     older_name: str | None = None
     """What some checkpoints call the tensor instead; `name` goes first."""

@@ -29,7 +29,7 @@ class WorkerFacts(msgspec.Struct, frozen=True, kw_only=True):
     available_bytes: int
     """Memory that the KV cache may take."""
     memory_bytes: dict[str, int]
-    """Where memory went: weights, rows, ... ('weights_mapped' lives in the file's page cache)."""
+    """Where memory went: weights, rows, ..."""
     seconds: dict[str, float]
     """Where time went: import, weights, ..."""
 

@@ -45,11 +45,13 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """Free everything and end."""
 
 
-class CoreUpdate(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
+class CoreUpdate(msgspec.Struct, frozen=True, kw_only=True, tag="update", omit_defaults=True):
     """What one step changed."""
 
     deltas: list[RequestDelta]
     stats: CoreStats
+    block_seconds: dict[str, float] = {}
+    """By tenant: what requests that ended held of the KV cache, blocks times seconds."""
 
 
 class CoreFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):

@@ -33,9 +33,7 @@ REPORT_EVERY_S = 5.0
 class Placed:
     """Where the weights live now."""
 
-    copied_bytes: int
-    mapped_bytes: int
-    """Used in place, from the file's page cache."""
+    num_bytes: int
     broken: list[str]
     """Names of tensors that hold NaN or infinite numbers."""
 
@@ -69,27 +67,22 @@ def reorder(slot: WeightSlot) -> None:
 
 
 def place_on_cpu(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
-    """Use what can be used as it lies in the file, copy the rest."""
-    copied = mapped = 0
+    """One tensor after the other. All is copied: a file that changes while we serve must not change answers,
+    nor end the process that reads from its map.
+    """
+    num_bytes = 0
     sums: list[torch.Tensor] = []
-    has_file = checkpoint.format != "dummy"
     for slot in slots:
         if slot.packed is not None:
             taken = _pack(slot, slot.packed, checkpoint)
             sums.append(torch.tensor(0.0 if taken.is_finite else math.nan))
-            copied += taken.num_bytes
+            num_bytes += taken.num_bytes
             continue
-        tensor = checkpoint.load(slot.name, slot.target.dtype if slot.adopt else None)
-        is_mapped = has_file and str(tensor.dtype).removeprefix("torch.") == checkpoint.stored_dtype
+        tensor = checkpoint.load(slot.name)
         sums.append(_sum(tensor))
-        if slot.adopt and slot.target.dtype == tensor.dtype:
-            slot.adopt(tensor)
-            mapped += tensor.nbytes if is_mapped else 0
-            copied += 0 if is_mapped else tensor.nbytes
-        else:
-            slot.target.copy_(tensor)
-            copied += slot.target.nbytes
-    return Placed(copied_bytes=copied, mapped_bytes=mapped, broken=_broken(slots, sums))
+        slot.target.copy_(tensor)
+        num_bytes += slot.target.nbytes
+    return Placed(num_bytes=num_bytes, broken=_broken(slots, sums))
 
 
 def _pack(slot: WeightSlot, packed: PackedTarget, checkpoint: Checkpoint) -> Taken:
@@ -116,7 +109,7 @@ def place_on_device(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
     # Waits for the device, so that the time is true.
     broken = _broken(slots, [_sum(slot.target) for slot in slots])
     report.finish()
-    return Placed(copied_bytes=sum(slot.target.nbytes for slot in slots), mapped_bytes=0, broken=broken)
+    return Placed(num_bytes=sum(slot.target.nbytes for slot in slots), broken=broken)
 
 
 def move_weights(model: Backbone, device: torch.device) -> None:

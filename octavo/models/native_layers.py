@@ -45,6 +45,7 @@ def _is_plain(block: DecoderLayer | BranchLayer) -> bool:
     linears = (attention.qkv, attention.out, mlp.gate_up, mlp.down)
     return (
         not attention.whole_norms
+        and attention.clip is None
         and attention.layer.terms.sinks_H is None
         and all(isinstance(linear.product, PackedProduct) for linear in linears)
     )

@@ -32,6 +32,11 @@ class Olmo2ForCausalLM(LlamaForCausalLM):
         after_attention="post_attention_layernorm", after_mlp="post_feedforward_layernorm"
     )
 
+    @classmethod
+    def read_clip(cls, config: Mapping[str, Any]) -> float | None:  # noqa: ARG003
+        """What queries, keys and values are kept within."""
+        return None
+
     def make_layer(
         self,
         config: Mapping[str, Any],
@@ -41,7 +46,12 @@ class Olmo2ForCausalLM(LlamaForCausalLM):
         attention = SelfAttention(
             place.index,
             facts.hidden_size,
-            HeadShape(num_heads=facts.num_heads, num_kv_heads=facts.num_kv_heads, head_dim=facts.head_dim),
+            HeadShape(
+                num_heads=facts.num_heads,
+                num_kv_heads=facts.num_kv_heads,
+                head_dim=facts.head_dim,
+                clip=self.read_clip(config),
+            ),
             has_qkv_bias=facts.attention_bias,
             has_out_bias=facts.attention_bias,
             terms=AttentionTerms(scale=facts.head_dim**-0.5, window=place.window),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from octavo.base.errors import ModelFileError
 from octavo.layers.mlp import MLP
 from octavo.models.blocks.branch import BranchNames
 from octavo.models.blocks.decoder import LayerPlace
 from octavo.models.blocks.mixture import make_mixture
-from octavo.models.decoder_config import DecoderConfig
+from octavo.models.decoder_config import DecoderConfig, read_number
 from octavo.models.moe_config import MoEConfig
 from octavo.models.olmo import Olmo2ForCausalLM
 
@@ -19,13 +18,8 @@ class OlmoeForCausalLM(Olmo2ForCausalLM):
     names = BranchNames(before_attention="input_layernorm", before_mlp="post_attention_layernorm")
 
     @classmethod
-    def read_config(cls, config: Mapping[str, Any]) -> DecoderConfig:
-        if config.get("clip_qkv") is not None:
-            raise ModelFileError(
-                f"The model's config has clip_qkv {config['clip_qkv']!r}: queries, keys and values are "
-                "clipped; only OLMoE models without it are supported."
-            )
-        return super().read_config(config)
+    def read_clip(cls, config: Mapping[str, Any]) -> float | None:
+        return None if config.get("clip_qkv") is None else read_number(config, "clip_qkv", 0.0)
 
     def make_mlp(self, config: Mapping[str, Any], facts: DecoderConfig, place: LayerPlace) -> MLP:
         moe = MoEConfig.from_config(config, inner="intermediate_size")

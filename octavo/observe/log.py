@@ -15,6 +15,11 @@ from octavo.observe.log_queue import QueuedHandler
 LOGGERS = ("octavo", "uvicorn")
 """Roots of the loggers we own."""
 
+REFUSALS = "octavo.access.refused"
+"""Requests that were refused: anybody can make as many of them as he likes, so they must not fill a disk."""
+MOST_REFUSALS_S = 100
+"""Lines a second."""
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -34,6 +39,9 @@ def set_up_logging(
             old.close()
         logger.addHandler(handler)
         logger.propagate = False
+    logging.getLogger(REFUSALS).filters = [
+        RateLimit(burst=MOST_REFUSALS_S, window_s=1.0, level=logging.DEBUG)
+    ]
     set_log_level(wish)
     return handler
 

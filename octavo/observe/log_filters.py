@@ -21,10 +21,19 @@ class _Place:
 
 
 class RateLimit(logging.Filter):
-    """Lets `burst` warnings per source line through in each window, then says how many were not."""
+    """Lets `burst` lines per source line through in each window, then says how many were not. Lines below
+    `level` always pass."""
 
-    def __init__(self, *, burst: int = 20, window_s: float = 10.0, clock: Clock = monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        burst: int = 20,
+        window_s: float = 10.0,
+        level: int = logging.WARNING,
+        clock: Clock = monotonic,
+    ) -> None:
         super().__init__()
+        self._level = level
         self._burst = burst
         self._window_s = window_s
         self._clock = clock
@@ -32,7 +41,7 @@ class RateLimit(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < self._level:
             return True
         with self._lock:
             return self._admit(record)

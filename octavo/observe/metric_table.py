@@ -87,6 +87,7 @@ SECONDS_LONG = (
 )
 TOKENS = tuple(float(2**power) for power in range(21))
 STEP_TOKENS = tuple(float(2**power) for power in range(15))
+SECONDS_LAG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SAMPLES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
@@ -131,6 +132,13 @@ METRICS: tuple[MetricSpec, ...] = (
     MetricSpec("generation_tokens", "counter", "Tokens generated.", source="generation_tokens"),
     # Recorded at each step of the core.
     MetricSpec("iteration_tokens_total", "histogram", "Tokens computed in one step.", buckets=STEP_TOKENS),
+    # Recorded all the time.
+    MetricSpec(
+        "event_loop_lag_seconds",
+        "histogram",
+        "How late the server's event loop came to a call.",
+        buckets=SECONDS_LAG,
+    ),
     # Recorded once per request.
     MetricSpec("request_success", "counter", "Samples that ended, by reason.", labels=("finished_reason",)),
     MetricSpec("request_prompt_tokens", "histogram", "Prompt tokens of a request.", buckets=TOKENS),

@@ -27,7 +27,7 @@ from octavo.observe.metric_table import (
 from octavo.observe.tally import Tally
 from octavo.observe.tenant_metrics import TenantCollector
 
-PER_TOKEN = ("inter_token_latency_seconds", "iteration_tokens_total")
+OFTEN = ("event_loop_lag_seconds", "inter_token_latency_seconds", "iteration_tokens_total")
 """Histograms that are too busy for a lock and a walk over the buckets each time."""
 
 
@@ -58,6 +58,7 @@ class Metrics:
         )
         self._token_gaps = self._tallies["inter_token_latency_seconds"]
         self._step_tokens = self._tallies["iteration_tokens_total"]
+        self._loop_lags = self._tallies["event_loop_lag_seconds"]
         ProcessCollector(registry=self.registry)
 
     def read_stats(self, stats: Callable[[], StepStats]) -> None:
@@ -80,6 +81,10 @@ class Metrics:
     def step_done(self, stats: StepStats) -> None:
         """A step of the core ended."""
         self._step_tokens.observe(stats.step_tokens)
+
+    def loop_lag(self, seconds: float) -> None:
+        """The event loop came this late to a call."""
+        self._loop_lags.observe(seconds)
 
     def token_gap(self, seconds: float) -> None:
         """Two outputs of one stream lay this far apart."""
@@ -128,7 +133,7 @@ class Metrics:
     def _make(self, spec: MetricSpec) -> None:
         name = self._prefix + spec.name
         labels = (*BASE_LABELS, *spec.labels)
-        if spec.name in PER_TOKEN:
+        if spec.name in OFTEN:
             self._tallies[spec.name] = Tally(name, spec.help, self._labels, spec.buckets)
             self.registry.register(self._tallies[spec.name])
             return

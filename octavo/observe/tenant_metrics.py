@@ -29,6 +29,13 @@ TENANT_METRICS = (
         LABELS,
         source="engine_seconds",
     ),
+    MetricSpec(
+        "tenant_block_seconds",
+        "counter",
+        "Blocks of the KV cache times seconds held.",
+        LABELS,
+        source="block_seconds",
+    ),
 )
 
 

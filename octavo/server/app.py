@@ -13,13 +13,16 @@ from starlette.middleware.cors import CORSMiddleware
 import octavo
 from octavo.config.observe import ObserveConfig
 from octavo.config.server import ServerConfig
+from octavo.observe.loop_lag import LoopLag
 from octavo.observe.metrics import Metrics
 from octavo.server.anthropic.routes import ERROR_SHAPES as ANTHROPIC_SHAPES
 from octavo.server.anthropic.routes import add_anthropic_routes
 from octavo.server.auth import Auth
+from octavo.server.door import Door
 from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
 from octavo.server.health import add_health_routes
+from octavo.server.http_form import HttpForm
 from octavo.server.info_api import add_info_routes
 from octavo.server.kinds import OnlyNumbers
 from octavo.server.lifecycle import Admission, Lifecycle
@@ -76,9 +79,14 @@ ERROR_SHAPES = {**ANTHROPIC_SHAPES, **OLLAMA_SHAPES, **TGI_SHAPES}
 
 
 def create_app(
-    engine: EnginePort, server: ServerConfig, observe: ObserveConfig, lifecycle: Lifecycle | None = None
+    engine: EnginePort,
+    server: ServerConfig,
+    observe: ObserveConfig,
+    lifecycle: Lifecycle | None = None,
+    loop_lag: LoopLag | None = None,
 ) -> FastAPI:
-    """Build the application around a started engine. `lifecycle` is given by who drains it."""
+    """Build the application around a started engine. `lifecycle` is given by who drains it, `loop_lag` by who
+    has it measure."""
     check_time_limit(server)
     keys = configured_keys(server)
     serving = Serving(
@@ -108,8 +116,10 @@ def create_app(
             Middleware(RequestContext, serving.metrics, observe.log_requests),
             *_cors(server),
             Middleware(Errors, ERROR_SHAPES),
+            Middleware(HttpForm),
             Middleware(Auth, keys, client_access, has_walls=bool(server.separate_prefix_caches)),
             Middleware(TimeLimit, server.request_timeout),
+            Middleware(Door, engine, serving.metrics),
             Middleware(Turnstile, serving.accounts),
             Middleware(Admission, serving.lifecycle),
             *([] if engine.facts.pooling is None else [Middleware(OnlyNumbers, engine.facts.pooling)]),
@@ -124,6 +134,8 @@ def create_app(
     engine.add_usage_listener(serving.accounts)
     if serving.metrics is not None:
         _connect_metrics(serving.metrics, engine, app)
+        if loop_lag is not None:
+            loop_lag.tell(serving.metrics.loop_lag)
         if keys.has_names:
             serving.metrics.read_tenants(lambda: serving.accounts.of(keys.names()))
     return app

@@ -152,6 +152,9 @@ class EnginePort(Protocol):
     def check_welcome(self) -> None:
         """Raise EngineError unless requests are taken now."""
 
+    def check_room(self, terms: Terms) -> None:
+        """Raise OVERLOADED if even the shortest request on these terms would be refused now."""
+
     def stats(self) -> CoreStats: ...
 
     def add_stats_listener(self, listener: Callable[[CoreStats], None]) -> None:

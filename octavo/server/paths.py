@@ -10,6 +10,16 @@ OPEN_PATHS = frozenset({"/health", "/livez", "/readyz", "/ping"})
 DRAIN_PATHS = OPEN_PATHS | {"/metrics", "/version"}
 """Still answered while the server drains."""
 
+QUEUED_PATHS = frozenset(
+    {
+        *("/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/invocations"),
+        *("/api/generate", "/api/chat", "/", "/generate", "/generate_stream"),
+        *("/v1/embeddings", "/api/embed", "/api/embeddings", "/embed", "/pooling"),
+        *("/score", "/v1/score", "/rerank", "/v1/rerank", "/v2/rerank", "/classify", "/v1/classify"),
+    }
+)
+"""A POST here waits for the engine."""
+
 
 def route_path(scope: Scope) -> str:
     """The path without the proxy's prefix. Only the parsed path counts, never Host or the full URL."""

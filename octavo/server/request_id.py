@@ -10,12 +10,13 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.base.clock import monotonic
-from octavo.observe.log import log_fields
+from octavo.observe.log import REFUSALS, log_fields
 from octavo.observe.metrics import Metrics
 from octavo.observe.request_context import set_request_id
 from octavo.server.paths import OPEN_PATHS
 
 logger = logging.getLogger("octavo.access")
+refusals = logging.getLogger(REFUSALS)
 
 MAX_CALLER_ID = 128
 QUIET_HANDLERS = OPEN_PATHS | {"/metrics"}
@@ -69,7 +70,7 @@ class RequestContext:
         if caller_id:
             fields["caller_request_id"] = caller_id
         level = logging.DEBUG if handler in QUIET_HANDLERS and status < 400 else logging.INFO
-        log_fields(logger, level, "request", **fields)
+        log_fields(refusals if 400 <= status < 500 else logger, level, "request", **fields)
 
 
 def _caller_id(scope: Scope) -> str | None:

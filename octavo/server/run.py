@@ -2,7 +2,8 @@
 
 SIGTERM or SIGINT drains: /readyz says 503 and new requests are refused at once, running ones may finish
 within shutdown_timeout. A second signal stops now. Exit status 0 either way. An engine that failed for
-good ends the server by itself, with exit status 1. SIGQUIT writes the stacks of all threads.
+good ends the server by itself, with exit status 1. SIGQUIT writes the stacks of all threads. SIGHUP drains
+if it says that our terminal is gone; else it is ignored like SIGUSR1, SIGUSR2 and SIGPIPE.
 """
 
 from __future__ import annotations
@@ -11,23 +12,29 @@ import asyncio
 import contextlib
 import faulthandler
 import logging
+import math
+import os
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import uvicorn
 
 from octavo.base.errors import ConfigError, EngineError, OctavoError
+from octavo.base.signals import ignore
 from octavo.config.admin import AdminConfig
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.engine.heap import settle_heap
 from octavo.observe.log import set_up_logging
+from octavo.observe.loop_lag import LoopLag
 from octavo.server.admin.app import admin_keys, create_admin_app
 from octavo.server.admin.port import AdminPort
 from octavo.server.app import create_app
+from octavo.server.connections.connection import Patience, connections
+from octavo.server.connections.descriptors import max_connections, report_trouble
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
@@ -146,6 +153,7 @@ async def serve(
     servers = [_Answering(gate, config.server, listener)]
     if admin_listener is not None:
         servers.append(_Answering(admin_gate, config.server, admin_listener))
+    asyncio.get_running_loop().set_exception_handler(report_trouble)
     with stop.installed():
         for server in servers[1:] if hands_over else servers:
             server.start()
@@ -154,9 +162,10 @@ async def serve(
         try:
             engine = await _unless_stopped(starting, stop)
             if engine is not None:
-                gate.open(create_app(engine, config.server, config.observe, lifecycle))
+                lifecycle.add_background(loop_lag := LoopLag())
+                gate.open(create_app(engine, config.server, config.observe, lifecycle, loop_lag))
                 if admin_listener is not None:
-                    admin_gate.open(create_admin_app(engine, config, lifecycle))
+                    admin_gate.open(create_admin_app(engine, config, lifecycle, loop_lag))
                 if hands_over:
                     servers[0].start()
                 lifecycle.start_background()
@@ -243,7 +252,7 @@ async def _drain(engine: StartedEngine, lifecycle: Lifecycle, stop: _StopSignals
 
 
 class _StopSignals:
-    """First and second SIGTERM or SIGINT."""
+    """First and second SIGTERM or SIGINT, and what else may be sent to a server by habit."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
@@ -252,7 +261,12 @@ class _StopSignals:
     @contextlib.contextmanager
     def installed(self) -> Generator[None, None, None]:
         loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
+        signals = [signal.SIGTERM, signal.SIGINT]
+        if os.isatty(0) and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signals.append(signal.SIGHUP)
+        else:  # Others reload at it. What can be read again, keys, is so without being told.
+            ignore(signal.SIGHUP)
+        ignore(signal.SIGUSR1, signal.SIGUSR2)
         for number in signals:
             loop.add_signal_handler(number, self._take)
         try:
@@ -276,10 +290,22 @@ def _loaded(config: uvicorn.Config) -> uvicorn.Config:
     return config
 
 
+def _patience(server: ServerConfig) -> Patience:
+    """Raises ConfigError for times that nobody could keep."""
+    for name in ("header_timeout", "send_timeout"):
+        if not 0.0 < getattr(server, name) < math.inf:
+            raise ConfigError(f"{name} is {getattr(server, name)}; over 0 seconds.", param=name)
+    return Patience(
+        header_timeout_s=server.header_timeout,
+        send_timeout_s=server.send_timeout,
+        max_connections=max_connections(),
+    )
+
+
 def _uvicorn_config(gate: Gate, server: ServerConfig) -> uvicorn.Config:
     return uvicorn.Config(
         gate,
-        http="h11",
+        http=cast("type[asyncio.Protocol]", connections(_patience(server))),
         ws="none",
         loop="asyncio",
         lifespan="off",

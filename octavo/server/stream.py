@@ -14,18 +14,14 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, RequestError
-from octavo.server.body_writer import WritesBody, body_writer
+from octavo.server.body_writer import body_writer
 from octavo.server.disconnect import end_tasks, until_disconnected
 from octavo.server.errors import describe
 
 logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
-STALL_CHECK_S = 5.0
-SEND_STALL_S = 60.0
-"""A client that takes nothing for this long loses its stream, so that it cannot hold blocks for ever."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -54,7 +50,7 @@ def error_event(error: Exception) -> bytes:
 
 
 class EventStream(Response):
-    """Sends frames until they end, the client leaves, or the client stops reading; then `ending`.
+    """Sends frames until they end or the client is gone; then `ending`.
 
     It begins only once the first frame exists, so that an error before it is raised and gets its status.
     An error after it becomes one last frame, made by `error_frame`. The defaults are the OpenAI API's.
@@ -77,16 +73,12 @@ class EventStream(Response):
         self._frames = frames
         self._error_frame = error_frame
         self._ending = ending
-        self._sending_since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender = asyncio.create_task(self._send_all(scope, send))
         watcher = asyncio.create_task(until_disconnected(receive))
         try:
-            while not sender.done() and not watcher.done() and not self._is_stalled():
-                await asyncio.wait(
-                    {sender, watcher}, timeout=STALL_CHECK_S, return_when=asyncio.FIRST_COMPLETED
-                )
+            await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
             if sender.done():
                 sender.result()
         finally:
@@ -99,25 +91,14 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         write = body_writer(scope, send)
         if first is not None:
-            await self._write(write, first)
+            await write(first)
         try:
             async for data in self._frames:
-                # As in _write, which would cost every token a call.
-                self._sending_since = monotonic()
                 await write(data)
-                self._sending_since = None
         except Exception as error:
             if not isinstance(error, RequestError | EngineError):
                 logger.exception("A stream failed")
-            await self._write(write, self._error_frame(error))
+            await write(self._error_frame(error))
         if self._ending:
-            await self._write(write, self._ending)
+            await write(self._ending)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _write(self, write: WritesBody, data: bytes) -> None:
-        self._sending_since = monotonic()
-        await write(data)
-        self._sending_since = None
-
-    def _is_stalled(self) -> bool:
-        return self._sending_since is not None and monotonic() - self._sending_since > SEND_STALL_S

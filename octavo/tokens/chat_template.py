@@ -18,7 +18,7 @@ import jinja2
 
 from octavo.base.errors import ConfigError, ErrorCode, ModelFileError, RequestError
 from octavo.tokens.template_budget import Budget, TemplateLimitError, run_limited
-from octavo.tokens.template_sandbox import compile_template
+from octavo.tokens.template_sandbox import compile_template, string_constants
 
 if TYPE_CHECKING:
     from octavo.tokens.forgery import Guard
@@ -107,6 +107,15 @@ def choose_template(templates: Mapping[str, str], options: ChatOptions) -> str:
         "server with --chat-template FILE.",
         param="messages",
     )
+
+
+@lru_cache(maxsize=CACHED_TEMPLATES)
+def words_of(source: str) -> frozenset[str]:
+    """The strings that a template compares roles with, or uses otherwise; none if it does not compile."""
+    try:
+        return string_constants(source)
+    except (jinja2.TemplateError, TemplateLimitError):
+        return frozenset()
 
 
 def check_templates(templates: Mapping[str, str]) -> None:

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 from tokenizers import Encoding
 
-from octavo.base.errors import ErrorCode, RequestError
+from octavo.base.errors import RequestError
+from octavo.tokens.pair_template import Encoded, PairTemplate, Side, too_long
 from octavo.tokens.tokenizer import Tokenizer
 
 Text = str | tuple[str, str]
-Side = Literal["left", "right"]
-
-
-class Encoded(NamedTuple):
-    """One input."""
-
-    token_ids: list[int]
-    second_from: int | None = None
-    """Where the second text of a pair begins, if the tokenizer tells the two apart."""
 
 
 class PoolingEncoder:
-    """lowercases: the model wants its texts in lower case."""
+    """lowercases: the model wants its texts in lower case. pairs: how pairs are written, if a template says
+    that; else as the tokenizer joins them.
+    """
 
-    def __init__(self, tokenizer: Tokenizer, *, lowercases: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, lowercases: bool, pairs: PairTemplate | None = None) -> None:
         self._tokenizer = tokenizer
         self._lowercases = lowercases
+        self._pairs = pairs
 
     def encode(self, texts: Sequence[Text], limit: int, keep: int | None, side: Side) -> list[Encoded]:
-        """All at once, in threads.
+        """All at once, in threads. All are pairs, or none is.
 
         keep: cut to so many tokens; those that the tokenizer adds stay. None: a text that surely has more
         than `limit` tokens is refused before it is tokenized.
@@ -39,6 +33,8 @@ class PoolingEncoder:
             return []
         if not self._tokenizer.has_text:
             raise RequestError("This engine runs without a tokenizer: give token ids.", param="input")
+        if self._pairs is not None and isinstance(texts[0], tuple):
+            return self._pairs.encode([text for text in texts if isinstance(text, tuple)], limit, keep, side)
         texts = [self._bounded(text, limit, keep, side) for text in texts]
         try:
             encodings = self._tokenizer.backend.encode_batch_fast(list(texts))
@@ -64,12 +60,7 @@ class PoolingEncoder:
             return first, second
         most = self._tokenizer.max_chars_for(limit if keep is None else keep + 1)
         if len(text) > most and keep is None:
-            raise RequestError(
-                f"The input has {len(text)} characters, more than {limit} tokens can hold ({most} at most). "
-                "Shorten it, or set truncate_prompt_tokens to -1 to have it cut.",
-                code=ErrorCode.CONTEXT_LENGTH,
-                param="input",
-            )
+            raise too_long(len(text), limit, most)
         # Text past this point cannot reach the kept tokens.
         text = text[:most] if side == "right" else text[-most:]
         return text.lower() if self._lowercases else text

@@ -8,6 +8,7 @@ import transformers.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,19 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from octavo.base.errors import ModelFileError
+from octavo.base.files import confined, has_file, open_regular, read_small
 from octavo.tokens.parts import TokenizerParts
 
-MAX_JSON_BYTES = 256 << 20
+MAX_FILE_BYTES = 256 << 20
+OWN_TEMPLATES = "additional_chat_templates"
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 def build_from_files(folder: Path) -> TokenizerParts:
     """Build the tokenizer of a checkpoint folder. Raises ModelFileError when files are missing or broken."""
-    config = _read_json(folder / "tokenizer_config.json")
-    special_map = _read_json(folder / "special_tokens_map.json")
-    tokenizer = _open_tokenizer(folder)
+    config = _read_json(folder, "tokenizer_config.json")
+    special_map = _read_json(folder, "special_tokens_map.json")
+    tokenizer = _open_tokenizer(folder, config)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     # The config wins over the map, as newer checkpoints only write the config.
@@ -45,42 +48,43 @@ def build_from_files(folder: Path) -> TokenizerParts:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    if not has_file(folder, name):
         return {}
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ModelFileError(f"{path.name} is larger than {MAX_JSON_BYTES >> 20} MiB; no tokenizer file is.")
+    text = _read_text(folder, name)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path.name} is not valid JSON ({error}). Download the model again.") from error
+        raise ModelFileError(f"{name} is not valid JSON ({error}). Download the model again.") from error
     if not isinstance(content, dict):
-        raise ModelFileError(f"{path.name} has to hold a JSON object.")
+        raise ModelFileError(f"{name} has to hold a JSON object.")
     return content
 
 
-def _open_tokenizer(folder: Path) -> Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        return _convert_with_transformers(folder)
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ModelFileError(
-            f"tokenizer.json is larger than {MAX_JSON_BYTES >> 20} MiB; no tokenizer file is."
-        )
+def _open_tokenizer(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
+    if not has_file(folder, "tokenizer.json"):
+        return _convert_with_transformers(folder, config)
+    content = read_small(confined(folder, "tokenizer.json"), MAX_FILE_BYTES)
     try:
-        return Tokenizer.from_file(str(path))
+        return Tokenizer.from_buffer(content)
     except Exception as error:  # the library raises bare Exception
         raise ModelFileError(f"tokenizer.json cannot be read: {error}. Download the model again.") from error
 
 
-def _convert_with_transformers(folder: Path) -> Tokenizer:
+def _convert_with_transformers(folder: Path, config: Mapping[str, Any]) -> Tokenizer:
     """For checkpoints with only a sentencepiece, tiktoken or vocab.txt file."""
     sources = ("tokenizer.model", "vocab.json", "vocab.txt", "tiktoken.model", "tekken.json", "spiece.model")
-    if not any((folder / name).is_file() for name in sources):
+    if not any(has_file(folder, name) for name in sources):
         raise ModelFileError(
             f"There is no tokenizer in the model's folder: looked for tokenizer.json, {', '.join(sources)}. "
             "Give another folder or repository as --tokenizer."
         )
+    if config.get("auto_map"):
+        raise ModelFileError(
+            "The model has no tokenizer.json, and its tokenizer is code of its own (auto_map), which is "
+            "never run. Give a folder or repository with a tokenizer.json as --tokenizer."
+        )
+    _refuse_what_is_not_here(folder)
     from transformers import AutoTokenizer
 
     try:
@@ -97,6 +101,14 @@ def _convert_with_transformers(folder: Path) -> Tokenizer:
             "tokenizer.json as --tokenizer."
         )
     return backend
+
+
+def _refuse_what_is_not_here(folder: Path) -> None:
+    """For readers that open what they like: links that leave the folder, pipes, devices."""
+    for entry in folder.iterdir():
+        path = confined(folder, entry.name)
+        if not path.is_dir():
+            os.close(open_regular(path))
 
 
 def _named_tokens(config: Mapping[str, Any]) -> dict[str, AddedToken]:
@@ -155,15 +167,13 @@ def _dict_or_none(value: Any) -> dict[str, Any] | None:
 def _read_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     """Chat templates by name: own files win over the config's field."""
     templates = _templates_in_config(config.get("chat_template"))
-    legacy = _read_json(folder / "chat_template.json").get("chat_template")
+    legacy = _read_json(folder, "chat_template.json").get("chat_template")
     if isinstance(legacy, str):
         templates["default"] = legacy
-    files = {"default": folder / "chat_template.jinja"}
-    for path in sorted((folder / "additional_chat_templates").glob("*.jinja")):
-        files[path.stem] = path
-    for name, path in files.items():
-        if path.is_file():
-            templates[name] = _read_text(path)
+    if has_file(folder, "chat_template.jinja"):
+        templates["default"] = _read_text(folder, "chat_template.jinja")
+    for path in sorted((folder / OWN_TEMPLATES).glob("*.jinja")):
+        templates[path.stem] = _read_text(folder, OWN_TEMPLATES, path.name)
     return templates
 
 
@@ -180,10 +190,8 @@ def _templates_in_config(value: Any) -> dict[str, str]:
     return named
 
 
-def _read_text(path: Path) -> str:
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise ModelFileError(f"{path.name} is larger than {MAX_JSON_BYTES >> 20} MiB; no chat template is.")
+def _read_text(folder: Path, *names: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_small(confined(folder, *names), MAX_FILE_BYTES).decode()
     except UnicodeDecodeError as error:
-        raise ModelFileError(f"{path.name} is not UTF-8 text.") from error
+        raise ModelFileError(f"{names[-1]} is not UTF-8 text.") from error

@@ -46,6 +46,13 @@ def compile_template(source: str) -> jinja2.Template:
         raise TemplateLimitError(f"it is nested more than {MAX_NESTING} levels deep") from error
 
 
+def string_constants(source: str) -> frozenset[str]:
+    """All strings within a template's expressions. Raises as `compile_template`."""
+    compile_template(source)
+    found = _ENVIRONMENT.parse(source).find_all(nodes.Const)
+    return frozenset(node.value for node in found if isinstance(node.value, str))
+
+
 class _Leash(NodeTransformer):
     """Compiles the counting into a template."""
 

@@ -5,7 +5,7 @@ Importing this module does not import torch; only `Checkpoint.load` and `upload`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,13 +13,14 @@ from octavo.base.errors import ModelFileError
 from octavo.config.facts import CheckpointFacts
 from octavo.config.model import ModelConfig
 from octavo.tokens.source import TokenizerSource
-from octavo.weights.config_json import context_length, text_config
+from octavo.weights.config_json import context_length, override, text_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.pickled import PICKLE_SUFFIXES, how_to_convert
 from octavo.weights.pooling_files import can_write, made_for_pooling, pooling_of
 from octavo.weights.recurrent import recurrent_facts
 from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_safetensors
+from octavo.weights.shapes import check_shapes
 
 if TYPE_CHECKING:
     import torch
@@ -78,17 +79,24 @@ class Checkpoint(Protocol):
         """Let go of the files; nothing may be loaded after. Tensors already loaded stay valid."""
 
 
-def open_checkpoint(path: Path, load_format: str = "auto") -> Checkpoint:
+def open_checkpoint(
+    path: Path, load_format: str = "auto", overrides: Mapping[str, Any] | None = None
+) -> Checkpoint:
     """Open a model folder or a .gguf file and check all of it but the weights' values.
 
-    Raises ModelFileError that names the file, key or tensor at fault.
+    overrides: entries to put over those of its config. Raises ModelFileError that names the file, key or
+    tensor at fault.
     """
     if load_format not in LOAD_FORMATS:
         raise ModelFileError(f"There is no load format {load_format!r}; there are {', '.join(LOAD_FORMATS)}.")
     try:
-        return _open(path, load_format)
+        checkpoint = _open(path, load_format)
     except OSError as error:
         raise ModelFileError(f"Cannot read {path.name!r}: {error.strerror}.") from error
+    if overrides:
+        checkpoint.config = override(checkpoint.config, overrides)
+        check_shapes(checkpoint.config, checkpoint.tensor_names(), checkpoint.shape)
+    return checkpoint
 
 
 def _open(path: Path, load_format: str) -> Checkpoint:

@@ -8,12 +8,12 @@ config points to (`auto_map`) is never looked at.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from octavo.base.errors import ModelFileError
-from octavo.weights.files import confined, has_file, read_small
+from octavo.base.errors import ConfigError, ModelFileError
+from octavo.base.files import confined, has_file, read_small
 from octavo.weights.strict_json import parse_object
 
 MAX_CONFIG_BYTES = 8 * 2**20
@@ -78,6 +78,30 @@ def read_config(folder: Path) -> dict[str, Any]:
     add_modern_names(config)
     check_config(config)
     return config
+
+
+FIXED = ("auto_map", "quantization_config")
+"""Entries that say what lies in the files; another value would not make it so."""
+
+
+def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with a user's entries over its own, checked again. Those of `text_config` are merged too.
+
+    Raises ConfigError or, where the result cannot be, ModelFileError.
+    """
+    fixed = [name for name in entries if name in FIXED]
+    if fixed:
+        raise ConfigError(
+            f"hf_overrides cannot change {fixed[0]}: it says what lies in the model's files. Leave it out.",
+            param="hf_overrides",
+        )
+    merged = {**config, **entries}
+    own, wished = config.get("text_config"), entries.get("text_config")
+    if isinstance(own, dict) and isinstance(wished, dict):
+        merged["text_config"] = {**own, **wished}
+    add_modern_names(merged)
+    check_config(merged)
+    return merged
 
 
 def add_modern_names(config: dict[str, Any]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from octavo.messages.kv import KV_DTYPES
 from octavo.weights.config_json import text_config
+from octavo.weights.label_scores import ENCODERS
 from octavo.weights.latent_shapes import row_width
-from octavo.weights.pooling_files import ENCODERS
 from octavo.weights.recurrent import recurrent_facts
 
 if TYPE_CHECKING:
@@ -53,15 +54,18 @@ def packed_bytes(checkpoint: Checkpoint) -> int:
 
 
 def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """What one token keeps in all layers; 0 of encoders, and where the config does not say."""
+    """What one token keeps in all layers; 0 of encoders, and where the config does not say.
+
+    dtype: one of KV_DTYPES.
+    """
     text = text_config(config)
     if text.get("model_type") in ENCODERS:
         return 0
-    num_bytes = recurrent_facts(config).num_attention_layers * DTYPE_BYTES[dtype]
+    num_layers, kept = recurrent_facts(config).num_attention_layers, KV_DTYPES[dtype]
     row = row_width(text)
     if row is not None:
-        return int(row * num_bytes)
+        return int(row * num_layers * kept.num_bytes)
     heads = text.get("num_attention_heads") or 0
     kv_heads = text.get("num_key_value_heads") or heads
     head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)
-    return int(2 * kv_heads * head_dim * num_bytes)
+    return int(2 * kv_heads * (head_dim * kept.num_bytes + kept.scale_bytes) * num_layers)

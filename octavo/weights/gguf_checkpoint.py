@@ -13,13 +13,23 @@ import numpy as np
 from octavo.base.errors import ModelFileError
 from octavo.ops.stored import StoredMatrix
 from octavo.tokens.source import TokenizerSource
-from octavo.weights.gguf.architectures import Architecture, find_architecture
+from octavo.weights.gguf.architecture import Architecture
+from octavo.weights.gguf.architectures import find_architecture
 from octavo.weights.gguf.bits import Bytes
 from octavo.weights.gguf.config import TORCH_NAMES, build_config, build_generation_config, stored_type
 from octavo.weights.gguf.dequant import BlockType, dequantize, iter_dequantized
-from octavo.weights.gguf.names import ROPE_FACTORS, to_hugging_face
+from octavo.weights.gguf.names import NO_WEIGHTS
 from octavo.weights.gguf.reader import GGUFFile, GGUFTensor
-from octavo.weights.gguf.views import Part, View, Views, add_expert_tensor
+from octavo.weights.gguf.views import (
+    Order,
+    Part,
+    Undo,
+    View,
+    Views,
+    add_expert_tensor,
+    out_of_pairs,
+    take_off,
+)
 from octavo.weights.shapes import check_shapes
 from octavo.weights.views import mapped_tensor
 
@@ -47,7 +57,7 @@ class GGUFCheckpoint:
         self.config: dict[str, Any] = build_config(file)
         self._views = _make_views(file, arch_name, self._architecture, self.config)
         check_shapes(self.config, self._views, self.shape)
-        self._check_biases()
+        _check_biases(file)
         self.generation_config: dict[str, Any] = build_generation_config(
             file.metadata, self.config["vocab_size"]
         )
@@ -80,13 +90,12 @@ class GGUFCheckpoint:
     def _load_part(self, part: Part, dtype: torch.dtype | None) -> torch.Tensor:
         import torch
 
-        file, tensor = self._opened(), part.tensor
-        plain = TORCH_NAMES.get(tensor.kind.name)
+        file = self._opened()
+        plain = TORCH_NAMES.get(part.tensor.kind.name)
         wanted = dtype or getattr(torch, plain or "float32")
-        heads, offset = self._heads_to_unpermute(tensor), self._norm_offset(tensor)
-        if plain is not None and wanted is getattr(torch, plain) and not heads and not offset:
+        if plain is not None and wanted is getattr(torch, plain) and part.is_as_stored:
             return mapped_tensor(file.data, part.start, part.shape, plain)
-        return _dequantized(self._packed(part), part, wanted, offset)
+        return _dequantized(self._packed(part), part, wanted)
 
     def stored_kind(self, name: str) -> str:
         return self._view(name).parts[0].tensor.kind.name
@@ -94,7 +103,7 @@ class GGUFCheckpoint:
     def stored_matrix(self, name: str) -> StoredMatrix | None:
         view, file = self._view(name), self._opened()
         part = view.parts[0]
-        if len(view.parts) > 1 or part.take is not None:
+        if len(view.parts) > 1 or part.take is not None or part.undo is not None:
             return None
         return StoredMatrix(
             kind=part.tensor.kind.name,
@@ -122,27 +131,17 @@ class GGUFCheckpoint:
 
         from octavo.weights.transfer import Piece, cut
 
-        kind, offset = part.tensor.kind, self._norm_offset(part.tensor)
+        kind = part.tensor.kind
         flat = self._packed(part).reshape(-1, kind.block_bytes)
         for room, first in cut(target, torch.float32.itemsize):
             # What is cut are whole rows, and rows are whole blocks.
             start, stop = first // kind.block_size, (first + room.numel()) // kind.block_size
-            fill = partial(_dequantize_into, flat[start:stop], kind, offset)
+            fill = partial(_dequantize_into, flat[start:stop], kind, part.undo)
             yield Piece(target=room, dtype=torch.float32, fill=fill)
 
     def _packed(self, part: Part) -> Bytes:
         """The bytes of a part, its rows in Hugging Face's order."""
-        tensor = part.tensor
-        packed, heads = self._opened().packed(tensor.name), self._heads_to_unpermute(tensor)
-        if part.expert is not None:
-            of_expert: Bytes = packed.reshape(tensor.shape[0], -1)[part.expert]
-            return of_expert
-        # Whole rows move, so the packed rows can: they are a fraction of the size.
-        return _unpermute(packed.reshape(tensor.shape[0], -1), heads) if heads else packed
-
-    def _norm_offset(self, tensor: GGUFTensor) -> float:
-        """What the file has added to the weights of norms."""
-        return self._architecture.norm_offset if tensor.name.endswith("norm.weight") else 0.0
+        return part.in_order(self._opened().packed(part.tensor.name))
 
     def tokenizer_source(self) -> TokenizerSource:
         metadata = self._opened().metadata
@@ -167,27 +166,15 @@ class GGUFCheckpoint:
             raise ModelFileError(f"The checkpoint {self.name!r} is closed.")
         return self._file
 
-    def _check_biases(self) -> None:
-        """Biases are optional in a file; those that exist are as long as their weight has rows."""
-        for name in self._views:
-            weight = name.removesuffix(".bias") + ".weight"
-            if (
-                name.endswith(".bias")
-                and weight in self._views
-                and self.shape(name) != self.shape(weight)[:1]
-            ):
-                raise ModelFileError(
-                    f"The tensor {name!r} has the shape {list(self.shape(name))}, its weight "
-                    f"{list(self.shape(weight))}."
-                )
 
-    def _heads_to_unpermute(self, tensor: GGUFTensor) -> int:
-        """The number of heads whose rows are stored in rotation order; 0 where rows are in order."""
-        match = _QUERY_OR_KEY.fullmatch(tensor.name) if self._architecture.has_interleaved_rope else None
-        if match is None:
-            return 0
-        heads: int = self.config["num_attention_heads" if match[1] == "q" else "num_key_value_heads"]
-        return heads
+def _check_biases(file: GGUFFile) -> None:
+    """Biases are optional in a file; those that exist are as long as their weight has rows."""
+    for name, bias in file.tensors.items():
+        weight = file.tensors.get(name.removesuffix(".bias") + ".weight") if name.endswith(".bias") else None
+        if weight is not None and len(bias.shape) == 1 and bias.shape != weight.shape[:1]:
+            raise ModelFileError(
+                f"The tensor {name!r} has the shape {list(bias.shape)}, its weight {list(weight.shape)}."
+            )
 
 
 def _make_views(file: GGUFFile, arch_name: str, architecture: Architecture, config: dict[str, Any]) -> Views:
@@ -195,44 +182,59 @@ def _make_views(file: GGUFFile, arch_name: str, architecture: Architecture, conf
     views: Views = {}
     experts, num_experts = architecture.experts, config.get("num_experts")
     for gguf_name, tensor in file.tensors.items():
-        if gguf_name == ROPE_FACTORS:
+        if gguf_name in NO_WEIGHTS:
             continue
         if experts is not None and num_experts and add_expert_tensor(views, tensor, experts, num_experts):
             continue
-        if architecture.add_own_tensor is not None and architecture.add_own_tensor(views, tensor, config):
+        name = architecture.find_name(gguf_name)
+        add_own = architecture.add_own_tensor
+        if add_own is not None and add_own(views, tensor, name, config):
             continue
-        name = to_hugging_face(gguf_name, architecture.layer_names)
         if name is None:
             raise ModelFileError(
                 f"The GGUF file has a tensor {gguf_name!r}, which {arch_name!r} models do not have. "
                 "It is a variant that is not supported."
             )
-        views[name] = View(tensor.shape, [Part(tensor)])
+        is_offset = architecture.norm_offset and gguf_name.endswith("norm.weight")
+        views[name] = View.of(
+            tensor,
+            order=_rotation_order(tensor, config) if architecture.has_interleaved_rope else None,
+            undo=take_off(architecture.norm_offset) if is_offset else None,
+        )
     return views
 
 
-def _unpermute(rows: Bytes, heads: int) -> Bytes:
-    """Bring the rows of each head from neighbouring pairs (0, 1, 2, 3) to halves (0, 2, 1, 3)."""
-    pairs = rows.shape[0] // heads // 2
-    return rows.reshape(heads, pairs, 2, -1).swapaxes(1, 2).reshape(rows.shape)
+def _rotation_order(tensor: GGUFTensor, config: dict[str, Any]) -> Order | None:
+    """For queries and keys that are stored in the order of neighbouring pairs; None for other tensors."""
+    match = _QUERY_OR_KEY.fullmatch(tensor.name)
+    if match is None:
+        return None
+    heads: int = config["num_attention_heads" if match[1] == "q" else "num_key_value_heads"]
+    if tensor.shape[0] % (2 * heads):
+        raise ModelFileError(
+            f"The GGUF tensor {tensor.name!r} has {tensor.shape[0]} rows, which are not {heads} heads of "
+            "whole pairs."
+        )
+    return out_of_pairs(tensor.shape[0], heads)
 
 
-def _dequantize_into(packed: Bytes, kind: BlockType, offset: float, room: Bytes) -> None:
+def _dequantize_into(packed: Bytes, kind: BlockType, undo: Undo | None, room: Bytes) -> None:
     weights = room.view(np.float32)
     dequantize(packed, kind, weights)
-    if offset:
-        weights -= np.float32(offset)
+    if undo is not None:
+        undo(weights)
 
 
-def _dequantized(packed: Bytes, part: Part, dtype: torch.dtype, offset: float) -> torch.Tensor:
+def _dequantized(packed: Bytes, part: Part, dtype: torch.dtype) -> torch.Tensor:
     import torch
 
     result = torch.empty(part.shape, dtype=dtype)
     flat = result.view(-1)
     if dtype is torch.float32:
-        dequantize(packed, part.tensor.kind, flat.numpy())
-        return result.sub_(offset) if offset else result
+        _dequantize_into(packed, part.tensor.kind, part.undo, flat.numpy().view(np.uint8))
+        return result
     for start, weights in iter_dequantized(packed, part.tensor.kind):
-        chunk = torch.from_numpy(weights)
-        flat[start : start + len(weights)].copy_(chunk - offset if offset else chunk)
+        if part.undo is not None:
+            part.undo(weights)
+        flat[start : start + len(weights)].copy_(torch.from_numpy(weights))
     return result

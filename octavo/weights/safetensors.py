@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.files import map_file, open_regular, read_exactly
+from octavo.base.files import map_file, open_regular, read_exactly
 from octavo.weights.strict_json import parse_object
 from octavo.weights.views import Shape, mapped_tensor
 

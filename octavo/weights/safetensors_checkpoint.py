@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from octavo.base.errors import ModelFileError
+from octavo.base.files import confined, has_file, read_small
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
-from octavo.weights.files import confined, has_file, read_small
 from octavo.weights.fp8_blocks import find_scaled
 from octavo.weights.mxfp4 import find_packed
 from octavo.weights.pickled import how_to_convert, pickle_files

@@ -15,7 +15,9 @@ from octavo.weights import expert_shapes, latent_shapes
 from octavo.weights.config_json import text_config
 from octavo.weights.encoder_shapes import CLASSIFIES, encoder_shapes
 from octavo.weights.expert_shapes import Mixture
-from octavo.weights.pooling_files import ENCODERS, architecture_of, is_bare, num_labels
+from octavo.weights.label_scores import ENCODERS, num_labels
+from octavo.weights.pooling_files import architecture_of, is_bare
+from octavo.weights.token_scores import names_tokens
 
 Shape = tuple[int, ...]
 
@@ -100,7 +102,7 @@ def expected_shapes(config: dict[str, Any]) -> dict[str, Shape] | None:
         mlp = sparse if mixture is None or mixture.is_sparse(config, index) else dense
         shapes.update({f"model.layers.{index}.{name}": shape for name, shape in (layer | mlp).items()})
     shapes["model.norm.weight"] = (hidden,)
-    if architecture_of(config).endswith(CLASSIFIES):
+    if architecture_of(config).endswith(CLASSIFIES) and not names_tokens(config):
         shapes["score.weight"] = (num_labels(config), hidden)
     elif not is_bare(config) and not config.get("tie_word_embeddings", family.is_tied_by_default):
         shapes["lm_head.weight"] = (vocab, hidden)

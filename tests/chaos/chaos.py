@@ -17,13 +17,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tests.chaos.faults import FAULTS, NUM_KILLS, Trouble, draw_faults, warm_up
 from tests.chaos.load import MAY_BE_SENT_AGAIN, Load, Visit
 from tests.chaos.server import LiveServer
-from tests.chaos.shards import Share, conclude, percentile, run_shares
+from tests.chaos.shards import Share, run_shares
+from tests.run_result import add_result_options, conclude, percentile, spread
 
 READY_S = 10.0
 """From a kill of the core to the next one being ready: 99 % of the times."""
@@ -164,16 +164,16 @@ def judged(parts: Sequence[Part]) -> dict[str, Any]:
         "servers": len(parts),
         "faults": dict(faults),
         "kills": sum(NUM_KILLS[name] * faults[name] for name in NUM_KILLS),
-        "ready_after_kill_s": _spread(kills),
-        "ready_after_stop_s": _spread(ready["stop"]),
-        "ready_after_server_kill_s": _spread(ready["kill_server"]),
+        "ready_after_kill_s": spread(kills),
+        "ready_after_stop_s": spread(ready["stop"]),
+        "ready_after_server_kill_s": spread(ready["kill_server"]),
         "outcomes": dict(outcomes),
         "codes": dict(sum((part.codes for part in parts), Counter[str]())),
         "streams_waiting_at_faults": sum(part.waiting for part in parts),
         "of_these_completed": sum(part.waiting_completed for part in parts),
         "requests_running_at_faults": sum(part.running for part in parts),
         "of_those_completed": sum(part.running_completed for part in parts),
-        "kill_to_typed_end_s": _spread(ends),
+        "kill_to_typed_end_s": spread(ends),
         "repeated_on_kept_connections": sum(part.repeated for part in parts),
         "leaks": leaks,
         "rss_bytes": [part.rss_bytes for part in parts],
@@ -190,18 +190,13 @@ def judged(parts: Sequence[Part]) -> dict[str, Any]:
     return result
 
 
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"p50": percentile(values, 0.5), "p99": percentile(values, 0.99), "max": percentile(values, 1.0)}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=32, help="SIGKILLs of cores, all servers together")
     parser.add_argument("--servers", type=int, default=1, help="servers that work side by side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--max-seconds", type=float, default=86400.0, help="begin no fault after this")
-    parser.add_argument("--out", type=Path, help="a file for the result")
-    parser.add_argument("--commit", help="where the checkout cannot say it")
+    add_result_options(parser)
     options = parser.parse_args()
     began = time.monotonic()
     parts = run_shares(
@@ -211,7 +206,7 @@ def main() -> int:
         seed=options.seed,
         max_seconds=options.max_seconds,
     )
-    return conclude("chaos", {"seed": options.seed, **judged(parts)}, began, options.out, options.commit)
+    return conclude("chaos", {"seed": options.seed, **judged(parts)}, began, options)
 
 
 if __name__ == "__main__":

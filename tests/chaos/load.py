@@ -72,6 +72,7 @@ class Load:
         self._is_over = False
         self._goes_on = asyncio.Event()
         self._goes_on.set()
+        self._num_held = 0
 
     async def learn(self) -> None:
         for number in range(NUM_JOBS):
@@ -87,9 +88,9 @@ class Load:
         self._is_over = True
 
     async def hold(self) -> None:
-        """Begin nothing more; wait for the end of what is open."""
+        """Begin nothing more; wait until all have ended and closed their connections."""
         self._goes_on.clear()
-        while self._open:
+        while self._num_held < self._num_clients:
             await asyncio.sleep(0.02)
 
     def go_on(self) -> None:
@@ -114,7 +115,8 @@ class Load:
         connection: Connection | None = None
         number = lane
         while not self._is_over:
-            await self._goes_on.wait()
+            if not self._goes_on.is_set():
+                await self._wait_with(connection)
             number = (number + self._num_clients + 1) % NUM_JOBS
             visit = Visit(is_streamed=self._rng.random() < 0.6)
             is_kept = connection is not None and connection.is_open
@@ -133,6 +135,15 @@ class Load:
                 connection.leave()
             if visit.outcome == "typed":
                 await asyncio.sleep(0.05)  # It was told to come again, not to hammer.
+        if connection is not None:
+            connection.leave()
+
+    async def _wait_with(self, connection: Connection | None) -> None:
+        if connection is not None:
+            connection.leave()
+        self._num_held += 1
+        await self._goes_on.wait()
+        self._num_held -= 1
 
     async def _visit(self, lane: int, visit: Visit, connection: Connection, number: int) -> None:
         self._open[lane] = visit, connection

@@ -21,11 +21,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tests.chaos.load import Load
-from tests.chaos.shards import Share, conclude, percentile, run_shares
+from tests.chaos.shards import Share, run_shares
+from tests.run_result import add_result_options, conclude, spread
 
 FLAGS = ("--max-model-len", "256", "--num-blocks", "200", "--max-num-seqs", "4", "--no-log-requests")
 START_S = 180.0
@@ -151,8 +151,8 @@ def judged(parts: Sequence[Part]) -> dict[str, Any]:
         "requests": outcomes.total(),
         "outcomes": dict(outcomes),
         "repeated_on_kept_connections": dict(sum((part.repeated for part in parts), Counter[str]())),
-        "start_s": {"p50": percentile(starts, 0.5), "max": percentile(starts, 1.0)},
-        "leave_s": {"p50": percentile(leaves, 0.5), "max": percentile(leaves, 1.0)},
+        "start_s": spread(starts),
+        "leave_s": spread(leaves),
         "exit_statuses": {str(status): count for status, count in statuses.items()},
         "failed": len(bad),
         "bad": bad[:50],
@@ -166,8 +166,7 @@ def main() -> int:
     parser.add_argument("--servers", type=int, default=1, help="rows of servers side by side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--max-seconds", type=float, default=86400.0, help="begin no restart after this")
-    parser.add_argument("--out", type=Path, help="a file for the result")
-    parser.add_argument("--commit", help="where the checkout cannot say it")
+    add_result_options(parser)
     options = parser.parse_args()
     began = time.monotonic()
     parts = run_shares(
@@ -177,7 +176,7 @@ def main() -> int:
         seed=options.seed,
         max_seconds=options.max_seconds,
     )
-    return conclude("rolling", {"seed": options.seed, **judged(parts)}, began, options.out, options.commit)
+    return conclude("rolling", {"seed": options.seed, **judged(parts)}, began, options)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import psutil
 
 from tests.chaos.light_client import fetch, get
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
 """asyncio's pool begins a thread for each of the first calls and keeps so many."""
 
@@ -48,14 +48,16 @@ class Holdings:
 class LiveServer:
     """`octavo serve` as a user runs it, with a way to ask what it holds."""
 
-    def __init__(self, model: Path, flags: tuple[str, ...], folder: Path) -> None:
+    def __init__(
+        self, model: Path, flags: tuple[str, ...], folder: Path, module: str = "tests.chaos.watched"
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.log = folder / f"log-{self.port}"
         self._holdings = folder / f"holdings-{self.port}.json"
         self._command = [
-            *(sys.executable, "-m", "tests.chaos.watched", "serve", str(model)),
+            *(sys.executable, "-m", module, "serve", str(model)),
             *("--port", str(self.port), *flags),
         ]
         self.process: subprocess.Popen[bytes]
@@ -84,7 +86,7 @@ class LiveServer:
     def core(self) -> psutil.Process | None:
         with contextlib.suppress(psutil.Error):
             for child in psutil.Process(self.process.pid).children():
-                if "octavo.engine.core_main" in " ".join(child.cmdline()):
+                if any(word.endswith("/core") for word in child.cmdline()):  # The address of its socket.
                     return child
         return None
 

@@ -30,7 +30,10 @@ def test_nothing_given_is_nothing():
 
 
 def test_every_option_with_a_flag_can_be_given():
-    samples = {"int": ("7", 7), "float": ("0.5", 0.5), "str": ("word", "word"), "list[str]": ("a", ["a"])}
+    samples = {
+        "int": ("7", 7), "float": ("0.5", 0.5), "str": ("word", "word"), "list[str]": ("a", ["a"]),
+        "dict[str, Any]": ('{"a": [1]}', {"a": [1]}),
+    }  # fmt: skip
     for spec in iter_options():
         if not spec.flag:
             continue
@@ -70,6 +73,12 @@ def test_underscores_in_values_stay():
         "served_model_name": ["my_model"],
         "model": "a_b",
     }
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "word"])
+def test_what_is_no_json_object_is_refused(text):
+    with pytest.raises(ConfigError, match="JSON object"):
+        options("m", "--hf-overrides", text)
 
 
 def test_lists_repeat_and_take_several():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.conformance.families import longrope
+
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 20}
 WINDOWS = {"num_hidden_layers": 4, "sliding_window": 24}
 ALTERNATING = {
@@ -106,6 +108,8 @@ FALLBACK: dict[str, tuple[str, dict[str, Any]]] = {
     "persimmon": ("persimmon", {"head_dim": 8}),
     "phi": ("phi", {"partial_rotary_factor": 0.5}),
     "phimoe": ("phimoe", {"num_local_experts": 6, "num_experts_per_tok": 2}),
+    "phi3, forced, short longrope": ("phi3", longrope(original=700, width=8)),
+    "phi3, forced, long longrope": ("phi3", longrope(original=14, width=4)),
     "qwen3, forced": ("qwen3", {"tie_word_embeddings": True}),
     "qwen3_moe, forced": ("qwen3_moe", EXPERTS),
     "seed_oss": ("seed_oss", {}),
@@ -161,9 +165,22 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a mask from the tokens": ("doge", {}, "a mask of its own"),
     "an older attention": ("xglm", {"d_model": 48, "attention_heads": 6, "num_layers": 2}, BY_ITSELF),
     "pictures": ("gemma3", {}, "pictures or sound"),
-    "a rope of the longest text": (
-        "cohere",
-        {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}},
+    "a rope that reads positions (Phi-3.5-MoE)": (
+        "phimoe",
+        {
+            **(moe := longrope(original=14, width=8)),
+            "rope_parameters": {**moe["rope_parameters"], "short_mscale": 1.1, "long_mscale": 1.3},
+        },
+        "its forward does not run without numbers",
+    ),
+    "a rope of the longest text, for each kind of layers": (
+        "gemma3_text",
+        {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            }
+        },
         "its rope (dynamic)",
     ),
 }

@@ -366,6 +366,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "olmoe": ("olmoe", {"head_dim": 8, "num_experts": 9, "num_experts_per_tok": 3}),
+    "olmoe, clipped": (
+        "olmoe",
+        {"head_dim": 8, "num_experts": 9, "num_experts_per_tok": 3, "clip_qkv": 0.7},
+    ),
     "granitemoe": (
         "granitemoe",
         {
@@ -389,6 +393,7 @@ ALIKE = {
     "gptj",
     "mamba2",
     "nemotron",
+    "olmoe, clipped",
     "opt",
     "opt of 350m",
     "phi",

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from octavo import LLM, SamplingParams
+from octavo.base.errors import ConfigError
 from octavo.base.native import native_kernels
-from octavo.config.packable import PACKED
+from octavo.config.packable import ATTENDED_NATIVELY, PACKED
 from octavo.messages.result import CoreStats
 from octavo.weights.recurrent import recurrent_facts
 from tests.conformance.families import FAMILIES
@@ -135,6 +136,21 @@ def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) 
     check(reference, outputs)
     if "preempting" in mode and recurrent_facts(reference.config.to_dict()).num_attention_layers:
         assert stats.num_preemptions > 0, "the pool was too large for this test to say anything"
+
+
+def test_keys_and_values_are_rounded_where_kernels_attend(model: Path) -> None:
+    architecture = json.loads((model / "config.json").read_text())["architectures"][0]
+    if native_kernels() is None or architecture not in PACKED:
+        pytest.skip("its weights are always plain")
+    options = {"max_model_len": 64, "packed_weights": True, "kv_cache_dtype": "int8"}
+    if architecture not in ATTENDED_NATIVELY:
+        with pytest.raises(ConfigError, match="do not know the attention"):
+            LLM(str(model), **options)
+        return
+    params = SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)
+    with LLM(str(model), **options) as llm:
+        (output,) = llm.generate(prompts()[5], params, use_tqdm=False)
+    assert len(output.outputs[0].token_ids) == 3
 
 
 def test_one_by_one_equals_transformers(model: Path, reference: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,9 +20,9 @@ from octavo.executor.fake import FULL, sliding
 SIZE = 2
 
 
-def make_manager(blocks: int = 12, layers=(FULL,), caching: bool = True) -> KVCacheManager:
+def make_manager(blocks: int = 12, layers=(FULL,), caching: bool = True, **options: Any) -> KVCacheManager:
     plan = plan_kv(list(layers), block_size=SIZE, num_blocks=blocks, available_bytes=0, useful_tokens=0)
-    return KVCacheManager(plan, enable_prefix_caching=caching)
+    return KVCacheManager(plan, enable_prefix_caching=caching, **options)
 
 
 class ManagerMachine(RuleBasedStateMachine):
@@ -238,6 +240,25 @@ def test_check_sees_a_lost_block() -> None:
     holding.capacity -= SIZE
     with pytest.raises(EngineError, match="counted differently"):
         manager.check([holding])
+
+
+def test_blocks_are_charged_by_the_second_to_each_who_holds_them() -> None:
+    now = 0.0
+    manager = make_manager(clock=lambda: now)
+    first = filled(manager, [1, 2, 3, 4, 5])
+    second = filled(manager, [1, 2, 3, 4, 6])
+    now = 10.0
+    assert manager.grow(first, 5, 8)
+    now = 11.0
+    manager.check([first, second])
+    for holding in (first, second, first):
+        manager.free(holding)
+    blocks = -(-5 // SIZE)
+    assert second.block_seconds == 11.0 * blocks
+    assert first.block_seconds == 11.0 * blocks + 1.0 * (-(-8 // SIZE) - blocks)
+    first.num_held = 1
+    with pytest.raises(EngineError, match="charged for 1"):
+        manager.check([first, second])
 
 
 @given(

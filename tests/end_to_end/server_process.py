@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,11 +29,22 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(model: Path, *flags: str, log: Path) -> Iterator[ServerProcess]:
+def serving(model: Path, *flags: str, log: Path, before: Sequence[str] = ()) -> Iterator[ServerProcess]:
+    """`before`: a command that runs the server's, as prlimit does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "octavo.cli.main", "serve", str(model), "--port", str(port), *flags]
+    command = [
+        *before,
+        sys.executable,
+        "-m",
+        "octavo.cli.main",
+        "serve",
+        str(model),
+        "--port",
+        str(port),
+        *flags,
+    ]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
     server = ServerProcess(process, f"http://127.0.0.1:{port}")

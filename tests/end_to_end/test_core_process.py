@@ -78,6 +78,16 @@ async def test_answers_go_on_in_the_next_core(tiny_llama: Path) -> None:
     assert not core_pids()
 
 
+async def test_signals_that_are_meant_for_the_server_do_not_concern_its_core(tiny_llama: Path) -> None:
+    engine = await AsyncLLM.start(config(tiny_llama))
+    (pid,) = core_pids()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(pid, number)
+    assert len(await final(engine, "hello")) == 16
+    assert core_pids() == [pid]
+    await engine.shutdown()
+
+
 async def test_without_restarts_a_killed_core_is_noticed_and_typed(tiny_llama: Path) -> None:
     """Also by requests that are sent between a core's death and the moment it is noticed."""
     unhandled: list[object] = []
@@ -128,35 +138,41 @@ async def test_functions_cannot_cross(tiny_llama: Path) -> None:
     await engine.shutdown()
 
 
-def test_the_core_dies_with_its_parent(tiny_llama: Path) -> None:
+@pytest.mark.parametrize("is_ready", [True, False])
+def test_p04_the_core_dies_with_its_parent_and_leaves_nothing(
+    tiny_llama: Path, tmp_path: Path, is_ready: bool
+) -> None:
+    core = "ProcessCore().launch()"
+    if is_ready:
+        options = {"model": str(tiny_llama), "num_blocks": 64}
+        core = f"AsyncLLM.start(EngineConfig.from_options({options!r}))"
     program = (
-        "import asyncio, sys\n"
+        "import asyncio\n"
         "from octavo import AsyncLLM\n"
         "from octavo.config.root import EngineConfig\n"
+        "from octavo.engine.core_process import ProcessCore\n"
         "async def main():\n"
-        f"    options = {{'model': {str(tiny_llama)!r}, 'num_blocks': 64}}\n"
-        "    await AsyncLLM.start(EngineConfig.from_options(options))\n"
+        f"    kept = await {core}\n"
         "    print('ready', flush=True)\n"
         "    await asyncio.sleep(600)\n"
         "asyncio.run(main())\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert parent.stdout is not None
     assert parent.stdout.readline().strip() == "ready"
     children = psutil.Process(parent.pid).children(recursive=True)
     assert children
+    folders = list(tmp_path.glob("octavo-*"))
+    assert bool(folders) is not is_ready, "the socket's folder goes once both are connected"
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and any(child.is_running() for child in children):
         time.sleep(0.05)
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
-
-
-def core_folder() -> Path:
-    """Where the socket of the one core lies: its address is the core's last argument."""
-    (pid,) = core_pids()
-    return Path(psutil.Process(pid).cmdline()[-1].removeprefix("ipc://")).parent
+    assert not list(tmp_path.glob("octavo-*"))
 
 
 INTRUDER = """
@@ -170,10 +186,14 @@ except PermissionError:
 
 
 async def test_strangers_at_the_engines_socket(tiny_llama: Path) -> None:
-    """Row P14. Other users cannot reach it; what this user's other processes say is not heard."""
-    engine = await AsyncLLM.start(config(tiny_llama))
-    right = await final(engine, "hello")
-    folder = core_folder()
+    """Row P14. Others cannot reach it, what this user's other processes say is not heard, and it goes once
+    both ends are connected.
+    """
+    core = ProcessCore()
+    await core.launch()
+    while not core._raw.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+        await asyncio.sleep(0.01)
+    folder = core._folder
     assert folder.stat().st_mode & 0o777 == 0o700 and folder.stat().st_uid == os.getuid()
     if os.getuid() == 0:
         done = subprocess.run(
@@ -192,15 +212,16 @@ async def test_strangers_at_the_engines_socket(tiny_llama: Path) -> None:
             for frame in (b"", b"garbage", msgspec.msgpack.encode(Shutdown()), bytes(1 << 22)):
                 with contextlib.suppress(zmq.ZMQError):
                     peer.send(frame, zmq.NOBLOCK)
-    for _ in range(3):
-        assert await final(engine, "hello") == right
-    assert engine.stats().core_restarts == 0
+    loaded = await asyncio.to_thread(load_front, config(tiny_llama))
+    await core.start(StartCore(config=loaded.config, path=str(loaded.path)))
+    assert not folder.exists()
+    core.send(Ping())
+    assert any(isinstance(message, Alive) for message in await core.receive())
     for peer in peers:
         peer.close()
     raw.close()
     context.term()
-    await engine.shutdown()
-    assert not folder.exists()
+    await core.close()
 
 
 async def test_frames_that_the_other_end_did_not_seal_are_dropped(

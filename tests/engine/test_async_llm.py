@@ -162,12 +162,16 @@ async def test_what_would_wait_too_long_is_refused_at_the_call(make_engine: Any)
 async def test_who_keeps_books_hears_of_every_end(make_engine: Any) -> None:
     class Books:
         told: list[Any] = []
+        held_by: dict[str, float] = {}
 
         def begun(self, tenant: str, num_prompt_tokens: int) -> None:
             self.told.append((tenant, num_prompt_tokens))
 
         def ended(self, tenant: str, used: Used) -> None:
             self.told.append((tenant, used.cached_tokens, used.output_tokens, used.seconds > 0))
+
+        def held(self, tenant: str, block_seconds: float) -> None:
+            self.held_by[tenant] = block_seconds
 
     engine = await make_engine(FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005))
     engine.add_usage_listener(Books())
@@ -177,7 +181,11 @@ async def test_who_keeps_books_hears_of_every_end(make_engine: Any) -> None:
         if len(output.outputs[0].token_ids) > 2:
             break
     await broken_off.aclose()
+    while "b" not in Books.held_by:  # The core says so when it has given the blocks back.
+        await asyncio.sleep(0.001)
     await engine.shutdown()
+    # Three to four blocks of 16 tokens for twelve steps of 5 ms, or more.
+    assert Books.held_by["a"] > 3 * 12 * 0.005 and Books.held_by["b"] > 0
     assert Books.told[:3] == [("a", 40), ("a", 0, 12, True), ("b", 40)]
     [(tenant, cached, output_tokens, _)] = Books.told[3:]
     assert tenant == "b" and cached > 0 and 2 < output_tokens < 400

@@ -91,7 +91,7 @@ def test_qwen2_may_have_no_biases() -> None:
         ("Qwen3Moe", {"mlp_only_layers": 3}, "mlp_only_layers is '3'; it must be a list"),
         ("GptOss", {"swiglu_limit": -1.0}, "swiglu_limit -1.0"),
         ("GptOss", {"sliding_window": None}, "1 layers with a window, but no sliding_window"),
-        ("Olmoe", {"clip_qkv": 8.0}, "clip_qkv 8.0"),
+        ("Olmoe", {"clip_qkv": -8.0}, "clip_qkv -8.0"),
     ],
 )
 def test_configs_that_cannot_be(name: str, overrides: dict[str, Any], message: str) -> None:

@@ -25,6 +25,7 @@ VLLM_NAMES = {
     "prompt_tokens_cached",
     "admission_rejections",
     "core_restarts",
+    "event_loop_lag_seconds",
     "time_to_first_token_seconds",
     "inter_token_latency_seconds",
     "request_time_per_output_token_seconds",

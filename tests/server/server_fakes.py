@@ -141,6 +141,8 @@ class FakeEngine:
     crash_at: int | None = None
     """The same with an exception that is a bug."""
     refuse: Exception | None = None
+    is_full: bool = False
+    """Refuse before anything is read."""
     health: Exception | None = None
     num_open: int = 0
     num_aborted: int = 0
@@ -203,6 +205,10 @@ class FakeEngine:
         self.terms.append(terms)
         return self._told(terms, prompt, self._stream(prompt, params, request_id or "id"))
 
+    def check_room(self, terms: Terms) -> None:
+        if self.is_full:
+            raise EngineError("Full.", code=ErrorCode.OVERLOADED, retry_after_s=6.2)
+
     def beam_search(
         self,
         prompt: str | list[int],
@@ -243,6 +249,7 @@ class FakeEngine:
             used = Used(cached_tokens=num_cached, output_tokens=num_tokens, seconds=0.5)
             for listener in self.usage_listeners:
                 listener.ended(terms.tenant, used)
+                listener.held(terms.tenant, 1.5)
 
     def encode_many(
         self,

@@ -13,7 +13,10 @@ from server_fakes import FakeEngine
 from starlette.types import ASGIApp
 
 from octavo.server.app import create_app
+from octavo.server.connections.connection import Patience, connections
 from octavo.server.gate import Gate
+
+PATIENCE = Patience(header_timeout_s=20, send_timeout_s=60, max_connections=1000)
 
 
 class LiveServer:
@@ -28,7 +31,12 @@ class LiveServer:
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
-            gate, http="h11", loop="asyncio", log_config=None, lifespan="off", timeout_graceful_shutdown=1
+            gate,
+            http=connections(PATIENCE),  # type: ignore[arg-type]
+            loop="asyncio",
+            log_config=None,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -39,6 +39,7 @@ ROUTES = (
     ("POST", "/start_profile"),
     ("POST", "/stop_profile"),
     ("GET", "/server_info"),
+    ("GET", "/accounting"),
 )
 
 

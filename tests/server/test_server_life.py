@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -30,10 +31,11 @@ Starter = Callable[..., "ServerProcess"]
 class ServerProcess:
     """A child that serves; always ended by the fixture."""
 
-    def __init__(self, wishes: dict[str, Any]) -> None:
+    def __init__(self, wishes: dict[str, Any], stdin: int = subprocess.DEVNULL) -> None:
         root = HERE.parent.parent
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "serve_fake.py"), json.dumps(wishes)],
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,8 +64,8 @@ class ServerProcess:
 def start() -> Iterator[Starter]:
     servers: list[ServerProcess] = []
 
-    def make(**wishes: Any) -> ServerProcess:
-        servers.append(ServerProcess(wishes))
+    def make(*, stdin: int = subprocess.DEVNULL, **wishes: Any) -> ServerProcess:
+        servers.append(ServerProcess(wishes, stdin))
         return servers[-1]
 
     yield make
@@ -152,6 +154,30 @@ def test_streams_that_may_not_finish_get_a_last_event(start: Starter, num_signal
     assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
     assert server.exit_status() == 0
     assert time.monotonic() - began < 30, "far below the time to drain"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE])
+def test_p09_other_signals_change_nothing(start: Starter, number: signal.Signals) -> None:
+    server = start(engine={"delay_s": 0.005})
+    server.wait_ready()
+    stream = Stream(server)
+    server.signal(number)
+    assert len(stream.join()) == 101
+    assert is_ready(server) == 200
+    server.signal()
+    assert server.exit_status() == 0
+
+
+def test_p09_a_closed_terminal_drains(start: Starter) -> None:
+    ours, theirs = pty.openpty()
+    server = start(engine={"delay_s": 0.005}, stdin=theirs)
+    os.close(theirs)
+    server.wait_ready()
+    stream = Stream(server)
+    server.signal(signal.SIGHUP)
+    assert len(stream.join()) == 101
+    assert server.exit_status() == 0
+    os.close(ours)
 
 
 def test_an_engine_that_failed_for_good_ends_the_server(start: Starter) -> None:

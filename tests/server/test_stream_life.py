@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 from typing import Any
@@ -12,11 +11,8 @@ import pytest
 from server_fakes import FakeEngine
 from server_live import LiveServer, until
 from server_replies import check_error
-from starlette.types import Message
 
 from octavo.base.errors import EngineError
-from octavo.server import stream as stream_module
-from octavo.server.stream import EventStream
 
 CHAT = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 50}
 
@@ -95,33 +91,6 @@ def test_leaving_within_the_body_starts_nothing(live: LiveServer, engine: FakeEn
         connection.sendall(request[:-3])
     assert httpx.get(live.url + "/livez").status_code == 200
     assert engine.num_started == 0
-
-
-async def test_a_reader_that_stops_loses_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "STALL_CHECK_S", 0.01)
-    monkeypatch.setattr(stream_module, "SEND_STALL_S", 0.02)
-    is_closed = False
-
-    async def frames() -> Any:
-        nonlocal is_closed
-        try:
-            while True:
-                yield b"data: {}\n\n"
-        finally:
-            is_closed = True
-
-    async def send(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            await asyncio.Event().wait()
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError("never")
-
-    response = EventStream(frames())
-    async with asyncio.timeout(5):
-        await response({}, receive, send)
-    assert is_closed
 
 
 async def test_an_abort_by_the_engine_is_an_error(client: httpx.AsyncClient, engine: FakeEngine) -> None:

@@ -13,6 +13,7 @@ from server_fakes import FakeEngine, fake_config
 from octavo.base.clock import monotonic
 from octavo.base.errors import EngineError, ErrorCode
 from octavo.server.app import create_app
+from octavo.server.paths import QUEUED_PATHS
 from octavo.server.tenants.accounts import Accounts
 from octavo.server.tenants.bucket import Bucket
 
@@ -147,6 +148,7 @@ async def test_the_ledger(tmp_path: Path) -> None:
                 "cached_tokens": 2 * (prompt // 2),
                 "output_tokens": 8,
                 "engine_seconds": 1.0,
+                "block_seconds": 3.0,
             },
         }
     ]
@@ -158,6 +160,7 @@ async def test_the_ledger(tmp_path: Path) -> None:
     }
     page = (await door.client("ops").get("/metrics")).text
     assert 'vllm:tenant_generation_tokens_total{engine="0",model_name="fake",tenant="a"} 8.0' in page
+    assert 'vllm:tenant_block_seconds_total{engine="0",model_name="fake",tenant="a"} 3.0' in page
     assert "sk-" not in page
 
 
@@ -250,3 +253,24 @@ async def test_an_overloaded_engine_says_when_to_come_again(tmp_path: Path, path
     for stream in (False, True):
         response = await door.client("a").post(path, json=BODIES[path] | {"stream": stream})
         assert response.status_code == status and response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(("path", "status"), list(zip(BODIES, (503, 529, 503, 429), strict=True)))
+async def test_a_full_engine_refuses_before_a_body_is_read(tmp_path: Path, path: str, status: int) -> None:
+    door = Door(tmp_path, {"a": "requests_per_minute = 1"})
+    door.engine.is_full = True
+    for _ in range(3):
+        response = await door.client("a").post(path, content=b"{ no JSON, and nobody looks")
+        assert response.status_code == status and response.headers["retry-after"] == "7"
+    assert (await door.client("b").post(path, json=BODIES[path])).status_code == 401
+    # The one request of this minute is not used up, and what does not wait for the engine is answered.
+    assert (await door.client("a").post("/tokenize", json={"prompt": "x"})).status_code == 200
+
+
+async def test_every_path_that_waits_for_the_engine_is_one() -> None:
+    listed = (Path(__file__).parent / "routes_and_keys.txt").read_text().split("\n")
+    posts = {line.split()[2] for line in listed if line.startswith("clients POST")}
+    assert posts >= QUEUED_PATHS
+    not_queued = {"/tokenize", "/detokenize", "/v1/files", "/v1/batches", "/v1/messages/count_tokens"}
+    others = {path for path in posts - QUEUED_PATHS if "{" not in path and not path.endswith("/render")}
+    assert others - not_queued == {f"/api/{word}" for word in ("copy", "create", "pull", "push", "show")}

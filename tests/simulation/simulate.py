@@ -1,7 +1,7 @@
 """A deterministic simulation of the whole core: random load, tiny caches, failing workers, our own clock.
 
 `run(seed, requests)` draws a scenario from the seed, checks every invariant after every step and every
-token at the end. A failing seed replays: `python tests/simulation/simulate.py SEED [REQUESTS]`.
+token at the end. A failing seed replays: `python -m tests.simulation.simulate SEED [REQUESTS]`.
 """
 
 from __future__ import annotations
@@ -245,6 +245,10 @@ class Simulation:
         self.to_come = requests
         self.prefixes = [self._tokens(self.scenario.max_len) for _ in range(3)]
         self.quiet_steps = 0
+        self.block_seconds = 0
+        """Blocks in use, summed over time."""
+        self.charged_seconds = 0.0
+        """The same as tenants are charged."""
         self._start_core()
 
     def run(self) -> Report:
@@ -254,6 +258,8 @@ class Simulation:
             self._abort()
             self._step()
             self.core.check()
+            stats = self.core.stats()
+            self.block_seconds += stats.num_blocks - stats.num_free_blocks
             assert self.executor.surprise is None, self.executor.surprise
         self._check_end()
         return self.report
@@ -404,6 +410,7 @@ class Simulation:
 
     def _account(self) -> None:
         stats = self.core.stats()
+        self.charged_seconds += sum(self.core.take_block_seconds().values())
         self.report.preemptions += stats.num_preemptions
         self.report.hit_tokens += stats.prefix_hits_tokens
         self.report.failures += self.executor.num_failures
@@ -416,6 +423,9 @@ class Simulation:
         stats = self.core.stats()
         assert stats.num_free_blocks == stats.num_blocks, "blocks leaked"
         assert stats.num_running == stats.num_waiting == 0
+        if not self.report.restarts:  # Else what the lost cores held is charged to nobody.
+            shared = self.charged_seconds - self.block_seconds
+            assert shared >= 0 and (self.scenario.is_caching or not shared), "blocks are charged wrongly"
         assert self.executor.num_rows == 0, "rows leaked in the worker"
         for client in self.clients.values():
             self._check_answer(client)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overload import CAPACITY, TARGET_S, Overload, goodput, percentile
+from tests.simulation.overload import CAPACITY, TARGET_S, Overload, goodput, percentile
 
 
 def burst(now: float, begin: float, end: float) -> float:

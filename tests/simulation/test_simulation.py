@@ -1,9 +1,10 @@
-"""Random loads on the simulated core. A failure names its seed for `python tests/simulation/simulate.py`."""
+"""Random loads on the simulated core. A failure names its seed for `python -m tests.simulation.simulate`."""
 
 from __future__ import annotations
 
 import pytest
-from simulate import Report, run
+
+from tests.simulation.simulate import Report, run
 
 
 def run_many(seeds: range, requests: int) -> list[Report]:
@@ -12,7 +13,7 @@ def run_many(seeds: range, requests: int) -> list[Report]:
         try:
             reports.append(run(seed, requests))
         except Exception as error:
-            error.add_note(f"replay: python tests/simulation/simulate.py {seed} {requests}")
+            error.add_note(f"replay: python -m tests.simulation.simulate {seed} {requests}")
             raise
     return reports
 

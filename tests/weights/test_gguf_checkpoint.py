@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from crafted import HIDDEN, LLAMA_KEYS, VOCAB, Info, changed, gguf_bytes, llama_tensors, write_gguf
+from lies import GGUF_METADATA
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -19,7 +20,6 @@ from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.gguf.architectures import ARCHITECTURES
 from octavo.weights.gguf.keys import Keys
-from octavo.weights.gguf.names import to_hugging_face
 from octavo.weights.gguf.rope import rope_scaling
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 
@@ -144,6 +144,20 @@ GGUF_ARCHITECTURES = {
     "olmoe": gguf.MODEL_ARCH.OLMOE,
     "granitemoe": gguf.MODEL_ARCH.GRANITE_MOE,
     "deepseek2": gguf.MODEL_ARCH.DEEPSEEK2,
+    "gpt2": gguf.MODEL_ARCH.GPT2,
+    "gptneox": gguf.MODEL_ARCH.GPTNEOX,
+    "phi2": gguf.MODEL_ARCH.PHI2,
+    "falcon": gguf.MODEL_ARCH.FALCON,
+    "stablelm": gguf.MODEL_ARCH.STABLELM,
+    "starcoder2": gguf.MODEL_ARCH.STARCODER2,
+    "nemotron": gguf.MODEL_ARCH.NEMOTRON,
+    "command-r": gguf.MODEL_ARCH.COMMAND_R,
+    "phi3": gguf.MODEL_ARCH.PHI3,
+    "glm4": gguf.MODEL_ARCH.GLM4,
+    "mamba2": gguf.MODEL_ARCH.MAMBA2,
+    "falcon-h1": gguf.MODEL_ARCH.FALCON_H1,
+    "granitehybrid": gguf.MODEL_ARCH.GRANITE_HYBRID,
+    "qwen3next": gguf.MODEL_ARCH.QWEN3NEXT,
 }
 
 
@@ -152,14 +166,15 @@ def test_names_are_those_of_the_format(name: str) -> None:
     arch = GGUF_ARCHITECTURES[name]
     tensor_map = gguf.get_tensor_name_map(arch, 2)
     stems = [gguf.TENSOR_NAMES[tensor].format(bid=1) for tensor in gguf.MODEL_TENSORS[arch]]
-    layer_names = ARCHITECTURES[name].layer_names
-    translated = {stem: to_hugging_face(f"{stem}.weight", layer_names) for stem in stems}
+    architecture = ARCHITECTURES[name]
+    translated = {stem: architecture.find_name(f"{stem}.weight") for stem in stems}
     known = {stem: new for stem, new in translated.items() if new is not None}
-    assert len(known) == len(layer_names) + 3 - (0 if "output" in stems else 1)
+    outside = {each.rpartition(".")[0] for each in architecture.outside_names}
+    assert len(known) == len(architecture.layer_names) + len(outside) - (0 if "output" in stems else 1)
     for stem, new in known.items():
         # Converters call the bias that experts are chosen by a bias of something.
-        called = new.replace("e_score_correction_bias", "e_score_correction")
-        assert tensor_map.get_name(called.removesuffix(".weight")) == stem
+        called = new.replace("e_score_correction_bias", "e_score_correction").replace("dt_bias", "dt_proj")
+        assert stem in (tensor_map.get_name(called), tensor_map.get_name(called.removesuffix(".weight")))
 
 
 def test_gemma3_norms_and_layer_types(path: Path) -> None:
@@ -261,38 +276,7 @@ def test_a_sliding_window_makes_it_mistral(path: Path) -> None:
     assert config["architectures"] == ["MistralForCausalLM"]
 
 
-@pytest.mark.parametrize(
-    ("keys", "words"),
-    [
-        ({"general.architecture": "mamba"}, ["mamba", "llama", "qwen2"]),
-        ({"llama.vocab_size": 41}, ["41", "40"]),
-        ({"tokenizer.ggml.tokens": ["x"] * 41}, ["41", "40"]),
-        ({"llama.attention.head_count": 3}, ["32", "3"]),
-        ({"llama.attention.head_count_kv": 3}, ["4", "3"]),
-        ({"llama.block_count": 3}, ["3", "2"]),
-        ({"llama.block_count": 1}, ["1", "2"]),
-        ({"llama.block_count": 10**6}, ["1000000", "1024"]),
-        ({"llama.embedding_length": 64}, ["64", "32"]),
-        ({"llama.feed_forward_length": 96}, ["96", "64"]),
-        ({"llama.attention.key_length": 16}, ["64", "32"]),
-        ({"llama.attention.value_length": 16}, ["16", "8"]),
-        ({"llama.rope.dimension_count": 4}, ["4", "8"]),
-        ({"llama.context_length": 0}, ["context_length"]),
-        ({"llama.context_length": 2**31}, [str(2**31), str(2**24)]),
-        ({"llama.rope.freq_base": float("nan")}, ["freq_base", "nan"]),
-        ({"llama.rope.freq_base": -1.0}, ["freq_base"]),
-        ({"llama.attention.layer_norm_rms_epsilon": float("inf")}, ["epsilon"]),
-        ({"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 0.0}, ["factor", "0"]),
-        ({"llama.rope.scaling.type": "longrope"}, ["longrope"]),
-        ({"llama.rope.scaling.type": "yarn"}, ["factor"]),
-        ({"llama.expert_count": 8}, ["llama.expert_used_count"]),
-        ({"llama.block_count": "2"}, ["llama.block_count"]),
-        ({"llama.attention.head_count": [4, 2]}, ["head_count"]),
-        ({"tokenizer.ggml.eos_token_id": 40}, ["eos_token_id", "40"]),
-        ({"split.count": 3}, ["split"]),
-        ({"general.sampling.temp": float("nan")}, ["temp"]),
-    ],
-)
+@pytest.mark.parametrize(("keys", "words"), GGUF_METADATA)
 def test_metadata_lies(path: Path, keys: dict[str, Any], words: list[str]) -> None:
     refused(path, LLAMA_KEYS | keys, None, *words)
 
@@ -302,7 +286,7 @@ def test_missing_and_unknown_tensors(path: Path) -> None:
     without = [info for info in tensors if info.name != "blk.1.ffn_up.weight"]
     refused(path, LLAMA_KEYS, without, "model.layers.1.mlp.up_proj.weight")
     refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_sub_norm.weight", (32,))], "attn_sub_norm")
-    refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_q.bias", (16,))], "q_proj.bias")
+    refused(path, LLAMA_KEYS, [*tensors, Info("blk.0.attn_q.bias", (16,))], "blk.0.attn_q.bias", "16", "32")
     vocabulary_only = gguf_bytes(LLAMA_KEYS, [])
     path.write_bytes(vocabulary_only)
     with pytest.raises(ModelFileError, match="token_embd"):

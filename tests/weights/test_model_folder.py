@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_config, write_gguf
+from lies import CONFIGS, NO_CONFIGS
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
@@ -263,45 +264,13 @@ def test_names_of_gguf_files(tmp_path: Path, name: str, kept: str) -> None:
     assert open_checkpoint(write_gguf(tmp_path / f"{name}.gguf")).name == kept
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"vocab_size": 41}, ["41", "40"]),
-        ({"num_attention_heads": 3, "num_key_value_heads": 3}, ["32", "3"]),
-        ({"num_key_value_heads": 3}, ["4", "3"]),
-        ({"num_hidden_layers": 3}, ["3", "2"]),
-        ({"num_hidden_layers": 10**6}, ["1000000", "1024"]),
-        ({"num_hidden_layers": 0}, ["num_hidden_layers", "0"]),
-        ({"num_hidden_layers": "2"}, ["num_hidden_layers"]),
-        ({"num_hidden_layers": True}, ["num_hidden_layers"]),
-        ({"max_position_embeddings": 2**40}, [str(2**40), str(2**24)]),
-        ({"hidden_size": 64}, ["64", "32"]),
-        ({"intermediate_size": 48}, ["48", "64"]),
-        ({"head_dim": 16}, ["64", "32"]),
-        ({"tie_word_embeddings": False}, ["lm_head.weight"]),
-        ({"rope_theta": float("nan")}, ["rope_theta", "nan"]),
-        ({"rms_norm_eps": -1e-5}, ["rms_norm_eps"]),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, ["factor", "0"]),
-        ({"rope_scaling": {"type": "linear", "factor": float("nan")}}, ["factor", "nan"]),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 0.5}}, ["0.5", "1"]),
-        ({"rope_scaling": {"rope_type": "linear", "factor": "4"}}, ["factor"]),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 10**400}}, ["factor"]),
-        ({"rope_scaling": [4]}, ["rope_scaling"]),
-        ({"rope_parameters": {"full_attention": {"rope_theta": 0.0}}}, ["rope_theta"]),
-        ({"rope_parameters": {"low_freq_factor": 4.0, "high_freq_factor": 1.0}}, ["4.0", "1.0"]),
-        ({"quantization_config": {"quant_method": "awq"}}, ["awq", "GGUF"]),
-        ({"model_type": {"a": 1}}, ["model_type"]),
-        ({"text_config": TINY_CONFIG, "num_hidden_layers": "2"}, ["num_hidden_layers"]),
-    ],
-)
+@pytest.mark.parametrize(("changes", "words"), CONFIGS)
 def test_config_lies(tiny_folder: Path, changes: dict[str, Any], words: list[str]) -> None:
     write_config(tiny_folder, **changes)
     refused(tiny_folder, *words)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "null", "{", '{"a":' * 20000, "\ufffe", '{"hidden_size": ' + "9" * 5000 + "}"]
-)
+@pytest.mark.parametrize("text", NO_CONFIGS)
 def test_configs_that_are_not_json_objects(tiny_folder: Path, text: str) -> None:
     (tiny_folder / "config.json").write_text(text)
     refused(tiny_folder, "config.json")

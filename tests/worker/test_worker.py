@@ -22,10 +22,7 @@ def test_facts(tmp_path: Path) -> None:
     assert facts.kv_layers[0].window == 9
     assert facts.kv_layers[0].bytes_per_token == 2 * 2 * 24 * 4
     assert facts.vocab_size == 131
-    # The embedding is used as it lies in the file; the head and the rest are copied.
-    assert facts.memory_bytes["weights_mapped"] == 131 * 60 * 4
-    total = sum(parameter.numel() * 4 for parameter in model.parameters())
-    assert facts.memory_bytes["weights"] + facts.memory_bytes["weights_mapped"] == total
+    assert facts.memory_bytes["weights"] == sum(parameter.numel() * 4 for parameter in model.parameters())
     assert facts.memory_bytes["rows"] == Driver(path).runner.rows.memory_RW.nbytes
     assert facts.available_bytes > 0
     assert facts.seconds["weights"] > 0
@@ -35,15 +32,19 @@ def test_tied_weights_are_held_once(tmp_path: Path) -> None:
     path, model = make_model(tmp_path, tie_word_embeddings=True)
     facts = Driver(path).facts
     assert facts.memory_bytes["weights"] == sum(p.numel() * 4 for p in model.parameters())
-    assert facts.memory_bytes["weights_mapped"] == 0
 
 
-def test_mapped_weights_survive_the_checkpoint(tmp_path: Path) -> None:
-    """The worker closes its checkpoint after loading; mapped tensors stay good."""
+def test_f12_what_becomes_of_the_file_after_loading_changes_nothing(tmp_path: Path) -> None:
     path, _ = make_model(tmp_path)
-    driver = Driver(path)
-    driver.add(0, random_tokens(4))
-    assert driver.step({0: 4}).rows == [0]
+    prompt = random_tokens(4)
+    before, after = Driver(path), Driver(path)
+    before.add(0, prompt)
+    expected = before.step({0: 4})
+    with (path / "model.safetensors").open("r+b") as file:
+        file.write(bytes(file.seek(0, 2) and 9000))
+        file.truncate(9000)
+    after.add(0, prompt)
+    assert after.step({0: 4}).token_ids == expected.token_ids
 
 
 def test_shutdown_twice(tmp_path: Path) -> None:

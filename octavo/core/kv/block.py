@@ -14,7 +14,19 @@ class Holding:
     every request in every step, so that most steps need no call into the manager.
     """
 
-    __slots__ = ("capacity", "first_own", "keys", "num_published", "owner", "publish_at", "root", "tables")
+    __slots__ = (
+        "block_seconds",
+        "capacity",
+        "counted_at",
+        "first_own",
+        "keys",
+        "num_held",
+        "num_published",
+        "owner",
+        "publish_at",
+        "root",
+        "tables",
+    )
 
     def __init__(self, owner: str, root: bytes) -> None:
         self.owner = owner
@@ -31,3 +43,8 @@ class Holding:
         """Blocks from the start that need no publishing any more."""
         self.publish_at = NEVER
         """Number of computed tokens at which the next block is ready to be published."""
+        self.block_seconds = 0.0
+        """Blocks that it held, times how long, up to `counted_at`."""
+        self.num_held = 0
+        """Blocks since then, shared ones too."""
+        self.counted_at = 0.0

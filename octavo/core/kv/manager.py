@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import EngineError
 from octavo.base.integers import ceil_div
 from octavo.core.kv.block import NEVER, Holding
@@ -31,7 +32,8 @@ class Hit(NamedTuple):
 class KVCacheManager:
     """Moves blocks between the pool and holdings; all or nothing, never partly."""
 
-    def __init__(self, plan: KVPlan, *, enable_prefix_caching: bool) -> None:
+    def __init__(self, plan: KVPlan, *, enable_prefix_caching: bool, clock: Clock = monotonic) -> None:
+        self._clock = clock
         self.block_size = plan.block_size
         self.num_groups = len(plan.groups)
         self.journal: Journal = []
@@ -90,6 +92,7 @@ class KVCacheManager:
         for table in hit.tables:
             self._pool.share(table)
         holding.tables = [table + self._pool.allocate(blocks_each) for table in hit.tables]
+        self._count(holding, sum(block != NULL_BLOCK for table in holding.tables for block in table))
         holding.capacity = hit.num_tokens + blocks_each * self.block_size
         holding.first_own = holding.num_published = hit.num_tokens // self.block_size
         holding.publish_at = hit.num_tokens + self.block_size if self._is_caching else NEVER
@@ -110,6 +113,7 @@ class KVCacheManager:
         new_blocks = [self._pool.allocate(each) for _ in holding.tables]
         for table, blocks in zip(holding.tables, new_blocks, strict=True):
             table.extend(blocks)
+        self._count(holding, each * self.num_groups)
         holding.capacity += each * self.block_size
         return new_blocks
 
@@ -170,6 +174,7 @@ class KVCacheManager:
         for column in zip(*(reversed(table) for table in holding.tables), strict=True):
             for block in column:
                 self._pool.release(block)
+        self._count(holding, -holding.num_held)
         holding.tables = []
         holding.capacity = holding.first_own = holding.num_published = 0
         holding.publish_at = NEVER
@@ -183,17 +188,29 @@ class KVCacheManager:
     def check(self, holdings: Iterable[Holding]) -> None:
         """Prove that the pool counts exactly the blocks in these tables, and that the index is sound."""
         held = [0] * self._pool.num_blocks
+        charged: list[tuple[str, int, int]] = []
         for holding in holdings:
             lengths = {len(table) * self.block_size for table in holding.tables}
             if lengths - {holding.capacity}:
                 raise EngineError(f"{holding.owner} has tables for {lengths} tokens, not {holding.capacity}.")
-            for table in holding.tables:
-                for block in table:
-                    held[block] += block != NULL_BLOCK
+            blocks = [block for table in holding.tables for block in table if block != NULL_BLOCK]
+            for block in blocks:
+                held[block] += 1
+            charged.append((holding.owner, holding.num_held, len(blocks)))
         self._pool.check(held)
+        for owner, counted, count in charged:
+            if counted != count:
+                raise EngineError(f"{owner} holds {count} blocks and is charged for {counted}.")
         self._index.check()
         self._pool.check_marks(self._index.published_blocks(), self._pins.blocks())
         self._pins.check()
+
+    def _count(self, holding: Holding, more: int) -> None:
+        """It holds so many more blocks, or fewer, from now on."""
+        now = self._clock()
+        holding.block_seconds += holding.num_held * (now - holding.counted_at)
+        holding.num_held += more
+        holding.counted_at = now
 
     def _forget(self, block: int) -> None:
         """The pool takes a block that keeps a prefix."""
@@ -206,4 +223,5 @@ class KVCacheManager:
                 if table[index] == NULL_BLOCK:
                     break
                 self._pool.release(table[index])
+                self._count(holding, -1)
                 table[index] = NULL_BLOCK

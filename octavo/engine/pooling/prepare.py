@@ -14,7 +14,8 @@ from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import TOKEN_TASKS, PoolingParams, PoolingTask
 from octavo.messages.request import PLAIN_TERMS, EngineRequest, Terms
 from octavo.messages.start import CoreReady
-from octavo.tokens.for_pooling import Encoded, PoolingEncoder
+from octavo.tokens.for_pooling import PoolingEncoder
+from octavo.tokens.pair_template import Encoded, pair_template
 from octavo.tokens.tokenizer import Tokenizer
 
 Input = str | tuple[str, str] | list[int]
@@ -43,7 +44,11 @@ class PoolingPreparer:
         """max_tokens: of one text."""
         self.facts = facts
         self.max_tokens = max_tokens
-        self._encoder = PoolingEncoder(tokenizer, lowercases=facts.lowercases)
+        self._encoder = PoolingEncoder(
+            tokenizer,
+            lowercases=facts.lowercases,
+            pairs=None if facts.is_encoder else pair_template(tokenizer, self._prompt(None)),
+        )
         self._vocab_size = vocab_size
         self._clock = clock
 

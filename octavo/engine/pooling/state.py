@@ -45,7 +45,7 @@ class PoolingState:
 
     @property
     def has_output(self) -> bool:
-        return self._is_ended
+        return self._is_ended or self.error is not None
 
     def has_ended(self, index: int) -> bool:  # noqa: ARG002
         return self._is_ended

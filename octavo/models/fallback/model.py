@@ -25,6 +25,7 @@ from octavo.models.fallback.apart import check_tokens_stay_apart, own_attention
 from octavo.models.fallback.fill import fill
 from octavo.models.fallback.interface import OBSERVED, PAGED, answered_by, register
 from octavo.models.fallback.probe import OWN_ATTENTION, AttentionCall, Probed, probe, refusal
+from octavo.models.fallback.ropes import fix_ropes
 from octavo.models.fallback.substitute import NormPart, substitute
 from octavo.ops.paged_plain import AttentionTerms
 from octavo.weights.skeleton import build_skeleton, class_name, stored_tensors
@@ -53,6 +54,7 @@ class TransformersForCausalLM(nn.Module):
         sinks = [self._name_of(call.sinks) for call in probed.calls]
         self.embedding = substitute(self.whole, placement)
         fill(self.whole, placement)
+        fix_ropes(self.whole, placement)
         for name in sinks:
             if name is not None:
                 self._use_float32(name)

@@ -17,6 +17,7 @@ from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.models.fallback.interface import MaskRule, answered_by, rule_of
+from octavo.models.fallback.ropes import MOVING, held_still, moving_ropes
 
 NUM_TOKENS = 3
 FAR = 1 << 20
@@ -35,7 +36,6 @@ KNOWN = frozenset(
 """Arguments of attention that are heeded elsewhere or change nothing of it when a model is served."""
 OTHER_INPUTS = ("vision_config", "audio_config", "image_config", "speech_config")
 OWN_ATTENTION = "it computes attention by itself, without transformers' interface for it"
-MOVING_ROPES = ("dynamic", "longrope")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def probe(skeleton: Any) -> Probed:
     observer = Observer()
     tokens_1T = torch.zeros(1, NUM_TOKENS, dtype=torch.long, device="meta")
     try:
-        with torch.no_grad(), torch.device("meta"), answered_by(observer):
+        with torch.no_grad(), torch.device("meta"), answered_by(observer), held_still(skeleton):
             # A mask of ones keeps transformers from looking at positions, which have no numbers here.
             hidden_1TE = skeleton.base_model(
                 input_ids=tokens_1T,
@@ -105,8 +105,8 @@ def refuse_class(skeleton: Any) -> None:
     if "position_ids" not in inspect.signature(skeleton.base_model.forward).parameters:
         raise _refusal(skeleton, "it counts positions itself (its forward has no position_ids)")
     ropes = rope_types(text)
-    moving = [name for name in MOVING_ROPES if name in ropes]
-    if moving:
+    moving = [name for name in MOVING if name in ropes]
+    if moving and not moving_ropes(skeleton):
         raise _refusal(
             skeleton, f"its rope ({moving[0]}) turns all tokens of a step by the length of the longest text"
         )

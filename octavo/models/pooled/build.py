@@ -8,7 +8,7 @@ from octavo.base.errors import ModelFileError
 from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
 from octavo.models.pooled.dense import DenseLayers
-from octavo.models.pooled.heads import ScoreHead
+from octavo.models.pooled.heads import ScoreHead, TokenHead
 from octavo.models.pooled.model import Head, PlainHead, PooledModel
 from octavo.models.pooled.table import DECODER_PREFIX, ENCODERS, decoder_of, encoder_of, pooled_architectures
 from octavo.models.table import MODELS
@@ -40,12 +40,17 @@ def _encoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: P
 
 
 def _decoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
+    names = frozenset(checkpoint.tensor_names())
+    if facts.from_tokens is not None:
+        whole = MODELS.load(key)(checkpoint.config, placement)
+        return PooledModel(
+            whole, TokenHead(whole, facts.from_tokens), facts, prefix=DECODER_PREFIX, names=names
+        )
     # Tied, so that no head is made: the embedding is all that is left of it.
     backbone = MODELS.load(key)({**checkpoint.config, "tie_word_embeddings": True}, placement)
     head = _embedding_head(checkpoint, facts, placement)
     if head is None:
         head = ScoreHead(backbone.hidden_size, facts.num_outputs, placement)
-    names = frozenset(checkpoint.tensor_names())
     return PooledModel(backbone, head, facts, prefix=DECODER_PREFIX, names=names)
 
 

@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional
 
 from octavo.base.errors import ModelFileError
+from octavo.base.files import confined
 from octavo.layers.activations import Activation
 from octavo.layers.linear import Linear
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
-from octavo.weights.files import confined
-from octavo.weights.pooling_files import read_dense
+from octavo.weights.pooling_modules import read_dense
 from octavo.weights.safetensors import SafetensorsFile
 
 _ACTIVATIONS: dict[str, Activation] = {

@@ -14,6 +14,7 @@ from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVSpec
 from octavo.models.contract import Backbone, ModelInput
+from octavo.models.pooled.heads import TokenHead
 
 
 class Head(Protocol):
@@ -65,6 +66,7 @@ class PooledModel(nn.Module):
             backbone, "embed_second", None
         )
         """As `embed`, for tokens of the second text of a pair; None: the model does not tell."""
+        self._kv_layers = backbone.kv_layers()
         self._prefix = prefix
         self._names = names
 
@@ -72,7 +74,12 @@ class PooledModel(nn.Module):
         return [*as_in(self._names, self._prefix, self.backbone.weight_slots()), *self.head.slots()]
 
     def kv_layers(self) -> list[KVSpec]:
-        return self.backbone.kv_layers()
+        return self._kv_layers
+
+    def verify(self) -> None:
+        """The weights are there."""
+        if isinstance(self.head, TokenHead):
+            self.head.keep()
 
     def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
         return self.backbone.embed(token_ids_T)

@@ -162,7 +162,7 @@ def declare(library: ctypes.CDLL) -> None:
             None,
             [c_void_p, c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int32],
         ),
-        "octavo_best_tokens": (None, [c_void_p, c_int64, c_int32, c_int32, c_void_p]),
+        "octavo_choose_tokens": (None, [c_void_p, c_int64, c_int32, c_int32, *[c_void_p] * 4]),
         "octavo_append_tokens": (None, [c_void_p, c_int64, *[c_void_p] * 3, c_int32, c_int32]),
         "octavo_gather_step": (
             None,

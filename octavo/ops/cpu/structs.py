@@ -10,7 +10,13 @@ class MatrixStruct(Structure):
 
 
 class PagesStruct(Structure):
-    _fields_ = (("keys", c_void_p), ("values", c_void_p), ("page", c_int64), ("block_size", c_int32))
+    _fields_ = (
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("page", c_int64),
+        ("block_size", c_int32),
+        ("kind", c_int32),
+    )
 
 
 class HeadsStruct(Structure):

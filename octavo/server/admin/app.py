@@ -10,11 +10,13 @@ import octavo
 from octavo.base.env import admin_api_key
 from octavo.config.admin import AdminConfig
 from octavo.config.root import EngineConfig
+from octavo.observe.loop_lag import LoopLag
 from octavo.server.admin.guard import Guard, check_reach
 from octavo.server.admin.port import AdminPort
 from octavo.server.admin.routes import add_admin_routes
 from octavo.server.auth import Auth
 from octavo.server.errors import Errors, on_http_exception
+from octavo.server.http_form import HttpForm
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.limits import BodyLimit
 from octavo.server.openapi import ApiPage
@@ -33,8 +35,10 @@ def admin_keys(admin: AdminConfig) -> list[str]:
     return keys
 
 
-def create_admin_app(engine: AdminPort, config: EngineConfig, lifecycle: Lifecycle) -> FastAPI:
-    """Build the application around a started engine."""
+def create_admin_app(
+    engine: AdminPort, config: EngineConfig, lifecycle: Lifecycle, loop_lag: LoopLag | None = None
+) -> FastAPI:
+    """Build the application around a started engine. `loop_lag` is given by who has it measure."""
     keys, has_docs = administrators(admin_keys(config.admin), config.server), config.server.enable_docs
     app = FastAPI(
         title="Octavo administration",
@@ -48,6 +52,7 @@ def create_admin_app(engine: AdminPort, config: EngineConfig, lifecycle: Lifecyc
         middleware=[
             Middleware(RequestContext, None, config.observe.log_requests),
             Middleware(Errors),
+            Middleware(HttpForm),
             *([Middleware(Guard)] if keys.is_open else []),
             Middleware(Auth, keys, admin_access),
             Middleware(BodyLimit, MAX_BODY_BYTES),
@@ -55,6 +60,6 @@ def create_admin_app(engine: AdminPort, config: EngineConfig, lifecycle: Lifecyc
         exception_handlers={HTTPException: on_http_exception},
     )
     page = ApiPage(has_keys=not keys.is_open)
-    add_admin_routes(app, engine, config.admin, lifecycle, page)
+    add_admin_routes(app, engine, config.admin, lifecycle, loop_lag or LoopLag(), page)
     page.install(app)
     return app

@@ -12,13 +12,16 @@ import octavo
 from octavo.base.errors import RequestError
 from octavo.config.admin import AdminConfig
 from octavo.engine.rest import LEVELS, MODES
+from octavo.observe.loop_lag import LoopLag
 from octavo.server.admin.abort import abort_requests
+from octavo.server.admin.accounting import accounting
 from octavo.server.admin.info import server_info
 from octavo.server.admin.port import AdminPort
 from octavo.server.admin.profile import Profiles
 from octavo.server.admin.schema import (
     AbortBody,
     AbortReply,
+    Accounting,
     Done,
     LogLevelBody,
     PauseReply,
@@ -36,12 +39,18 @@ LEVEL = {"level": {"type": "integer", "enum": list(LEVELS), "default": 1}}
 
 
 def add_admin_routes(
-    app: FastAPI, engine: AdminPort, admin: AdminConfig, lifecycle: Lifecycle, page: ApiPage
+    app: FastAPI,
+    engine: AdminPort,
+    admin: AdminConfig,
+    lifecycle: Lifecycle,
+    loop_lag: LoopLag,
+    page: ApiPage,
 ) -> None:
     """All of them."""
     _add_rest_routes(app, engine, page)
     _add_request_routes(app, engine, page)
-    _add_observe_routes(app, engine, admin, lifecycle, page)
+    _add_observe_routes(app, engine, admin, page)
+    _add_inspection_routes(app, engine, lifecycle, loop_lag, page)
 
 
 def _add_rest_routes(app: FastAPI, engine: AdminPort, page: ApiPage) -> None:
@@ -93,9 +102,7 @@ def _add_request_routes(app: FastAPI, engine: AdminPort, page: ApiPage) -> None:
         return json_reply(Done())
 
 
-def _add_observe_routes(
-    app: FastAPI, engine: AdminPort, admin: AdminConfig, lifecycle: Lifecycle, page: ApiPage
-) -> None:
+def _add_observe_routes(app: FastAPI, engine: AdminPort, admin: AdminConfig, page: ApiPage) -> None:
     profiles = Profiles(engine, admin.profile_dir)
     tags: dict[str, Any] = {"tags": ["observe"]}
 
@@ -114,9 +121,19 @@ def _add_observe_routes(
     async def stop_profile(_: Request) -> Response:
         return json_reply(ProfileReply(await profiles.stop()))
 
+
+def _add_inspection_routes(
+    app: FastAPI, engine: AdminPort, lifecycle: Lifecycle, loop_lag: LoopLag, page: ApiPage
+) -> None:
+    tags: dict[str, Any] = {"tags": ["observe"]}
+
     @app.get("/server_info", summary="What runs here, and why so", **tags, **page.describe(ServerInfo))
     async def info(_: Request) -> Response:
         return json_reply(server_info(engine, lifecycle, octavo.__version__))
+
+    @app.get("/accounting", summary="All that is held now", **tags, **page.describe(Accounting))
+    async def account(_: Request) -> Response:
+        return json_reply(accounting(engine, lifecycle, loop_lag))
 
 
 def _level(request: Request) -> int:

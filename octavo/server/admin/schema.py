@@ -80,3 +80,29 @@ class ServerInfo(msgspec.Struct, kw_only=True):
     memory_bytes: dict[str, int]
     start_seconds: dict[str, float]
     options: list[OptionReply]
+
+
+class Accounting(msgspec.Struct, kw_only=True):
+    """What the server holds now, and how late its event loop was at most since this was last asked."""
+
+    answering: int
+    """Requests being answered by the listener for clients."""
+    open_requests: int
+    """Requests that the engine has not ended."""
+    running: int
+    waiting: int
+    kv_blocks: int
+    kv_blocks_held: int
+    """By requests; 0 when there are none."""
+    kv_blocks_cached: int
+    """They keep a prefix that nobody may hold at the moment."""
+    core_restarts: int
+    tasks: int
+    threads: int
+    descriptors: int
+    children: int
+    """Processes below this one."""
+    resident_bytes: int
+    longest_lag_s: float
+    longest_busy_s: float
+    """The part of it that the event loop's own thread computed."""

@@ -27,6 +27,8 @@ class Usage(msgspec.Struct, kw_only=True):
     output_tokens: int = 0
     engine_seconds: float = 0.0
     """From the first step to the end, of all its requests together."""
+    block_seconds: float = 0.0
+    """Blocks of the KV cache, times how long its requests held them. Shared ones count for each holder."""
 
 
 class Account:
@@ -87,6 +89,9 @@ class Accounts:
         usage.engine_seconds += used.seconds
         if account.tokens is not None:
             account.tokens.take(used.output_tokens)
+
+    def held(self, tenant: str, block_seconds: float) -> None:
+        self._account(tenant).usage.block_seconds += block_seconds
 
     def of(self, names: Iterable[str]) -> Mapping[str, Usage]:
         return {name: self._account(name).usage for name in names}

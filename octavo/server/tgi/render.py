@@ -83,9 +83,9 @@ def _temperature(wishes: TgiParameters) -> float:
 
 
 def _seed(wishes: TgiParameters) -> int | None:
-    if not wishes.wants_sampling:
-        return None
-    return secrets.randbits(SEED_BITS) if wishes.seed is None else wishes.seed
+    if wishes.seed is not None or not wishes.wants_sampling:
+        return wishes.seed
+    return secrets.randbits(SEED_BITS)
 
 
 def _grammar(grammar: TgiGrammar | None) -> dict[str, Any]:

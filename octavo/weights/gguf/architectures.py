@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf import deepseek, names
+from octavo.weights.gguf.architecture import Architecture, Config
+from octavo.weights.gguf.fused import FUSED
+from octavo.weights.gguf.granite import GRANITES
 from octavo.weights.gguf.keys import Keys
-from octavo.weights.gguf.reader import GGUFTensor
-from octavo.weights.gguf.views import ExpertNames, JoinedNames, Views
-
-Config = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """How one architecture is stored in GGUF and called by Hugging Face."""
-
-    class_name: str
-    model_type: str
-    layer_names: Mapping[str, str]
-    has_interleaved_rope: bool = False
-    """q and k rows are stored permuted, for rotation of neighbouring pairs."""
-    experts: ExpertNames | JoinedNames | None = None
-    """How it has experts, if it may have any."""
-    add_own_tensor: Callable[[Views, GGUFTensor, Config], bool] | None = None
-    """Adds what a tensor that only it has shows; False for other tensors."""
-    head_dim: Callable[[Keys], int] | None = None
-    """Where the width of heads is not that of their keys and values."""
-    has_yarn_log_multiplier: bool = False
-    """Whether it stretches scores as that says (see rope.py)."""
-    norm_offset: float = 0.0
-    """What the file adds to the weights of every norm."""
-    extend: Callable[[Config, Keys], None] | None = None
-    """Adds config entries of this architecture alone."""
+from octavo.weights.gguf.layer_norms import LAYER_NORMS
+from octavo.weights.gguf.mamba import MAMBAS
+from octavo.weights.gguf.qwen3_next import QWEN3_NEXT
+from octavo.weights.gguf.views import ExpertNames, JoinedNames
 
 
 def find_architecture(metadata: Mapping[str, Any]) -> tuple[str, Architecture]:
@@ -89,30 +68,6 @@ def _windows(config: Config, keys: Keys, *, layers_of_27b: int, period: int) -> 
     config["layer_types"] = [
         "full_attention" if (index + 1) % period == 0 else "sliding_attention" for index in range(layers)
     ]
-
-
-def _granite(config: Config, keys: Keys) -> None:
-    for ours, theirs in (
-        ("attention_multiplier", "attention.scale"),
-        ("embedding_multiplier", "embedding_scale"),
-        ("residual_multiplier", "residual_scale"),
-        ("logits_scaling", "logit_scale"),
-    ):
-        value = keys.number(theirs)
-        if value is None:
-            raise ModelFileError(f"The GGUF file has no '{keys.prefix}.{theirs}', which Granite needs.")
-        config[ours] = value
-
-
-def _granite_moe(config: Config, keys: Keys) -> None:
-    shared = keys.optional_count("expert_shared_feed_forward_length")
-    if shared is not None:
-        raise ModelFileError(
-            f"The GGUF file holds a Granite with an expert of {shared} that all tokens share; only those "
-            "without are supported."
-        )
-    keys.count("expert_count")
-    _granite(config, keys)
 
 
 def _qwen2_moe(config: Config, keys: Keys) -> None:
@@ -191,19 +146,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         experts=SEPARATE,
         extend=_olmoe,
     ),
-    "granitemoe": Architecture(
-        class_name="GraniteMoeForCausalLM",
-        model_type="granitemoe",
-        layer_names=names.GRANITE_MOE_LAYER,
-        has_interleaved_rope=True,
-        experts=JoinedNames(
-            "block_sparse_moe",
-            gate_up="input_linear.weight",
-            down="output_linear.weight",
-            is_alternating=False,
-        ),
-        extend=_granite_moe,
-    ),
     "deepseek2": Architecture(
         class_name="DeepseekV2ForCausalLM",
         model_type="deepseek_v2",
@@ -219,13 +161,6 @@ ARCHITECTURES: dict[str, Architecture] = {
         model_type="smollm3",
         layer_names=names.LLAMA_LAYER,
         has_interleaved_rope=True,
-    ),
-    "granite": Architecture(
-        class_name="GraniteForCausalLM",
-        model_type="granite",
-        layer_names=names.LLAMA_LAYER,
-        has_interleaved_rope=True,
-        extend=_granite,
     ),
     "olmo2": Architecture(
         class_name="Olmo2ForCausalLM",
@@ -254,5 +189,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         norm_offset=1.0,
         extend=_gemma3,
     ),
+    **FUSED,
+    **GRANITES,
+    **LAYER_NORMS,
+    **MAMBAS,
+    "qwen3next": QWEN3_NEXT,
 }
 """general.architecture -> how it is stored."""

@@ -14,12 +14,13 @@ import numpy.typing as npt
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.config_json import COUNT_LIMITS, check_config
-from octavo.weights.gguf.architectures import Architecture, find_architecture
+from octavo.weights.gguf.architecture import Architecture
+from octavo.weights.gguf.architectures import find_architecture
 from octavo.weights.gguf.dequant import dequantize
 from octavo.weights.gguf.keys import Keys, shortest
-from octavo.weights.gguf.names import ROPE_FACTORS, layer_index
+from octavo.weights.gguf.names import ROPE_FACTORS, ROPE_FACTORS_LONG, ROPE_FACTORS_SHORT, layer_index
 from octavo.weights.gguf.reader import GGUFFile
-from octavo.weights.gguf.rope import rope_scaling
+from octavo.weights.gguf.rope import longrope, rope_scaling
 
 TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """GGUF types that are plain numbers."""
@@ -37,49 +38,99 @@ SAMPLING_KEYS = {
 def build_config(file: GGUFFile) -> dict[str, Any]:
     """Translate the metadata. Raises ModelFileError for unknown architectures and for lies."""
     name, architecture = find_architecture(file.metadata)
-    keys = Keys(file.metadata, name)
+    keys = Keys(file.metadata, name, file.tensors)
     _refuse_split(file.metadata)
     vocab_size, hidden = _embedding(file, keys)
-    heads = keys.count("attention.head_count")
-    head_dim = (
-        _head_dim(keys, hidden, heads) if architecture.head_dim is None else architecture.head_dim(keys)
-    )
-    theta = keys.number("rope.freq_base", 10000.0)
-    assert theta is not None, "the key has a default"
     config: dict[str, Any] = {
         "architectures": [architecture.class_name],
         "model_type": architecture.model_type,
         "vocab_size": vocab_size,
         "hidden_size": hidden,
-        "intermediate_size": keys.count(
-            "feed_forward_length", keys.optional_count("expert_feed_forward_length")
-        ),
+        "intermediate_size": _inner(keys, architecture),
         "num_hidden_layers": _num_layers(file, keys),
-        "num_attention_heads": heads,
-        "num_key_value_heads": keys.count("attention.head_count_kv", heads),
-        "head_dim": head_dim,
         "max_position_embeddings": keys.count("context_length"),
-        "rms_norm_eps": keys.number("attention.layer_norm_rms_epsilon", 1e-6),
+        architecture.epsilon: _epsilon(keys, architecture),
         "hidden_act": "silu",
-        "attention_bias": "blk.0.attn_output.bias" in file.tensors,
         "mlp_bias": "blk.0.ffn_down.bias" in file.tensors,
-        "rope_theta": theta,
-        "rope_scaling": rope_scaling(
-            keys,
-            _rope_divisors(file),
-            head_dim=head_dim,
-            theta=theta,
-            has_log_multiplier=architecture.has_yarn_log_multiplier,
-        ),
         "tie_word_embeddings": "output.weight" not in file.tensors,
         "dtype": TORCH_NAMES.get(stored_type(file), "float32"),
         **special_tokens(file.metadata, vocab_size),
         **_experts(keys, architecture),
     }
+    if architecture.attends:
+        config |= _attention(file, keys, architecture, hidden)
     if architecture.extend is not None:
         architecture.extend(config, keys)
     check_config(config)
     return config
+
+
+def _inner(keys: Keys, architecture: Architecture) -> int | None:
+    """Width of MLPs; None where there need not be any."""
+    inner = keys.optional_count("feed_forward_length") or keys.optional_count("expert_feed_forward_length")
+    return keys.count("feed_forward_length") if inner is None and architecture.attends else inner
+
+
+def _epsilon(keys: Keys, architecture: Architecture) -> float | None:
+    if architecture.epsilon == "rms_norm_eps" or not architecture.attends:
+        return keys.number("attention.layer_norm_rms_epsilon", 1e-6)
+    return keys.number("attention.layer_norm_epsilon", 1e-5)
+
+
+def _attention(file: GGUFFile, keys: Keys, architecture: Architecture, hidden: int) -> dict[str, Any]:
+    heads = keys.count("attention.head_count")
+    head_dim = (
+        _head_dim(keys, hidden, heads) if architecture.head_dim is None else architecture.head_dim(keys)
+    )
+    rotated = _rotated(keys, head_dim, architecture)
+    theta = keys.number("rope.freq_base", 10000.0)
+    assert theta is not None, "the key has a default"
+    found: dict[str, Any] = {
+        "num_attention_heads": heads,
+        "num_key_value_heads": keys.count_where_any("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "attention_bias": "blk.0.attn_output.bias" in file.tensors,
+        "rope_theta": theta,
+        "rope_scaling": _rope(file, keys, architecture, rotated, theta),
+    }
+    return (
+        {**found, "partial_rotary_factor": _share(rotated, head_dim)}
+        if architecture.may_rotate_part
+        else found
+    )
+
+
+def _rope(
+    file: GGUFFile, keys: Keys, architecture: Architecture, rotated: int, theta: float
+) -> dict[str, Any] | None:
+    short, long = _divisors(file, ROPE_FACTORS_SHORT), _divisors(file, ROPE_FACTORS_LONG)
+    if short is not None and long is not None:
+        return longrope(keys, short, long, head_dim=rotated)
+    return rope_scaling(
+        keys,
+        _divisors(file, ROPE_FACTORS),
+        head_dim=rotated,
+        theta=theta,
+        has_log_multiplier=architecture.has_yarn_log_multiplier,
+    )
+
+
+def _rotated(keys: Keys, head_dim: int, architecture: Architecture) -> int:
+    """Values of a head that are rotated."""
+    if architecture.head_dim is not None:
+        return head_dim
+    rotated = keys.count("rope.dimension_count", head_dim)
+    if rotated == head_dim or (architecture.may_rotate_part and rotated < head_dim):
+        return rotated
+    raise ModelFileError(
+        f"{keys.prefix}.rope.dimension_count is {rotated}, but a head has {head_dim}; that is not supported."
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    """The number that times `whole` is `part`, cut to whole numbers as configs mean it."""
+    share = part / whole
+    return share if int(whole * share) == part else (part + 0.5) / whole
 
 
 def build_generation_config(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
@@ -180,12 +231,12 @@ def _head_dim(keys: Keys, hidden: int, heads: int) -> int:
                 f"{keys.prefix}.attention.head_count."
             )
         head_dim = hidden // heads
-    for key in ("attention.value_length", "rope.dimension_count"):
-        other = keys.count(key, head_dim)
-        if other != head_dim:
-            raise ModelFileError(
-                f"{keys.prefix}.{key} is {other}, but a head has {head_dim}; that is not supported."
-            )
+    value_dim = keys.count("attention.value_length", head_dim)
+    if value_dim != head_dim:
+        raise ModelFileError(
+            f"{keys.prefix}.attention.value_length is {value_dim}, but a head has {head_dim}; that is not "
+            "supported."
+        )
     return head_dim
 
 
@@ -202,14 +253,13 @@ def _num_layers(file: GGUFFile, keys: Keys) -> int:
     return stated
 
 
-def _rope_divisors(file: GGUFFile) -> npt.NDArray[np.float32] | None:
-    tensor = file.tensors.get(ROPE_FACTORS)
+def _divisors(file: GGUFFile, name: str) -> npt.NDArray[np.float32] | None:
+    """Of rotary frequencies; None where the file has none of this name."""
+    tensor = file.tensors.get(name)
     if tensor is None:
         return None
     if len(tensor.shape) != 1 or tensor.shape[0] > COUNT_LIMITS["head_dim"]:
-        raise ModelFileError(
-            f"{ROPE_FACTORS!r} has the shape {list(tensor.shape)}; one short row is expected."
-        )
+        raise ModelFileError(f"{name!r} has the shape {list(tensor.shape)}; one short row is expected.")
     values = np.empty(tensor.shape, dtype=np.float32)
-    dequantize(file.packed(ROPE_FACTORS), tensor.kind, values)
+    dequantize(file.packed(name), tensor.kind, values)
     return values

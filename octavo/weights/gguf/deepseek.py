@@ -75,7 +75,7 @@ def _routing(config: dict[str, Any], keys: Keys) -> None:
         config["topk_method"] = "greedy" if groups == 1 else "group_limited_greedy"
 
 
-def add_split_tensor(views: Views, tensor: GGUFTensor, config: dict[str, Any]) -> bool:
+def add_split_tensor(views: Views, tensor: GGUFTensor, name: str | None, config: dict[str, Any]) -> bool:  # noqa: ARG001
     """Add what a half of kv_b_proj shows, [H, C, N] or [H, V, C]; False for other tensors."""
     match = _KEYS_OR_VALUES.fullmatch(tensor.name)
     if match is None:
@@ -89,9 +89,11 @@ def add_split_tensor(views: Views, tensor: GGUFTensor, config: dict[str, Any]) -
             f"The GGUF tensor {tensor.name!r} has the shape {list(tensor.shape)}; its metadata say "
             f"{list(wanted)}."
         )
-    name = f"model.layers.{match[1]}.self_attn.kv_b_proj.weight"
-    view = views.setdefault(name, View((heads * (nope + value), latent)))
-    view.parts.append(Part(tensor, take=partial(_take, is_key=is_key, heads=heads, nope=nope)))
+    joined = f"model.layers.{match[1]}.self_attn.kv_b_proj.weight"
+    view = views.setdefault(joined, View((heads * (nope + value), latent)))
+    view.parts.append(
+        Part(tensor=tensor, shape=tensor.shape, take=partial(_take, is_key=is_key, heads=heads, nope=nope))
+    )
     return True
 
 

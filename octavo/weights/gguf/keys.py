@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from octavo.base.errors import ModelFileError
@@ -16,9 +16,11 @@ NO_TOKEN = 2**32 - 1
 class Keys:
     """Metadata with the architecture's prefix. Every failure names the key."""
 
-    def __init__(self, metadata: Mapping[str, Any], prefix: str) -> None:
+    def __init__(self, metadata: Mapping[str, Any], prefix: str, tensor_names: Collection[str] = ()) -> None:
+        """tensor_names: of the file's, which tell some things that metadata do not."""
         self.metadata = metadata
         self.prefix = prefix
+        self.tensor_names = tensor_names
 
     def _find(self, key: str) -> tuple[str, Any]:
         full = f"{self.prefix}.{key}"
@@ -39,6 +41,29 @@ class Keys:
         if type(value) is not int or value < 1:
             raise ModelFileError(f"{full!r} is {str(value)[:40]}; it must be a whole number of at least 1.")
         return value
+
+    def by_layer(self, key: str) -> list[int] | None:
+        """Whole numbers, a value for each layer; None where the key is missing or one value is for all."""
+        full = f"{self.prefix}.{key}"
+        value = self.metadata.get(full)
+        if not isinstance(value, list):
+            return None
+        if any(type(item) is not int or item < 0 for item in value):
+            raise ModelFileError(f"{full!r} is {str(value)[:40]}; it must be whole numbers from 0 on.")
+        return value
+
+    def count_where_any(self, key: str, default: int) -> int:
+        """Like `count`, where layers may have 0 instead: those that have nothing of the kind."""
+        counts = {count for count in self.by_layer(key) or () if count}
+        return counts.pop() if len(counts) == 1 else self.count(key, default)
+
+    def has_tensor(self, ending: str) -> bool:
+        """Whether any layer has it."""
+        return any(name.endswith(f".{ending}") for name in self.tensor_names)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._find(key)[1]
+        return default if value is None else bool(value)
 
     def optional_count(self, key: str) -> int | None:
         """Like `count`; None where the key is missing or 0."""

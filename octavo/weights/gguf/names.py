@@ -14,6 +14,9 @@ OUTSIDE_LAYERS = {
 
 ROPE_FACTORS = "rope_freqs.weight"
 """Not a weight of the model: how llama3 rope scaling is stored."""
+ROPE_FACTORS_SHORT, ROPE_FACTORS_LONG = "rope_factors_short.weight", "rope_factors_long.weight"
+"""How longrope is."""
+NO_WEIGHTS = frozenset({ROPE_FACTORS, ROPE_FACTORS_SHORT, ROPE_FACTORS_LONG})
 
 LLAMA_LAYER: Mapping[str, str] = MappingProxyType(
     {
@@ -99,10 +102,10 @@ DEEPSEEK2_LAYER: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_BARE = ("self_attn.sinks", "mlp.gate.e_score_correction_bias")
-"""Called without .weight or .bias."""
+_BARE = (".sinks", ".e_score_correction_bias", ".A_log", ".D", ".dt_bias")
+"""Ends of what Hugging Face calls without .weight or .bias; some of them GGUF too."""
 
-_LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.([a-z0-9_]+)\.(weight|bias)", re.ASCII)
+_LAYER_TENSOR = re.compile(r"blk\.(0|[1-9][0-9]{0,6})\.([a-z0-9_]+)(?:\.(weight|bias))?", re.ASCII)
 
 
 def layer_index(name: str) -> int | None:
@@ -111,12 +114,19 @@ def layer_index(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def to_hugging_face(name: str, layer_names: Mapping[str, str]) -> str | None:
+def to_hugging_face(
+    name: str,
+    layer_names: Mapping[str, str],
+    layers: str = "model.layers",
+    outside: Mapping[str, str] = OUTSIDE_LAYERS,
+) -> str | None:
     """The Hugging Face name of a GGUF tensor; None where the architecture has no such tensor."""
     match = _LAYER_TENSOR.fullmatch(name)
     if match is None:
-        return OUTSIDE_LAYERS.get(name)
+        return outside.get(name)
     inner = layer_names.get(match[2])
     if inner is None:
         return None
-    return f"model.layers.{match[1]}.{inner}" + ("" if inner in _BARE else f".{match[3]}")
+    if inner.endswith(_BARE):
+        return f"{layers}.{match[1]}.{inner}"
+    return None if match[3] is None else f"{layers}.{match[1]}.{inner}.{match[3]}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from octavo.base.errors import ModelFileError
+from octavo.base.files import map_file
 from octavo.base.integers import round_up
-from octavo.weights.files import map_file
 from octavo.weights.gguf.bits import Bytes
 from octavo.weights.gguf.cursor import Cursor
 from octavo.weights.gguf.dequant import BLOCK_TYPES, OTHER_TYPES, BlockType
@@ -151,7 +150,7 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, GGUFT
                 "The file is truncated or broken; fetch it again."
             )
         tensors[name] = GGUFTensor(name=name, shape=shape, kind=kind, start=start, num_bytes=num_bytes)
-    _refuse_overlap(tensors)
+    _check_layout(tensors, data_start, cursor.size, alignment)
     return tensors
 
 
@@ -179,8 +178,23 @@ def _tensor_bytes(name: str, shape: tuple[int, ...], kind: BlockType) -> int:
     return prod(shape) // kind.block_size * kind.block_bytes
 
 
-def _refuse_overlap(tensors: dict[str, GGUFTensor]) -> None:
-    in_order = sorted(tensors.values(), key=lambda tensor: tensor.start)
-    for first, second in pairwise(in_order):
-        if first.start + first.num_bytes > second.start:
-            raise ModelFileError(f"GGUF tensors {first.name!r} and {second.name!r} overlap.")
+def _check_layout(tensors: dict[str, GGUFTensor], start: int, size: int, alignment: int) -> None:
+    """They fill the file from `start` on, with nothing but padding between, as every writer has them.
+
+    A type or shape that was damaged into another one shows here.
+    """
+    end, before = start, "the header"
+    for tensor in sorted(tensors.values(), key=lambda tensor: tensor.start):
+        if tensor.start < end:
+            raise ModelFileError(f"GGUF tensors {before} and {tensor.name!r} overlap.")
+        _check_gap(end, tensor.start, alignment, before)
+        end, before = tensor.start + tensor.num_bytes, f"tensor {tensor.name!r}"
+    _check_gap(end, size, alignment, before)
+
+
+def _check_gap(end: int, start: int, alignment: int, before: str) -> None:
+    if start - end >= alignment:
+        raise ModelFileError(
+            f"The GGUF file has {start - end} bytes behind {before} that belong to nothing. It is broken; "
+            "fetch it again."
+        )

@@ -46,6 +46,25 @@ def rope_scaling(
     raise ModelFileError(f"{keys.prefix}.rope.scaling.type is {kind!r}; none, linear and yarn are supported.")
 
 
+def longrope(
+    keys: Keys, short: npt.NDArray[np.float32], long: npt.NDArray[np.float32], *, head_dim: int
+) -> dict[str, Any]:
+    """Of files with two rows of divisors. Raises ModelFileError unless both are for heads of this width."""
+    for divisors in (short, long):
+        if divisors.shape != (head_dim // 2,) or not np.all(np.isfinite(divisors) & (divisors > 0)):
+            raise ModelFileError(
+                f"The GGUF file has {divisors.size} rope factors; heads of which {head_dim} values are "
+                f"rotated need {head_dim // 2}, finite and over 0."
+            )
+    scaling: dict[str, Any] = {
+        "rope_type": "longrope",
+        "short_factor": [shortest(float(value)) for value in short],
+        "long_factor": [shortest(float(value)) for value in long],
+    }
+    attention = keys.number("rope.scaling.attn_factor")
+    return scaling if attention is None else {**scaling, "attention_factor": attention}
+
+
 def _yarn(keys: Keys, factor: float | None, has_log_multiplier: bool) -> dict[str, Any]:
     if factor is None:
         raise ModelFileError(f"The GGUF file has yarn rope scaling but no {keys.prefix}.rope.scaling.factor.")

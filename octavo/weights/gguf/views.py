@@ -13,44 +13,78 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo.base.errors import ModelFileError
+from octavo.weights.gguf.bits import Bytes, Floats
 from octavo.weights.gguf.reader import GGUFTensor
 from octavo.weights.views import Shape
 
 if TYPE_CHECKING:
     import torch
 
+Order = npt.NDArray[np.int64]
 Take = Callable[["torch.Tensor"], "torch.Tensor"]
-"""From a whole tensor of Hugging Face to the part that a stored one fills, in the stored one's shape."""
+"""From a whole tensor of Hugging Face to the part that a stored one fills, in that one's shape."""
+Undo = Callable[[Floats], None]
+"""Makes of stored numbers the checkpoint's own, where they lie."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
     tensor: GGUFTensor
-    expert: int | None = None
-    """Only this slice of it."""
+    rows: range | None = None
+    """Only these of it, along its first dimension, which is then left out if `shape` does not say more."""
+    shape: Shape
+    """Of what is taken of it."""
     take: Take | None = None
     """None: all of the view."""
-
-    @property
-    def shape(self) -> Shape:
-        return self.tensor.shape if self.expert is None else self.tensor.shape[1:]
+    order: Order | None = None
+    """The checkpoint's row i is the stored row order[i]. Only of whole tensors."""
+    undo: Undo | None = None
 
     @property
     def start(self) -> int:
         """Byte in the file."""
-        slice_bytes = 0 if self.expert is None else self.tensor.num_bytes // self.tensor.shape[0]
-        return self.tensor.start + (self.expert or 0) * slice_bytes
+        first = 0 if self.rows is None else self.rows.start
+        return self.tensor.start + first * (self.tensor.num_bytes // self.tensor.shape[0])
+
+    @property
+    def is_as_stored(self) -> bool:
+        """Its bytes in the file are those of the checkpoint."""
+        return self.order is None and self.undo is None
 
     def of(self, whole: torch.Tensor) -> torch.Tensor:
         """What it fills."""
         return whole if self.take is None else self.take(whole)
+
+    def in_order(self, packed: Bytes) -> Bytes:
+        """Of the whole tensor's bytes its own, rows as the checkpoint has them.
+
+        Whole rows move, so packed rows can: they are a fraction of the size.
+        """
+        if self.rows is None and self.order is None:
+            return packed
+        by_row = packed.reshape(self.tensor.shape[0], -1)
+        chosen: Bytes = by_row[self.order] if self.rows is None else by_row[self.rows.start : self.rows.stop]
+        return chosen
 
 
 @dataclass
 class View:
     shape: Shape
     parts: list[Part] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, tensor: GGUFTensor, *, order: Order | None = None, undo: Undo | None = None) -> View:
+        """One whole tensor in its own shape."""
+        return cls(tensor.shape, [Part(tensor=tensor, shape=tensor.shape, order=order, undo=undo)])
+
+    @classmethod
+    def as_shape(cls, tensor: GGUFTensor, shape: Shape, take: Take, undo: Undo | None = None) -> View:
+        """One whole tensor in another shape. take: from that shape to the stored one."""
+        return cls(shape, [Part(tensor=tensor, shape=tensor.shape, take=take, undo=undo)])
 
 
 Views = dict[str, View]
@@ -69,7 +103,10 @@ class ExpertNames(NamedTuple):
         _need_dimensions(tensor, 3 if suffix == "weight" else 2)
         for expert in range(tensor.shape[0]):
             name = f"{layer}.{self.mixture}.experts.{expert}.{getattr(self, matrix)}.{suffix}"
-            views[name] = View(tensor.shape[1:], [Part(tensor, expert)])
+            views[name] = View(
+                tensor.shape[1:],
+                [Part(tensor=tensor, rows=range(expert, expert + 1), shape=tensor.shape[1:])],
+            )
 
 
 class JoinedNames(NamedTuple):
@@ -90,7 +127,7 @@ class JoinedNames(NamedTuple):
         if matrix != "down":
             shape[1] *= 2
         view = views.setdefault(name, View((shape[0], *(shape[:0:-1] if turn else shape[1:]))))
-        view.parts.append(Part(tensor, take=self._take(matrix, turn)))
+        view.parts.append(Part(tensor=tensor, shape=tensor.shape, take=self._take(matrix, turn)))
 
     def _take(self, matrix: str, turn: bool) -> Take:
         half = None if matrix == "down" else matrix
@@ -128,10 +165,10 @@ def add_expert_tensor(
         names.add(views, f"model.layers.{stacked[1]}", stacked[2], stacked[3], tensor)
     elif apart is not None and isinstance(names, ExpertNames):
         name = f"model.layers.{apart[1]}.{names.mixture}.experts.{apart[3]}.{getattr(names, apart[2])}"
-        views[f"{name}.weight"] = View(tensor.shape, [Part(tensor)])
+        views[f"{name}.weight"] = View.of(tensor)
     elif tensor.name.endswith(_SHARED_GATE) and len(tensor.shape) == 1:
         name = f"model.layers.{tensor.name.split('.')[1]}.mlp.shared_expert_gate.weight"
-        views[name] = View((1, *tensor.shape), [Part(tensor, take=lambda whole: whole[0])])
+        views[name] = View.as_shape(tensor, (1, *tensor.shape), lambda whole: whole[0])
     else:
         return False
     return True
@@ -143,3 +180,18 @@ def _need_dimensions(tensor: GGUFTensor, number: int) -> None:
             f"The GGUF tensor {tensor.name!r} has the shape {list(tensor.shape)}; {number} dimensions are "
             "expected, the experts first."
         )
+
+
+def out_of_pairs(num_rows: int, num_heads: int) -> Order:
+    """The order that brings the rows of each head from neighbouring pairs to halves: 0, 2, 1, 3."""
+    rows = np.arange(num_rows).reshape(num_heads, -1, 2)
+    return rows.swapaxes(1, 2).flatten()
+
+
+def take_off(offset: float) -> Undo:
+    """Of a file that adds it."""
+
+    def undo(weights: Floats) -> None:
+        weights -= np.float32(offset)
+
+    return undo

@@ -49,8 +49,8 @@ void share_attention(Member& member, Engine& engine, const Heads& heads, const P
     const int D = heads.head_dim, group = heads.num_heads / heads.num_kv_heads;
     const int64_t width = int64_t(heads.num_heads + 2 * heads.num_kv_heads) * D;
     const Runs runs(tokens, group < MOST_QUERIES ? MOST_QUERIES / group : 1);
-    // Few runs: heads that share keys are spread over the threads all the same.
-    const int pieces = runs.count() * heads.num_kv_heads < 4 * engine.team.size() ? group : 1;
+    // Heads that share keys read them together, unless threads would have nothing to do.
+    const int pieces = runs.count() * heads.num_kv_heads < engine.team.size() ? group : 1;
     const int per_run = heads.num_kv_heads * pieces, heads_each = group / pieces;
     member.share(runs.count() * per_run, 1, [&](int item, int) {
         const Run run = runs[item / per_run];

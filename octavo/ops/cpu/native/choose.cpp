@@ -12,6 +12,9 @@
 OCTAVO_DECLARE(portable)
 #if defined(__x86_64__)
 OCTAVO_DECLARE(avx2)
+#if defined(OCTAVO_HAS_AVXVNNI)
+OCTAVO_DECLARE(avxvnni)
+#endif
 OCTAVO_DECLARE(avx512)
 OCTAVO_DECLARE(avx512vnni)
 #elif defined(__aarch64__)
@@ -50,6 +53,9 @@ const Kernels* choose_kernels(const char* wish) {
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     const Choice choices[] = {{&avx512vnni::kernels, avx512 && __builtin_cpu_supports("avx512vnni")},
                               {&avx512::kernels, avx512},
+#if defined(OCTAVO_HAS_AVXVNNI)
+                              {&avxvnni::kernels, avx2 && __builtin_cpu_supports("avxvnni")},
+#endif
                               {&avx2::kernels, avx2},
                               {&portable::kernels, true}};
 #elif defined(__aarch64__)

@@ -34,12 +34,17 @@ struct Activations {
     int32_t columns;
 };
 
-// What a query sees of the paged KV cache of one layer.
+// In which numbers keys and values are kept (kv.h). The numbers of these are known to Python.
+enum KvKind : int32_t { KV_FLOAT32 = 0, KV_BFLOAT16 = 1, KV_FLOAT16 = 2, KV_INT8 = 3 };
+
+// What a query sees of the paged KV cache of one layer. In a block lie the heads one after the other, each with
+// D * block_size numbers and, where the kind has them, block_size float32 scales.
 struct Pages {
-    float* keys;            // element (block, head, token, d) at block * page + (head * D + d) * block_size + token
-    float* values;          // element (block, head, token, d) at block * page + (head * block_size + token) * D + d
-    int64_t page;           // floats from a block to the next
+    uint8_t* keys;          // number (token, d) of a head at d * block_size + token
+    uint8_t* values;        // number (token, d) of a head at token * D + d
+    int64_t page;           // bytes from a block to the next
     int32_t block_size;
+    int32_t kind;
 };
 
 struct Heads {

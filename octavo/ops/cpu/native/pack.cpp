@@ -12,22 +12,8 @@
 namespace octavo {
 namespace {
 
+using pack::half_of;
 using pack::scalar_half;
-
-uint16_t half_of(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest >= 0x7f800000) return sign | 0x7c00 | (rest > 0x7f800000 ? 0x200 : 0);
-    if (rest >= 0x477ff000) return sign | 0x7c00;  // rounds to infinity
-    if (rest < 0x38800000) {                       // a multiple of 2^-24, to the nearest even
-        float magnitude;
-        std::memcpy(&magnitude, &rest, 4);
-        return sign | uint16_t(std::nearbyintf(magnitude * 0x1p24f));
-    }
-    const uint32_t rounded = rest + 0xfff + (rest >> 13 & 1);
-    return sign | uint16_t((rounded - (112u << 23)) >> 13);
-}
 
 // Products of two halves may be larger than any half. False for NaN, too.
 bool fits_half(float value) {

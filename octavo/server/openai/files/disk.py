@@ -6,11 +6,16 @@ path it is a private one that ends with the server. Everything here blocks: call
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
+import shutil
 import sqlite3
+import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +25,11 @@ from filelock import FileLock, Timeout
 from octavo.base.errors import ConfigError, EngineError, ErrorCode, RequestError
 from octavo.config.server import ServerConfig
 
+logger = logging.getLogger(__name__)
+
+PRIVATE = "octavo-files-"
+"""What names of private folders begin with."""
+CLAIMED_WITHIN_S = 60.0
 VERSION = 1
 """Of the tables; a folder written with others is refused."""
 
@@ -49,8 +59,25 @@ CREATE INDEX batches_of_owner ON batches (owner, seq);
 CREATE INDEX batches_by_status ON batches (status);
 """
 
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+SQLITE_ERRORS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+
 CONTENT_NAME = re.compile(r"file-[0-9a-f]{32}(\.part)?")
 """Names of contents, made by us and never by a client; .part is one that is still being received."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Raises STORAGE_FAILED where the disk takes no more."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if not _is_trouble(error):
+            raise
+        logger.error("The disk cannot be written to: %s", _reason(error))
+        raise EngineError(
+            "The server cannot write to its disk now. Try again later.", code=ErrorCode.STORAGE_FAILED
+        ) from error
 
 
 class Disk:
@@ -73,15 +100,16 @@ class Disk:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The database, for one change that happens wholly or not at all."""
-        with self._lock:
+        with self._lock, writing():
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite gives some up by itself.
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def content(self, file_id: str, *, is_part: bool = False) -> Path:
         """Where the bytes of a file are. Raises RequestError for an id that is none of ours."""
@@ -138,7 +166,7 @@ class Disk:
 
     def _make_folder(self) -> Path:
         if self._wish is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="octavo-files-")
+            self._temporary = tempfile.TemporaryDirectory(prefix=PRIVATE)
             folder = Path(self._temporary.name)
         else:
             folder = self._wish
@@ -153,12 +181,33 @@ def files_folder(server: ServerConfig) -> Path | None:
 
 
 def check_files_dir(server: ServerConfig) -> None:
-    """Find out before the model is loaded that the folder cannot be used. Raises ConfigError."""
+    """Find out before the model is loaded that the folder cannot be used. Raises ConfigError.
+
+    And take away what servers that were killed have left: it is their clients' files.
+    """
+    remove_abandoned()
     folder = files_folder(server)
     if folder is not None:
         disk = Disk(folder)
         disk.open()
         disk.close()
+
+
+def remove_abandoned() -> None:
+    """Private folders of this user that no server claims any more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PRIVATE}*"):
+        claim = FileLock(folder / "lock", timeout=0)
+        try:
+            found = folder.lstat()
+            is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            # One that was just made has not been claimed yet.
+            if not is_ours or time.time() - found.st_mtime < CLAIMED_WITHIN_S:
+                continue
+            claim.acquire()
+        except (OSError, Timeout):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        claim.release()
 
 
 def _claimed(folder: Path) -> FileLock:
@@ -191,6 +240,13 @@ def _connected(path: Path) -> sqlite3.Connection:
             param="files_dir",
         )
     return connection
+
+
+def _is_trouble(error: OSError | sqlite3.OperationalError) -> bool:
+    """With the disk, and not with us."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_ERRORS
+    return error.sqlite_errorcode & 0xFF in SQLITE_ERRORS
 
 
 def _reason(error: OSError | sqlite3.Error) -> str:

@@ -7,7 +7,6 @@ import asyncio
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.types import Message, Receive, Scope, Send
 
 from octavo.server.auth import owner_of
 from octavo.server.openai.files.schema import FileDeleted, FileList, FileReply
@@ -16,7 +15,6 @@ from octavo.server.openai.files.upload import PURPOSES, Uploads
 from octavo.server.openapi import ApiPage
 from octavo.server.paging import page_of, page_query
 from octavo.server.replies import json_reply
-from octavo.server.stream import SEND_STALL_S
 
 PATH = "/v1/files"
 MAX_PAGE = 10_000
@@ -89,26 +87,12 @@ def add_file_routes(app: FastAPI, page: ApiPage, store: FileStore, uploads: Uplo
     @app.get(PATH + place + "/content", tags=["files"], summary="Read a file", **read)
     async def content(request: Request) -> Response:
         file = await _file(store, request)
-        return FileContent(
+        return FileResponse(
             store.content(file),
             filename=file.filename,
             media_type="application/octet-stream",  # Whatever it claims to be, no browser shall run it.
             headers={"x-content-type-options": "nosniff"},
         )
-
-
-class FileContent(FileResponse):
-    """A file as bytes. A client that takes nothing for SEND_STALL_S is left."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def impatient_send(message: Message) -> None:
-            async with asyncio.timeout(SEND_STALL_S):
-                await send(message)
-
-        try:
-            await super().__call__(scope, receive, impatient_send)
-        except TimeoutError:
-            return
 
 
 def file_reply(file: StoredFile) -> FileReply:

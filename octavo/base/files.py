@@ -1,7 +1,7 @@
 """Opening model files: regular files only, confined to their folder, mapped read-only.
 
-Knows nothing of formats. A mapped file must not be truncated by others while in use; replace model
-files by renaming, as every downloader does.
+Knows nothing of formats. A mapped file must not be truncated by others while a model is loaded from it;
+replace model files by renaming, as every downloader does. Nothing is read from the map afterwards.
 """
 
 from __future__ import annotations

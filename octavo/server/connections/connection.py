@@ -1,0 +1,212 @@
+"""Connection: uvicorn's HTTP/1.1 connection, with an end to everybody's patience and errors of our shape.
+
+nothing complete arrives   header_timeout, from the first byte (or the start) to the end of the head
+nothing is taken           send_timeout, while more is to be written than the transport wants to hold
+answered before its end    a body whose end nobody waits for is not read: the connection lingers, closed
+half closed                see half_close.py
+too many of them           refused with 503, so that descriptors are left for what is being served
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from octavo.base.errors import EngineError, ErrorCode, OctavoError, RequestError
+from octavo.server.connections.half_close import HalfClosed
+from octavo.server.connections.plain_reply import plain_reply
+
+LINGER_S = 2.0
+"""How long a client may still read an answer that came before the end of its body."""
+MAX_LINGER_BYTES = 2**20
+UNSENT_BYTES = 64 * 1024
+"""What the kernel holds of one connection beyond what is on its way; the transport holds as much again."""
+TCP_NOTSENT_LOWAT = 25
+"""Linux's number; socket has the name from Python 3.12 on."""
+
+TOO_MANY = "There are too many connections; try again later."
+
+Protocols = Callable[..., asyncio.Protocol]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """What connections of one listener may take."""
+
+    header_timeout_s: float
+    send_timeout_s: float
+    max_connections: int
+
+
+def connections(patience: Patience) -> Protocols:
+    """What uvicorn makes its connections with."""
+
+    def make(**arguments: Any) -> Connection:
+        return Connection(patience, **arguments)
+
+    return make
+
+
+class Connection(H11Protocol):
+    """One connection of a client."""
+
+    def __init__(self, patience: Patience, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._patience = patience
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._half_closed: HalfClosed | None = None
+        self._num_lingered: int | None = None
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        _bound_unsent(transport)
+        if len(self.connections) > self._patience.max_connections:
+            transport.write(plain_reply(EngineError(TOO_MANY, code=ErrorCode.OVERLOADED)))
+            self._close()
+            return
+        self._watch_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._num_lingered is None:
+            super().data_received(data)
+            self._watch_head()
+            return
+        self._num_lingered += len(data)
+        if self._num_lingered > MAX_LINGER_BYTES:
+            self.transport.abort()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """True keeps our half open."""
+        if self._num_lingered is not None or not self._is_answering or self.scheme == "https":
+            return None
+        self._half_closed = HalfClosed(self.transport, self.cycle)
+        return self._half_closed.may_be_there()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._send_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._half_closed is not None:
+            self._half_closed.end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._end_unless_taken()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    # What uvicorn calls
+
+    def on_response_complete(self) -> None:
+        is_cut_short = self.conn.their_state is h11.SEND_BODY
+        super().on_response_complete()
+        self._end_unless_taken()
+        if self.transport.is_closing():
+            return
+        if self._half_closed is not None:
+            self._close()
+        elif is_cut_short:
+            self._linger()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._end_unless_taken()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """Called while a parser's exception is handled, which knows better what was wrong."""
+        self._refuse(_parse_error(sys.exc_info()[1], is_head_line=b"\n" not in self.conn.trailing_data[0]))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Not worth a line: the request is answered as one that asks for no upgrade."""
+
+    # Ours
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _watch_head(self) -> None:
+        """Have the timer run while a head is on its way, or has not begun on a new connection."""
+        is_awaited = self.conn.their_state is h11.IDLE and not self._is_answering
+        has_come = bool(self.conn.trailing_data[0]) or self.cycle is None
+        if is_awaited and has_come and not self.transport.is_closing():
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(self._patience.header_timeout_s, self._head_is_late)
+        elif self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_is_late(self) -> None:
+        if self.conn.trailing_data[0]:
+            seconds = self._patience.header_timeout_s
+            self._refuse(
+                RequestError(
+                    f"The headers were not complete after {seconds:g} s.", code=ErrorCode.REQUEST_TIMEOUT
+                )
+            )
+        else:
+            self._close()
+
+    def _refuse(self, error: OctavoError) -> None:
+        """Answer what never became a request, and close."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self._is_answering:
+            self.transport.write(plain_reply(error))
+            self._linger()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._end_unless_taken()
+
+    def _linger(self) -> None:
+        """Say that nothing more comes, and give the client time to read what came: a close while bytes of the
+        client's are unread would make TCP take the answer back."""
+        if not self.transport.can_write_eof():
+            self._close()
+            return
+        self._num_lingered = 0
+        self._unset_keepalive_if_required()
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _end_unless_taken(self) -> None:
+        """Give the client time to take what is still to be written."""
+        if self._send_timer is None and self.transport.get_write_buffer_size():
+            self._send_timer = self.loop.call_later(self._patience.send_timeout_s, self._was_not_taken)
+
+    def _was_not_taken(self) -> None:
+        self._send_timer = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+
+def _parse_error(error: BaseException | None, *, is_head_line: bool) -> RequestError:
+    if getattr(error, "error_status_hint", 400) != 431:
+        return RequestError("This is not a valid HTTP/1.1 request.", code=ErrorCode.HTTP_INVALID)
+    if is_head_line:
+        return RequestError("The URL is too long.", code=ErrorCode.URI_TOO_LONG)
+    return RequestError("The headers are too large.", code=ErrorCode.HEADERS_TOO_LARGE)
+
+
+def _bound_unsent(transport: asyncio.Transport) -> None:
+    """Without it a client that does not read has the kernel hold megabytes for it."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)

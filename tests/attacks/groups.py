@@ -1,0 +1,53 @@
+"""All groups of rows: name, how their server is started, the rows, and those about what is not there yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.attacks import (
+    rows_doors,
+    rows_files,
+    rows_forms,
+    rows_http,
+    rows_keys,
+    rows_media,
+    rows_private,
+    rows_processes,
+    rows_requests,
+    rows_validation,
+    rows_wire,
+)
+from tests.attacks.arena import Setting
+from tests.attacks.row import NotThere, Row
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    setting: Setting
+    rows: tuple[Row, ...]
+    not_there: tuple[NotThere, ...] = ()
+
+
+USUAL = Setting()
+
+GROUPS: tuple[Group, ...] = (
+    Group("2.1 HTTP layer", USUAL, (*rows_http.ROWS, *rows_wire.WIRE_ROWS)),
+    Group("2.3 request validation", USUAL, rows_validation.ROWS),
+    Group("every front door", USUAL, rows_doors.ROWS),
+    Group("2.4 structured output, tools, templates", USUAL, rows_forms.ROWS),
+    Group("2.5 media and remote fetch", USUAL, (), rows_media.NOT_THERE),
+    Group("2.6 life of a request", USUAL, rows_requests.ROWS, rows_requests.NOT_THERE),
+    Group("2.7 processes, machine, shutdown", USUAL, rows_processes.ROWS, rows_processes.NOT_THERE),
+    Group("2.8 files", USUAL, rows_files.ROWS, rows_files.NOT_THERE),
+    Group("2.9 logs, metrics, privacy", USUAL, rows_private.ROWS),
+    Group("2.2 authentication and surface", rows_keys.SETTING, rows_keys.ROWS),
+    Group(
+        "2.3 and 2.4, with what is off by default",
+        rows_keys.SETTING,
+        (*rows_validation.EMBED_ROWS, *rows_forms.TEMPLATE_ROWS),
+    ),
+    Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_wire.CROWD_ROWS),
+    Group("2.6 life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),
+    Group("2.6 life of a request, tenants", rows_requests.TENANTS, rows_requests.TENANT_ROWS),
+)
