@@ -139,7 +139,8 @@ def _account(load: Load, part: Part) -> None:
     for visit in load.visits:
         part.outcomes[visit.outcome] += 1
         if visit.outcome not in ("answer", "left"):
-            part.bad.append(f"{visit.outcome} {visit.code}")
+            kind = "stream" if visit.is_streamed else "answer"
+            part.bad.append(f"{kind} {visit.outcome} {visit.code} after {visit.num_bytes} bytes")
 
 
 def judged(parts: Sequence[Part]) -> dict[str, Any]:
