@@ -58,7 +58,7 @@ def resolved(options: argparse.Namespace) -> Resolved:
 
 
 def run_server(options: argparse.Namespace) -> int:
-    signal.signal(signal.SIGUSR1, tell_holdings)
+    signal.signal(signal.SIGRTMIN, tell_holdings)
     found = resolved(options)
     config = found.config
     set_up_logging(config.observe.log_format, config.observe.log_level)
