@@ -109,8 +109,8 @@ class LiveServer:
 
     async def holdings(self) -> Holdings:
         self._holdings.unlink(missing_ok=True)
-        self.process.send_signal(signal.SIGUSR1)
-        deadline = time.monotonic() + 10
+        self.process.send_signal(signal.SIGRTMIN)
+        deadline = time.monotonic() + 60
         while not self._holdings.exists():
             assert time.monotonic() < deadline, "the server does not tell what it holds"
             await asyncio.sleep(0.02)
