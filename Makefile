@@ -9,8 +9,8 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects fuzz soak attacks simulate check \
-	fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload fuzz soak attacks \
+	simulate determinism check fix reference bench clean
 
 # Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
 $(VENV)/.made:
@@ -66,9 +66,16 @@ attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON rep
 disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
 	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
 
+overload: $(VENV)/.installed-dev  ## ten times as many requests as a server can answer
+	$(BIN)/python -m tests.chaos.overload $(ARGS)
+
 SEED ?= 1
-simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on the simulated core; the same
+simulate: $(VENV)/.installed-dev  ## SEED and the 199 after it on a simulated core; ARGS="--kind supervised" above it
 	$(BIN)/python -m tests.simulation.simulate_many $(SEED) $(ARGS)
+
+determinism: $(VENV)/.installed-dev  ## 10,000 requests alone and in company, on a CPU: every bit the same
+	$(BIN)/octavo pull smollm2-135m-instruct
+	$(BIN)/python -m tests.determinism.compare_many $(ARGS)
 
 $(CLIENTS)/.installed:
 	$(PYTHON) -m venv $(CLIENTS)

@@ -104,6 +104,11 @@ class NullExecutor:
         """Nothing to free."""
 
 
+FACTS = CheckpointFacts(
+    name="null", architecture="Null", model_max_len=MAX_LEN, vocab_size=VOCAB_SIZE, stored_dtype="bfloat16"
+)
+
+
 def make_config(max_num_seqs: int, max_tokens: int = 8192) -> EngineConfig:
     wishes = EngineConfig.from_options(
         {
@@ -114,14 +119,7 @@ def make_config(max_num_seqs: int, max_tokens: int = 8192) -> EngineConfig:
             "log_level": "warning",
         }
     )
-    facts = CheckpointFacts(
-        name="null",
-        architecture="Null",
-        model_max_len=MAX_LEN,
-        vocab_size=VOCAB_SIZE,
-        stored_dtype="bfloat16",
-    )
-    return resolve(wishes, facts, local_device()).config
+    return resolve(wishes, FACTS, local_device()).config
 
 
 def make_core(config: EngineConfig, executor: NullExecutor, depth: int) -> tuple[EngineCore, CoreReady]:
@@ -191,6 +189,7 @@ def serve(options: argparse.Namespace) -> None:
             reasons=[],
             path=Path("null"),
             checkpoint_name="null",
+            facts=FACTS,
             tokenizer=tokenizer,
             eos_token_ids=[VOCAB_SIZE - 1],
             default_sampling={},

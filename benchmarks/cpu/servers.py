@@ -18,8 +18,15 @@ CONTEXT = 1024
 """Tokens of one request, prompt and answer, that every server is set up for."""
 
 
+BLOCK_SIZE = 16
+"""Octavo's: tokens of a KV block."""
+
+
 class Engine(NamedTuple):
-    """How to start a server; {port} and {streams} are filled in, {context} is for all streams together."""
+    """How to start a server; {port} and {streams} are filled in, {context} is for all streams together.
+
+    {blocks} are Octavo's for the same tokens: every engine has room for what its streams need and no more.
+    """
 
     name: str
     command: tuple[str, ...]
@@ -34,6 +41,7 @@ class Server(NamedTuple):
 
 def octavo(model: Path) -> Engine:
     flags = ("--port", "{port}", "--served-model-name", "default", "--max-model-len", str(CONTEXT))
+    flags += ("--num-blocks", "{blocks}")
     return Engine("octavo", (sys.executable, "-m", "octavo.cli.main", "serve", str(model), *flags), "/readyz")
 
 
@@ -47,7 +55,8 @@ def llama(folder: Path, model: Path, kind: str) -> Engine:
 def serving(engine: Engine, streams: int, context: int = 320) -> Iterator[Server]:
     """A server for so many streams of `context` tokens each."""
     port = _free_port()
-    values = {"port": str(port), "streams": str(streams), "context": str(streams * context)}
+    blocks = streams * -(-context // BLOCK_SIZE) + 1  # one is never handed out
+    values = {"port": port, "streams": streams, "context": streams * context, "blocks": blocks}
     command = [part.format(**values) for part in engine.command]
     began = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -20,9 +20,13 @@ _KINDS = {
 
 
 def attention_needs(
-    layers: Iterable[KVSpec], num_heads: int, dtype: torch.dtype, device: torch.device
+    layers: Iterable[KVSpec],
+    num_heads: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    kv_dtype: torch.dtype | None = None,
 ) -> frozenset[Capability]:
-    """What a model with these layers needs, computed in `dtype` on `device`."""
+    """What a model with these layers needs, computed in `dtype` on `device`; None keeps that type."""
     specs = list(layers)
     needs = {_KINDS[spec.kind] for spec in specs}
     if any(spec.num_kv_heads != num_heads for spec in specs):
@@ -30,6 +34,8 @@ def attention_needs(
     if not all(spec.has_plain_softmax for spec in specs):
         needs.add(Capability.SCORE_TERMS)
     needs.add(Capability(str(dtype).removeprefix("torch.")))
+    if kv_dtype not in (None, dtype) and specs:
+        needs.add(Capability.OTHER_KV_DTYPE)
     needs.add(Capability(device.type))
     return frozenset(needs)
 
@@ -50,5 +56,5 @@ def choose_backend(needs: frozenset[Capability], *, has_native: bool = False) ->
         lacks.append(f"{name} lacks {', '.join(sorted(missing))}")
     raise ConfigError(
         f"No attention backend can serve this model here: {'; '.join(lacks)}. "
-        "Choose another dtype or device, or another model."
+        "Choose another dtype, kv_cache_dtype or device, or another model."
     )

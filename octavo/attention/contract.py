@@ -32,6 +32,8 @@ class Capability(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+    OTHER_KV_DTYPE = "other_kv_dtype"
+    """Keys and values in other numbers than the model computes in."""
     CPU = "cpu"
     CUDA = "cuda"
 
@@ -66,12 +68,12 @@ class AttentionLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class PageLayout:
-    """How the pages of one KV group lie in their array of rows [num_blocks * rows_per_page, K * D].
+    """How the pages of one KV group lie in their array of rows [num_blocks * rows_per_page, K * (D + scale)].
 
     A page's keys come first, its values begin half a page later, or are columns of the keys (value_dim). The
     tokens of a block lie one after the other with all their heads, or, head by head, with all their tokens
     (`is_head_major`, the backend's choice). Keys may be turned: first number of all tokens of a head, then
-    the second.
+    the second. Behind the numbers of a head come its tokens' scales, where numbers have them.
     """
 
     block_size: int
@@ -86,15 +88,19 @@ class PageLayout:
     is_head_major: bool = False
     turns_keys: bool = False
     """Only where pages are head-major."""
+    scale_bytes: int = 0
+    """Of the float32 scale that each key and each value of a head has; only where pages are head-major."""
     has_plain_softmax: bool = True
     """No layer of the group has a soft cap or sinks."""
 
     def pages(self, rows_RC: torch.Tensor) -> Pages:
         size, heads, width = self.block_size, self.num_kv_heads, self.head_dim
-        page = self.rows_per_page * heads * width
+        scale = self.scale_bytes // self.dtype.itemsize
+        page = self.rows_per_page * heads * (width + scale)
         shape = (rows_RC.numel() // page, heads, size, width)
-        inner = (size * width, width, 1) if self.is_head_major else (width, heads * width, 1)
-        key_inner = (size * width, 1, size) if self.turns_keys else inner
+        head = size * (width + scale)
+        inner = (head, width, 1) if self.is_head_major else (width, heads * width, 1)
+        key_inner = (head, 1, size) if self.turns_keys else inner
         flat = rows_RC.view(-1)
         keys_BKND = flat.as_strided(shape, (page, *key_inner))
         if self.value_dim is not None:
@@ -108,7 +114,7 @@ class Pages(NamedTuple):
     """The KV cache of one layer."""
 
     rows_RC: torch.Tensor
-    """[num_blocks * rows_per_page, K * D]"""
+    """[num_blocks * rows_per_page, K * (D + scale)]"""
     keys_BKND: torch.Tensor
     values_BKND: torch.Tensor
     """Views of the same memory."""
@@ -152,7 +158,7 @@ class StepLimits:
     chunk_attention: str
     """Whose kernel attends chunks: triton or flash-attn."""
     native: NativeEngine | None = None
-    """Compiled kernels on a CPU, if weights are packed."""
+    """Compiled kernels on a CPU, where there are some."""
 
 
 class Attend(Protocol):

@@ -91,6 +91,8 @@ class ErrorCode(Enum):
     """An operator put the model to sleep."""
     DEADLINE_EXCEEDED = ErrorKind("deadline_exceeded", 504, "timeout_error", Retry.SAFE)
     """The time that the request, or the server for all, allowed was over before the answer was complete."""
+    STORAGE_FAILED = ErrorKind("storage_failed", 507, "server_error", Retry.LATER)
+    """The server cannot write to its disk, which may be full."""
     ENGINE_FAILED = ErrorKind("engine_failed", 500, "server_error", Retry.SAFE)
     """The engine could not finish the answer."""
     ENGINE_RESTARTED = ErrorKind("engine_restarted", 503, "server_error", Retry.LATER)

@@ -69,6 +69,13 @@ def map_file(path: Path) -> mmap.mmap:
         os.close(descriptor)
 
 
+def forget_pages(data: mmap.mmap, start: int, num_bytes: int) -> None:
+    """These bytes of a mapped file leave this process; they come back from the file if read again."""
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    if hasattr(mmap, "MADV_DONTNEED") and num_bytes:
+        data.madvise(mmap.MADV_DONTNEED, first, start + num_bytes - first)
+
+
 def confined(folder: Path, *names: str) -> Path:
     """Return the file `name` directly inside `folder`, or one in folders inside it, or raise ModelFileError.
 

@@ -6,6 +6,7 @@ Opens the checkpoint's files and loads no weights.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from octavo.config.flags import FlagParser, add_config_options, given_options
 from octavo.config.resolve import Resolved, resolve
 from octavo.config.root import EngineConfig, iter_options
 from octavo.weights.config_json import text_config
-from octavo.weights.footprint import num_parameters, packed_bytes
+from octavo.weights.footprint import kept_bytes, num_parameters
 
 if TYPE_CHECKING:
     from octavo.config.model import ModelConfig
@@ -137,8 +138,8 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     account = account_of(checkpoint.config, config.model)
     parameters = num_parameters(checkpoint)
     sizes = {**text_config(checkpoint.config), **account.sizes}
-    target, packed = local_target(config.model.device), packed_bytes(checkpoint)
-    memory = plan_memory(sizes, parameters, config, target, packed_bytes=packed)
+    target = local_target(config.model.device)
+    memory = plan_memory(sizes, partial(kept_bytes, checkpoint), config, target)
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
     tokens, cache_bytes = memory.cache_tokens, memory.cache_bytes

@@ -9,6 +9,7 @@ import msgspec
 
 from octavo.base.integers import ceil_div
 from octavo.cli.targets import GPUS, Target
+from octavo.config.model import ModelConfig
 from octavo.config.root import EngineConfig
 from octavo.weights.config_json import text_config
 from octavo.weights.footprint import DTYPE_BYTES, kv_bytes_per_token
@@ -68,17 +69,15 @@ class MemoryPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 def plan_memory(
     model_config: dict[str, Any],
-    num_parameters: int,
+    weights: Callable[[ModelConfig], int],
     config: EngineConfig,
     target: Target,
-    *,
-    packed_bytes: int,
 ) -> MemoryPlan:
-    """`config` is resolved, for the target's kind of device. packed_bytes: of weights that stay packed."""
+    """`config` is resolved, for the target's kind of device. weights: bytes of them, by these options."""
     is_cpu = target.kind == "cpu"
-    width = DTYPE_BYTES[config.model.dtype]
-    per_token = kv_bytes_per_token(model_config, config.model.dtype)
-    weights_bytes = packed_bytes if config.model.packed_weights else num_parameters * width
+    is_native = bool(config.model.native_kernels)
+    per_token = kv_bytes_per_token(model_config, config.cache.kv_cache_dtype, keeps_latents_twice=is_native)
+    weights_bytes = weights(config.model)
     runtime_bytes = 0 if is_cpu else RUNTIME_BYTES
     step_bytes, graph_bytes = _step_bytes(model_config, config), 0
     if not is_cpu and not config.model.enforce_eager and per_token:
@@ -153,17 +152,15 @@ def _limits(config: EngineConfig) -> tuple[int, int]:
 
 def what_would_fit(
     model_config: dict[str, Any],
-    num_parameters: int,
+    weights: Callable[[ModelConfig], int],
     config: EngineConfig,
     target: Target,
     context: int,
-    *,
-    packed_bytes: int,
 ) -> list[str]:
     """Changes after which at least one request of `context` tokens fits, and the longest that fits now."""
 
     def planned(changed: EngineConfig, device: Target = target) -> MemoryPlan:
-        return plan_memory(model_config, num_parameters, changed, device, packed_bytes=packed_bytes)
+        return plan_memory(model_config, weights, changed, device)
 
     longest = planned(config).largest_request
     advice = [f"--max-model-len {longest}: a shorter context"] if longest else []
@@ -196,7 +193,10 @@ def _smaller(config: EngineConfig, target: Target) -> Iterator[dict[str, Any]]:
 
 
 def _changed(config: EngineConfig, change: dict[str, Any]) -> EngineConfig:
-    return EngineConfig.from_options({**config.option_values(), **change})
+    values = {**config.option_values(), **change}
+    if config.cache.kv_cache_dtype == config.model.dtype:
+        values["kv_cache_dtype"] = values["dtype"]
+    return EngineConfig.from_options(values)
 
 
 def _larger_gpus(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def make_report(
 ) -> PlanReport:
     """All of it by arithmetic. `contexts` empty means a few, up to max_model_len."""
     from octavo.models.account import account_of
-    from octavo.weights.footprint import num_parameters, packed_bytes
+    from octavo.weights.footprint import kept_bytes, num_parameters
 
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "the config is resolved"
@@ -117,12 +118,10 @@ def make_report(
     account = account_of(checkpoint.config, config.model)
     sizes = {**text_config(checkpoint.config), **account.sizes}
     parameters = num_parameters(checkpoint)
-    packed = packed_bytes(checkpoint)
-    memory = plan_memory(sizes, parameters, config, target, packed_bytes=packed)
+    weights = partial(kept_bytes, checkpoint)
+    memory = plan_memory(sizes, weights, config, target)
     fits = memory.users(contexts[-1]) > 0
-    advice = (
-        [] if fits else what_would_fit(sizes, parameters, config, target, contexts[-1], packed_bytes=packed)
-    )
+    advice = [] if fits else what_would_fit(sizes, weights, config, target, contexts[-1])
     return PlanReport(
         model=checkpoint.name,
         architecture=architecture,

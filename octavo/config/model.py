@@ -53,6 +53,11 @@ class ModelConfig:
         choices=("auto", "octavo", "transformers", "vllm"),
     )
     device: str = option("auto", "Where the model runs.", choices=("auto", "cpu", "cuda"))
+    native_kernels: bool | None = option(
+        None,
+        "On a CPU: multiply and attend with the compiled kernels. With them a request's numbers do not "
+        "depend, in any bit, on what else runs. Default: yes, where there are some.",
+    )
     packed_weights: bool | None = option(
         None,
         "On a CPU: keep weights as a GGUF file packs them and round their inputs to 8 bits. Much faster "

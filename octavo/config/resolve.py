@@ -15,11 +15,12 @@ from octavo.base.errors import ConfigError
 from octavo.base.integers import ceil_div
 from octavo.base.native import why_no_kernels
 from octavo.config.facts import CPU, CheckpointFacts, DeviceFacts
-from octavo.config.packable import PACKED
+from octavo.config.native_families import NATIVE
 from octavo.config.pooling import PoolingType
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
+KV_DTYPES = {**DTYPES, "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 MODEL_IMPLS = {"vllm": "octavo"}
 CPU_SEQS, GPU_SEQS = 64, 1024
 CPU_STALL_S, GPU_STALL_S = 300.0, 60.0
@@ -52,8 +53,8 @@ def resolve(wishes: EngineConfig, checkpoint: CheckpointFacts, device: DeviceFac
     known = _Known(checkpoint, _chosen_device(wishes, device), [])
     config = wishes
     steps = (
-        *(_names, _runner, _model_impl, _device, _packed_weights, _dtype, _lengths),
-        *(_pooling, _schedule, _cache, _tenants, _batches, _supervision),
+        *(_names, _runner, _model_impl, _device, _native_kernels, _packed_weights, _dtype, _lengths),
+        *(_pooling, _schedule, _cache, _kv_dtype, _tenants, _batches, _supervision),
     )
     for step in steps:
         config = step(config, known)
@@ -168,13 +169,39 @@ def _device(config: EngineConfig, known: _Known) -> EngineConfig:
 PLAIN_TYPES = ("float32", "float16", "bfloat16")
 
 
-def _packed_weights(config: EngineConfig, known: _Known) -> EngineConfig:
-    """Whether, and with how many threads. Decided by what was asked for, so before dtype is settled."""
-    wish, threads = config.model.packed_weights, config.model.cpu_threads
+def _native_kernels(config: EngineConfig, known: _Known) -> EngineConfig:
+    """Whether, and with how many threads."""
+    wish, threads = config.model.native_kernels, config.model.cpu_threads
     if threads is None:
         config = _set(config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core"))
     elif threads < 1:
         raise ConfigError(f"cpu_threads is {threads}; at least 1.", param="cpu_threads")
+    obstacle = _obstacle_to_kernels(config, known)
+    if wish and obstacle is not None:
+        raise ConfigError(f"native_kernels is on, but {obstacle}. Leave it out.", param="native_kernels")
+    if wish is not None:
+        return config
+    why = obstacle or f"the {known.device.kernels} kernels: numbers do not depend on what else runs"
+    return _set(config, "model", known, native_kernels=(obstacle is None, why))
+
+
+def _obstacle_to_kernels(config: EngineConfig, known: _Known) -> str | None:
+    if known.device.kind != "cpu":
+        return "this engine runs on a GPU"
+    if known.device.kernels is None:
+        return why_no_kernels()
+    if config.model.runner == "pooling":
+        return "models that answer with numbers compute with oneDNN"
+    if config.model.model_impl == "transformers":
+        return "transformers' modules compute with torch"
+    if known.checkpoint.architecture not in NATIVE:
+        return f"a {known.checkpoint.architecture} computes with torch"
+    return None
+
+
+def _packed_weights(config: EngineConfig, known: _Known) -> EngineConfig:
+    """Decided by what was asked for, so before dtype is settled."""
+    wish = config.model.packed_weights
     obstacle = _obstacle_to_packing(config, known)
     if wish and obstacle is not None:
         raise ConfigError(f"packed_weights is on, but {obstacle}. Leave it out.", param="packed_weights")
@@ -193,16 +220,11 @@ def _packed_weights(config: EngineConfig, known: _Known) -> EngineConfig:
 
 
 def _obstacle_to_packing(config: EngineConfig, known: _Known) -> str | None:
-    if known.device.kind != "cpu":
-        return "this engine runs on a GPU, which computes with plain weights"
-    if known.device.kernels is None:
-        return why_no_kernels()
-    if config.model.runner == "pooling":
-        return "models that answer with numbers compute with plain weights"
-    if config.model.model_impl == "transformers":
-        return "transformers' modules compute with plain weights"
-    if known.checkpoint.architecture not in PACKED:
-        return f"a {known.checkpoint.architecture} computes with plain weights"
+    obstacle = _obstacle_to_kernels(config, known)
+    if obstacle is not None:
+        return f"{obstacle}, with plain weights" if known.device.kernels is not None else obstacle
+    if not config.model.native_kernels:
+        return "native_kernels is off"
     if config.model.dtype not in ("auto", "float", "float32"):
         return f"packed weights compute in float32 and dtype is {config.model.dtype}"
     return None
@@ -222,9 +244,9 @@ def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:
             param="dtype",
         )
     if wish != "auto":
-        return config
+        return _narrow_on_cpu(config, known)
     if known.device.kind == "cpu":
-        return _set(config, "model", known, dtype=("float32", "exact, and the fastest type of torch on CPUs"))
+        return _set(config, "model", known, dtype=("float32", "exact, whatever width weights are stored in"))
     stored = known.checkpoint.stored_dtype
     if not known.device.has_fast_bfloat16:
         why = f"checkpoint is {stored}; the {known.device.name} computes no bfloat16"
@@ -234,6 +256,15 @@ def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:
     return _set(
         config, "model", known, dtype=("bfloat16", f"checkpoint is {stored}; the device computes bfloat16")
     )
+
+
+def _narrow_on_cpu(config: EngineConfig, known: _Known) -> EngineConfig:
+    """A reason for what a narrow dtype means to the native kernels."""
+    dtype = config.model.dtype
+    if config.model.native_kernels and dtype != "float32":
+        why = "asked for: weights are kept in it; the kernels compute in float32, which is exacter"
+        known.reasons.append(Reason("dtype", dtype, why))
+    return config
 
 
 def _lengths(config: EngineConfig, known: _Known) -> EngineConfig:
@@ -333,6 +364,35 @@ def _cache(config: EngineConfig, known: _Known) -> EngineConfig:
     useful = max_seqs * ceil_div(max_len, size)
     known.reasons.append(Reason("useful_blocks", useful, "max_num_seqs requests of max_model_len tokens"))
     return config
+
+
+def _kv_dtype(config: EngineConfig, known: _Known) -> EngineConfig:
+    wish = config.cache.kv_cache_dtype
+    computed = "float32" if config.model.native_kernels else config.model.dtype
+    if wish in KV_DTYPES:
+        config = _set(config, "cache", known, kv_cache_dtype=(KV_DTYPES[wish], f"another spelling of {wish}"))
+        wish = config.cache.kv_cache_dtype
+    if wish == "auto":
+        if config.model.packed_weights and known.checkpoint.stored_dtype not in PLAIN_TYPES:
+            why = "half of float32's bytes, and rounding them changes less than rounding the weights' inputs"
+            return _set(config, "cache", known, kv_cache_dtype=("float16", why))
+        return _set(config, "cache", known, kv_cache_dtype=(computed, "as the model computes"))
+    obstacle = _obstacle_to_other_kv(config, known)
+    if wish != computed and obstacle is not None:
+        raise ConfigError(
+            f"kv_cache_dtype is {wish} and the model computes in {computed}, but {obstacle}. Leave it out.",
+            param="kv_cache_dtype",
+        )
+    return config
+
+
+def _obstacle_to_other_kv(config: EngineConfig, known: _Known) -> str | None:
+    """Why keys and values cannot be kept in other numbers than the model computes in; None if they can."""
+    if known.device.kind != "cpu":
+        return "a GPU keeps keys and values in the model's dtype"
+    if not config.model.native_kernels:
+        return "only the native kernels read other numbers, and native_kernels is off"
+    return None
 
 
 def _prefixes(config: EngineConfig, known: _Known) -> EngineConfig:

@@ -39,6 +39,7 @@ def queue_bounds(schedule: ScheduleConfig) -> Bounds:
         max_tokens=schedule.max_num_queued_tokens,
         max_wait_s=schedule.max_predicted_ttft,
         step_tokens=step_tokens,
+        num_rows=seqs,
         is_fair=schedule.scheduling_policy == "fair",
     )
 

@@ -1,7 +1,9 @@
 """QueueBound: how much may wait. Refuses at the door what would wait for longer than anybody wants.
 
 The wait is predicted from what was seen: while more waited than one step takes, so many prompt tokens began
-to be answered per second. A shorter queue says nothing about speed, and is over in a few steps anyway.
+to be answered per second. A shorter queue says nothing about speed, and is over in a few steps anyway. Before
+there was a queue, rows and how long requests held them say how many can begin. Answers begin in waves, so
+single waits are longer than predicted: by how much is seen, too, and kept free.
 
 Where the queue is fair, a tenant is measured by its own share: one that filled the queue is refused, and
 another one's first request is still let in. With k tenants that come one after the other a bound may so be
@@ -15,6 +17,8 @@ from dataclasses import dataclass
 
 from octavo.base.clock import Clock
 from octavo.base.errors import EngineError, ErrorCode
+from octavo.core.forecast_error import ForecastError
+from octavo.core.turnover import Turnover
 from octavo.messages.request import Terms
 
 MEMORY_S = 30.0
@@ -36,6 +40,8 @@ class Bounds:
     """Predicted time to the first token."""
     step_tokens: int
     """What one step takes."""
+    num_rows: int
+    """Requests that run at a time."""
     is_fair: bool
 
 
@@ -60,6 +66,12 @@ class QueueBound:
         """Tenants, by request id."""
         self._waiting: dict[str, int] = {}
         """Tokens, by request id."""
+        self._predicted: dict[str, tuple[float, float]] = {}
+        """When it came and how long it was to wait, by request id."""
+        self._error = ForecastError()
+        self._turnover = Turnover(bounds.num_rows)
+        self._began_at: dict[str, tuple[float, int]] = {}
+        """And with how many tokens, by request id."""
         self._loads: dict[str, _Load] = {}
         self._total = _Load()
         self._begun_tokens = 0.0
@@ -89,19 +101,29 @@ class QueueBound:
 
     def predicted_wait_s(self, terms: Terms, num_tokens: int) -> float | None:
         """Seconds to the first token of a prompt that would come now; None if nothing is known."""
-        if self._total.tokens <= self._bounds.step_tokens or self._queue_s < LEAST_S:
+        if self._total.tokens <= self._bounds.step_tokens:
+            return None
+        usual = self._turnover.tokens_per_s
+        if usual is None and self._queue_s < LEAST_S:
             return None
         own = self._loads.get(terms.tenant, _Load()).tokens
         ahead = float(self._total.tokens)
         if self._bounds.is_fair:
             ahead = min(ahead, own / self._share(terms))
         # What a step in flight computes is counted before it is there: a long first step is no standstill.
-        per_s = (self._begun_tokens + self._bounds.step_tokens) / self._queue_s
+        begun, queue_s = self._begun_tokens + self._bounds.step_tokens, self._queue_s
+        if usual is not None and queue_s < LEAST_S:  # It stands for what was not seen yet.
+            begun, queue_s = begun + usual * (LEAST_S - queue_s), LEAST_S
+        per_s = begun / queue_s
         return (ahead + num_tokens) / per_s
 
     def joined(self, request_id: str, terms: Terms, num_tokens: int) -> None:
         """A request waits for its first token from now on."""
         self._note_time()
+        if self._total.tokens <= self._bounds.step_tokens:
+            self._predicted[request_id] = self._looked_at, 0.0
+        elif (wait_s := self.predicted_wait_s(terms, num_tokens)) is not None:
+            self._predicted[request_id] = self._looked_at, wait_s
         self._open[request_id] = terms.tenant
         self._waiting[request_id] = num_tokens
         own = self._loads.setdefault(terms.tenant, _Load())
@@ -118,6 +140,10 @@ class QueueBound:
         self._note_time()
         if self._total.tokens > self._bounds.step_tokens:
             self._begun_tokens += num_tokens
+        if request_id in self._predicted:
+            came_at, wait_s = self._predicted[request_id]
+            self._error.add(self._looked_at - came_at - wait_s)
+        self._began_at[request_id] = self._looked_at, num_tokens
         self._wait_over(request_id)
 
     def left(self, request_id: str) -> None:
@@ -126,6 +152,9 @@ class QueueBound:
             return
         self._note_time()
         self._wait_over(request_id)
+        if request_id in self._began_at:
+            began_at, num_tokens = self._began_at.pop(request_id)
+            self._turnover.add(self._looked_at - began_at, num_tokens)
         tenant = self._open.pop(request_id)
         own = self._loads[tenant]
         own.requests -= 1
@@ -134,6 +163,7 @@ class QueueBound:
             del self._loads[tenant]
 
     def _wait_over(self, request_id: str) -> None:
+        self._predicted.pop(request_id, None)
         num_tokens = self._waiting.pop(request_id, 0)
         self._loads[self._open[request_id]].tokens -= num_tokens
         self._total.tokens -= num_tokens
@@ -157,10 +187,11 @@ class QueueBound:
         if limit_s == math.inf:
             return
         wait_s = self.predicted_wait_s(terms, num_tokens)
-        if wait_s is not None and wait_s > limit_s:
+        # Half the time is never kept free: who is let in shows how long it takes.
+        if wait_s is not None and wait_s + min(self._error.margin, limit_s / 2) > limit_s:
             allowed_s = max(0.0, limit_s)
             why = f"The first token would come in about {wait_s:.0f} s; {allowed_s:.0f} s are allowed."
-            raise self._refusal(why, wait_s - limit_s)
+            raise self._refusal(why, max(0.0, wait_s - limit_s))
 
     def _refusal(self, why: str, retry_after_s: float = 0.0) -> EngineError:
         return EngineError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from octavo.base.clock import Clock, monotonic
@@ -12,7 +13,6 @@ from octavo.config.root import EngineConfig
 from octavo.core.kv.plan import plan_kv
 from octavo.core.loop import EngineCore
 from octavo.core.ports import Executor
-from octavo.engine.load import load_words
 from octavo.grammar.vocabulary import Words
 from octavo.messages.start import CoreReady, StartCore
 
@@ -42,11 +42,17 @@ def start_core(start: StartCore, words: Callable[[], Words] | None = None) -> tu
         cache=config.cache,
         schedule=config.schedule,
         checkpoint=checkpoint,
-        words=words or (lambda: load_words(config, Path(start.path))),
+        words=words or partial(_load_words, config, Path(start.path)),
     )
     core, ready = core_on(InlineExecutor(worker), config)
     ready.seconds["import torch"] = import_s
     return core, ready
+
+
+def _load_words(config: EngineConfig, path: Path) -> Words:
+    from octavo.engine.load import load_words  # imports tokenizers, which most cores never need
+
+    return load_words(config, path)
 
 
 def core_on(

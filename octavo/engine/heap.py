@@ -1,4 +1,4 @@
-"""Python's cycle collector out of the way of steps.
+"""Python's cycle collector out of the way of steps, and what only the start needed out of memory.
 
 What a step makes is freed by reference counts. The collector only looks for cycles, and each full look
 walks all that torch, pydantic and the tokenizer have put on the heap: 25 ms of pause with a thousand
@@ -12,6 +12,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from octavo.base.memory import trim_heap, unmap_library_pages
+
 THRESHOLDS = (70_000, 20, 20)
 """Python's own first number is 700 or 2000: new objects between two looks at the youngest."""
 
@@ -21,6 +23,8 @@ def settle_heap() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)
+    trim_heap()
+    unmap_library_pages()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from octavo.observe.log import log_fields
 
 logger = logging.getLogger(__name__)
 
-LEAST_START_S = 30.0
+LEAST_START_S = 60.0
 """A core that is started again has twice the time of the first start, or this, and core_stall_timeout."""
 
 

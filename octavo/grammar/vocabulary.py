@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from octavo.base.errors import RequestError
-from octavo.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer, TokenizerWrapper
+
+    from octavo.tokens.tokenizer import Tokenizer
 
 Encode = Callable[[str], list[int]]
 

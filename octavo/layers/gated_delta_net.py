@@ -6,7 +6,7 @@ I = H * V inner values, J = G * K, C = 2 J + I convolved columns, W taps, O = I 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import StatePart, StateSpec
 from octavo.ops.causal_conv import causal_conv
+from octavo.ops.cpu.recurrent import NativeRecurrences
 from octavo.ops.gated_delta import DeltaWeights, gated_delta
 from octavo.ops.gated_norm import gated_rms_norm
 
@@ -69,7 +70,10 @@ class GatedDeltaNet(RecurrentMixer):
         )
         self._weights = DeltaWeights(self.log_decay_H, self.bias_H)
         self._causal_conv = causal_conv.on(placement.device)
-        self._gated_delta = gated_delta.on(placement.device)
+        native = placement.native
+        self._gated_delta = (
+            gated_delta.on(placement.device) if native is None else NativeRecurrences(native).gated_delta
+        )
         self._gated_rms_norm = gated_rms_norm.on(placement.device)
 
     def forward(
@@ -122,8 +126,8 @@ class GatedDeltaNet(RecurrentMixer):
         by_kind = torch.cat([part.flatten() for part in (gates, queries, keys, inner)])
         pairs = torch.arange(len(ba.target)).view(shape.num_groups, 2, -1)
         return [
-            WeightSlot(name=qkvz.name, target=qkvz.target, order_R=by_kind),
-            WeightSlot(name=ba.name, target=ba.target, order_R=pairs.transpose(0, 1).flatten()),
+            replace(qkvz, order_R=by_kind),
+            replace(ba, order_R=pairs.transpose(0, 1).flatten()),
             WeightSlot(name=f"{name}.conv1d.weight", target=self.conv_weight_CW[:, None]),
             WeightSlot(name=f"{name}.A_log", target=self.log_decay_H),
             WeightSlot(name=f"{name}.dt_bias", target=self.bias_H),

@@ -6,15 +6,13 @@ product's input and output.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import nn
 
 from octavo.attention.contract import Attend
 from octavo.attention.latents import LatentLayer, LatentShape
 from octavo.layers.factor import Factor
-from octavo.layers.linear import Linear
+from octavo.layers.latent_projections import NORM_EPSILON, LatentProjections
 from octavo.layers.norm import RMSNorm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
@@ -22,11 +20,8 @@ from octavo.layers.slot import WeightSlot
 from octavo.ops.head_product import head_product
 from octavo.ops.paged_plain import AttentionTerms
 
-NORM_EPSILON = 1e-6
-"""Of the norms inside, whatever a model's other norms add."""
 
-
-class LatentAttention(nn.Module):
+class LatentAttention(LatentProjections):
     """`index` is this layer's number among the model's attention layers."""
 
     def __init__(
@@ -42,25 +37,9 @@ class LatentAttention(nn.Module):
         rotation_PR: torch.Tensor,
         placement: Placement,
     ) -> None:
-        """query_rank: width between the two matrices that make queries; None: there is one.
-
-        has_neighbour_pairs: the checkpoint rotates neighbouring columns against each other, not halves.
-        """
-        super().__init__()
-        self._shape = shape
-        self._num_heads = num_heads
-        self._has_neighbour_pairs = has_neighbour_pairs
-        self._first_width = query_rank or num_heads * shape.query
-        self.down = Linear(width, [self._first_width, shape.row], placement=placement)
-        """Queries, or what they are made from, and the token's row."""
-        self.q_norm = self.q_up = None
-        if query_rank is not None:
-            self.q_norm = RMSNorm(query_rank, epsilon=NORM_EPSILON, placement=placement)
-            self.q_up = Linear(query_rank, [num_heads * shape.query], placement=placement)
-        self.latent_norm = RMSNorm(shape.latent, epsilon=NORM_EPSILON, placement=placement)
+        super().__init__(width, num_heads, shape, query_rank, has_neighbour_pairs, placement)
         up_HUC = placement.empty(num_heads, shape.nope + shape.value, shape.latent)
         self.up_HUC = nn.Parameter(up_HUC, requires_grad=False)
-        self.out = Linear(num_heads * shape.value, [width], placement=placement)
         multiply = head_product.on(placement.device) if placement.deterministic else head_product.plain
         self.layer = LatentLayer(
             index=index,
@@ -85,37 +64,8 @@ class LatentAttention(nn.Module):
         post_norm: RMSNorm | Factor | None = None,
     ) -> Residual:
         """x + out(attention(norm(x)))"""
-        stream, qkv_TO = self.down.from_stream(stream, norm)
-        if self.q_norm is not None and self.q_up is not None:
-            end = self._first_width
-            q_TO = self.q_up.forward(self.q_norm.forward(qkv_TO[:, :end]))
-            qkv_TO = torch.cat((q_TO, qkv_TO[:, end:]), -1)
+        stream, qkv_TO = self.project(stream, norm)
         return self.out.onto_stream(stream, attend(self.layer, qkv_TO), post_norm)
 
-    def slots(self, name: str) -> list[WeightSlot]:
-        first = "q_proj" if self.q_up is None else "q_a_proj"
-        slots = self.down.slots(f"{name}.{first}", f"{name}.kv_a_proj_with_mqa")
-        if self.q_norm is not None and self.q_up is not None:
-            slots += [*self.q_norm.slots(f"{name}.q_a_layernorm"), *self.q_up.slots(f"{name}.q_b_proj")]
-        if self._has_neighbour_pairs:
-            slots = [self._in_halves(slot) for slot in slots]
-        return [
-            *slots,
-            *self.latent_norm.slots(f"{name}.kv_a_layernorm"),
-            WeightSlot(name=f"{name}.kv_b_proj.weight", target=self.up_HUC.data.flatten(0, 1)),
-            *self.out.slots(f"{name}.o_proj"),
-        ]
-
-    def _in_halves(self, slot: WeightSlot) -> WeightSlot:
-        """Rotated pairs are neighbours in the checkpoint and half of R apart here: scores are the same."""
-        if slot.name.endswith(("q_proj.weight", "q_b_proj.weight")):
-            return replace(slot, order_R=self._order(self._num_heads, self._shape.nope))
-        if slot.name.endswith("kv_a_proj_with_mqa.weight"):
-            return replace(slot, order_R=self._order(1, self._shape.latent))
-        return slot
-
-    def _order(self, num_heads: int, kept: int) -> torch.Tensor:
-        """Rows of heads whose first `kept` stay and whose others are pairs."""
-        row = torch.arange(kept + self._shape.rotated)
-        order = torch.cat((row[:kept], row[kept::2], row[kept + 1 :: 2]))
-        return (torch.arange(num_heads)[:, None] * len(row) + order).flatten()
+    def up_slot(self, name: str) -> WeightSlot:
+        return WeightSlot(name=name, target=self.up_HUC.data.flatten(0, 1))

@@ -21,7 +21,9 @@ from octavo.layers.recurrent import RecurrentMixer, RecurrentStep
 from octavo.layers.residual import Residual
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import StatePart, StateSpec
+from octavo.ops.by_rows import by_rows
 from octavo.ops.causal_conv import causal_conv
+from octavo.ops.cpu.recurrent import NativeRecurrences
 from octavo.ops.gated_norm import gated_rms_norm
 from octavo.ops.ssd import SSDWeights, ssd
 
@@ -101,7 +103,8 @@ class Mamba2(RecurrentMixer):
             columns = [torch.full((n,), f) for n, f in zip(shape.parts, part_factors, strict=True)]
             self._factors_O = torch.cat(columns).to(device=placement.device, dtype=placement.dtype)
         self._causal_conv = causal_conv.on(placement.device)
-        self._ssd = ssd.on(placement.device)
+        native = placement.native
+        self._ssd = ssd.on(placement.device) if native is None else NativeRecurrences(native).ssd
         self._gated_rms_norm = gated_rms_norm.on(placement.device)
 
     def forward(
@@ -136,7 +139,7 @@ class Mamba2(RecurrentMixer):
         x_TI, b_TJ, c_TJ = torch.split(convolved_TC, [shape.inner, shape.columns, shape.columns], 1)
         y_TI = self._ssd(x_TI, b_TJ, c_TJ, dt_TH, self._weights, state_RHPN, step, self._is_by_token)
         if self.norm is None or self.norm_weight_I is None:
-            return functional.silu(gate_TI) * y_TI
+            return by_rows(functional.silu, gate_TI) * y_TI
         return self._gated_rms_norm(
             y_TI,
             gate_TI,

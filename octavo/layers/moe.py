@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from octavo.layers.experts import Experts, ExpertShape, ExpertTensors, OneByOne
+from octavo.layers.expert_tensors import ExpertTensors, OneByOne
+from octavo.layers.experts import Experts, ExpertShape
 from octavo.layers.factor import Factor
 from octavo.layers.linear import Linear
 from octavo.layers.mlp import GatedMLP
+from octavo.layers.native_experts import NativeExperts
 from octavo.layers.norm import Norm
 from octavo.layers.placement import Placement
 from octavo.layers.residual import Residual
 from octavo.layers.router import Router
 from octavo.layers.slot import WeightSlot
+from octavo.ops.by_rows import by_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,9 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.names = names or MixtureNames()
         self.router = router
-        self.experts = Experts(shape, placement)
+        self.experts = (
+            Experts(shape, placement) if placement.native is None else NativeExperts(shape, placement)
+        )
         self.shared = shared
         self.shared_gate = Linear(shape.width, [1], placement=placement) if has_shared_gate else None
 
@@ -68,7 +73,7 @@ class MixtureOfExperts(nn.Module):
             return x_TE
         if self.shared_gate is None:
             return self.shared.onto(Residual(x_TE), normed_TE).total()
-        gate_T1 = self.shared_gate.forward(normed_TE).sigmoid()
+        gate_T1 = by_rows(torch.sigmoid, self.shared_gate.forward(normed_TE))
         return torch.addcmul(x_TE, self.shared.branch(normed_TE), gate_T1)
 
     def slots(self, layer: str) -> list[WeightSlot]:

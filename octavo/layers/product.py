@@ -86,9 +86,9 @@ class Product:
 
 def product_on(placement: Placement) -> Product:
     if placement.native is not None:
-        from octavo.layers.packed_product import PackedProduct  # it is a Product itself
+        from octavo.layers.native_product import NativeProduct  # it is a Product itself
 
-        return PackedProduct(placement)
+        return NativeProduct(placement)
     if placement.device.type == "cpu":
         return _product_on_cpu(placement)
     return InvariantProduct(placement) if placement.deterministic else StreamingProduct(placement)

@@ -23,7 +23,9 @@ class PackedTarget:
     """Takes a matrix as the file packs it, where the model computes with it in that form."""
 
     kinds: frozenset[str]
-    """Kinds of StoredMatrix that can be taken; F32 is always among them."""
+    """Kinds of StoredMatrix that are taken as they are."""
+    otherwise: torch.dtype
+    """What numbers of all other kinds become."""
     take: Callable[[StoredMatrix], Taken]
 
 
@@ -39,6 +41,8 @@ class WeightSlot:
     """The dimension that these rows are counted along."""
     packed: PackedTarget | None = None
     """Takes the matrix instead of `target`, which then is only its shape and has no memory."""
+    is_turned: bool = False
+    """The checkpoint has the matrix as [I, O]. `target` is a view that takes this; packed it is turned."""
     offset: float = 0.0
     """What the model adds to the checkpoint's numbers."""
     older_name: str | None = None

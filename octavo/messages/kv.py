@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from math import prod
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,23 @@ class KVKind(StrEnum):
     SLIDING_WINDOW = "sliding_window"
     LATENT = "latent"
     """One row per token is key and, in its first columns, value."""
+
+
+class KVDtype(NamedTuple):
+    """In which numbers keys and values are kept."""
+
+    num_bytes: int
+    scale_bytes: int = 0
+    """Of what each key, and each value, of a head is multiplied with."""
+
+
+KV_DTYPES = {
+    "float32": KVDtype(4),
+    "bfloat16": KVDtype(2),
+    "float16": KVDtype(2),
+    "int8": KVDtype(1, scale_bytes=4),
+}
+"""By name, as torch has it."""
 
 
 class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,11 +51,18 @@ class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
     """Columns of a key that are its value (latent only)."""
     has_plain_softmax: bool = True
     """Scores go through softmax as they are: no soft cap, no sinks."""
+    scale_bytes: int = 0
+    """As KVDtype has it."""
 
     @property
     def bytes_per_token(self) -> int:
         rows = 1 if self.kind is KVKind.LATENT else 2
-        return rows * self.num_kv_heads * self.head_dim * self.dtype_bytes
+        return rows * self.num_kv_heads * (self.head_dim * self.dtype_bytes + self.scale_bytes)
+
+    def kept_as(self, dtype: str) -> KVSpec:
+        """The same in other numbers, one of KV_DTYPES."""
+        kept = KV_DTYPES[dtype]
+        return msgspec.structs.replace(self, dtype_bytes=kept.num_bytes, scale_bytes=kept.scale_bytes)
 
 
 class StatePart(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from msgspec import structs
+
 from octavo.attention.latents import LatentShape
 from octavo.base.errors import ModelFileError
 from octavo.layers.latent_attention import LatentAttention
+from octavo.layers.native_latent_attention import NativeLatentAttention
 from octavo.layers.placement import Placement
 from octavo.layers.rope import score_factor
 from octavo.messages.kv import KVKind, KVSpec
@@ -35,6 +38,8 @@ class DeepseekV3ForCausalLM(GroupRoutedForCausalLM):
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__(config, placement)
         self.shape = latent_shape(config)
+        self.is_native = placement.native is not None
+        """Keys and values are rows of their own (see NativeLatentAttention)."""
 
     @classmethod
     def read_config(cls, config: Mapping[str, Any]) -> DecoderConfig:
@@ -52,7 +57,8 @@ class DeepseekV3ForCausalLM(GroupRoutedForCausalLM):
         assert place.rotation_PD is not None, "all layers rotate"
         shape = latent_shape(config)
         has_rank = config.get("q_lora_rank") is not None
-        attention = LatentAttention(
+        make = LatentAttention if place.placement.native is None else NativeLatentAttention
+        attention = make(
             place.index,
             facts.hidden_size,
             facts.num_heads,
@@ -74,6 +80,8 @@ class DeepseekV3ForCausalLM(GroupRoutedForCausalLM):
             value_dim=self.shape.latent,
             dtype_bytes=self.head.weight.element_size(),
         )
+        if self.is_native:
+            spec = structs.replace(spec, kind=KVKind.FULL, value_dim=None)
         return [spec] * self.facts.num_layers
 
 

@@ -22,6 +22,7 @@ from octavo.models.blocks.decoder import LayerPlace
 from octavo.models.decoder_config import DecoderConfig, read_number
 from octavo.models.layer_types import every_nth_full, layer_types, windows_of
 from octavo.models.llama import LlamaForCausalLM
+from octavo.ops.by_rows import by_rows
 from octavo.ops.paged_plain import AttentionTerms
 
 GELU_TANH = ("gelu_pytorch_tanh", "gelu_tanh")
@@ -119,7 +120,7 @@ class Gemma2ForCausalLM(GemmaForCausalLM):
         logits_SV = super().logits(hidden_SE)
         if self.logit_cap is None:
             return logits_SV
-        return logits_SV.div_(self.logit_cap).tanh_().mul_(self.logit_cap)
+        return by_rows(torch.tanh_, logits_SV.div_(self.logit_cap)).mul_(self.logit_cap)
 
 
 def pattern_windows(config: Mapping[str, Any], facts: DecoderConfig, period: int) -> list[int | None]:

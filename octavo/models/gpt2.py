@@ -77,6 +77,6 @@ class GPT2LMHeadModel(LayerNormDecoder):
     def layer_slots(self, block: NormedLayer, name: str) -> list[WeightSlot]:
         """Matrices lie in the file as [I, O]."""
         return [
-            replace(slot, target=slot.target.t()) if slot.target.dim() == 2 else slot
+            replace(slot, target=slot.target.t(), is_turned=True) if slot.target.dim() == 2 else slot
             for slot in super().layer_slots(block, name)
         ]

@@ -9,7 +9,7 @@ from msgspec import structs
 from torch import nn
 
 from octavo.layers.attention import HeadShape, SelfAttention
-from octavo.layers.experts import StackedColumns
+from octavo.layers.expert_tensors import StackedColumns
 from octavo.layers.mlp import MLP
 from octavo.layers.moe import MixtureNames, MixtureOfExperts
 from octavo.layers.router import Router

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from octavo.layers.attention import HeadShape, SelfAttention
-from octavo.layers.experts import StackedHalves
+from octavo.layers.expert_tensors import StackedHalves
 from octavo.layers.mlp import MLP
 from octavo.layers.moe import MixtureNames
 from octavo.layers.placement import Placement

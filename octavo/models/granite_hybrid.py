@@ -9,7 +9,7 @@ import torch
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.attention import HeadShape, SelfAttention
-from octavo.layers.experts import StackedHalves
+from octavo.layers.expert_tensors import StackedHalves
 from octavo.layers.mamba2 import GatedNorm, Mamba2
 from octavo.layers.mlp import MLP, GatedMLP, MLPNames
 from octavo.layers.moe import MixtureNames, MixtureOfExperts

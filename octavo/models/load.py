@@ -7,13 +7,13 @@ import math
 import time
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import PackedTarget, Taken, WeightSlot
 from octavo.models.contract import Backbone, VerifiesItself
+from octavo.ops.cpu.engine import PLAIN_KINDS, TYPES
 from octavo.ops.stored import StoredMatrix
 from octavo.weights.checkpoint import Checkpoint
 
@@ -86,20 +86,28 @@ def place_on_cpu(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
 
 
 def _pack(slot: WeightSlot, packed: PackedTarget, checkpoint: Checkpoint) -> Taken:
-    stored = checkpoint.stored_matrix(slot.name)
+    stored = None if slot.is_turned else checkpoint.stored_matrix(slot.name)
     if stored is None or stored.kind not in packed.kinds:
-        if stored is not None:
+        if stored is not None and stored.kind not in TYPES:
             logger.info(
-                "%s is stored as %s, for which there is no kernel: kept as float32.", slot.name, stored.kind
+                "%s is stored as %s, for which there is no kernel: kept as plain numbers.",
+                slot.name,
+                stored.kind,
             )
-        weight_OI = checkpoint.load(slot.name, torch.float32)
-        data = weight_OI.numpy().view(np.uint8)
-        stored = StoredMatrix(kind="F32", columns=weight_OI.shape[1], data=data)
+        stored = _plain(checkpoint.load(slot.name, packed.otherwise), is_turned=slot.is_turned)
     if slot.order_R is not None:
+        assert slot.order_dim == 0, "rows of one matrix"
         stored = stored.reordered(slot.order_R.numpy())
     taken = packed.take(stored)
     stored.release()
     return taken
+
+
+def _plain(weight: torch.Tensor, *, is_turned: bool) -> StoredMatrix:
+    """Matrices one below the other, where there are several."""
+    weight = (weight.transpose(-1, -2) if is_turned else weight).flatten(0, -2).contiguous()
+    data = weight.view(torch.uint8).numpy()
+    return StoredMatrix(kind=PLAIN_KINDS[weight.dtype], columns=weight.shape[1], data=data)
 
 
 def place_on_device(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:

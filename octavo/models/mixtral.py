@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from octavo.layers.experts import OneByOne
+from octavo.layers.expert_tensors import OneByOne
 from octavo.layers.mlp import MLP
 from octavo.layers.moe import MixtureNames
 from octavo.models.blocks.decoder import LayerPlace

@@ -16,12 +16,13 @@ from octavo.attention.contract import PageLayout, Pages
 from octavo.layers.attention import SelfAttention
 from octavo.layers.linear import Linear
 from octavo.layers.mlp import Gate, GatedMLP
+from octavo.layers.native_product import NativeProduct
 from octavo.layers.norm import RMSNorm
-from octavo.layers.packed_product import PackedProduct
 from octavo.models.blocks.branch import BranchLayer
 from octavo.models.blocks.decoder import DecoderLayer
 from octavo.models.contract import Backbone
 from octavo.models.llama import LlamaForCausalLM
+from octavo.ops.cpu.engine import linear_struct
 from octavo.ops.cpu.structs import LayerStruct, LinearStruct, NormStruct
 
 GATES = {Gate.SILU: 0, Gate.GELU_TANH: 1}
@@ -46,8 +47,7 @@ def _is_plain(block: DecoderLayer | BranchLayer) -> bool:
     return (
         not attention.whole_norms
         and attention.clip is None
-        and attention.layer.terms.sinks_H is None
-        and all(isinstance(linear.product, PackedProduct) for linear in linears)
+        and all(isinstance(linear.product, NativeProduct) for linear in linears)
     )
 
 
@@ -75,7 +75,7 @@ def native_layers(
 def norm_struct(norm: RMSNorm | None) -> NormStruct:
     if norm is None:
         return NormStruct(None, 0.0)
-    assert norm.weight_E.dtype == torch.float32, "packed weights compute in float32"
+    assert norm.weight_E.dtype == torch.float32, "native kernels compute in float32"
     return NormStruct(norm.weight_E.data_ptr(), norm.epsilon)
 
 
@@ -110,12 +110,7 @@ def _fill_mlp(struct: LayerStruct, mlp: GatedMLP) -> None:
 
 
 def _linear_struct(linear: Linear) -> LinearStruct:
-    assert isinstance(linear.product, PackedProduct), "asked before"
-    struct = LinearStruct()
+    assert isinstance(linear.product, NativeProduct), "asked before"
     parts = linear.product.parts
     assert 1 <= len(parts) <= MAX_PARTS, "queries, keys and values are the most that share their input"
-    for index, part in enumerate(parts):
-        struct.parts[index] = part.struct
-    struct.num_parts = len(parts)
-    struct.bias = None if linear.bias_O is None else linear.bias_O.data_ptr()
-    return struct
+    return linear_struct(parts, linear.bias_O)

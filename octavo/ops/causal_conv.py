@@ -5,13 +5,14 @@ T tokens, C channels, W taps, K = W - 1 tokens of the past, R rows, S sequences.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from octavo.base.table import LazyTable
+from octavo.ops.by_rows import by_rows
 from octavo.ops.contract import Op
 from octavo.ops.step_rows import StepRows, example_rows
 
@@ -46,13 +47,20 @@ def _convolve_each(
     for row, start, end, is_fresh in step.on_host(first):
         window_KC = torch.zeros_like(windows_RKC[row]) if is_fresh else windows_RKC[row]
         known_NC = torch.cat((window_KC, x_TC[start:end]))
-        y_TC[start:end] = _taps(known_NC.float().unfold(0, weight_CW.shape[1], 1), weight_CW, bias_C)
+        taps = [known_NC[tap : tap + end - start] for tap in range(weight_CW.shape[1])]
+        y_TC[start:end] = _convolved(taps, weight_CW, bias_C)
         windows_RKC[row] = known_NC[end - start :]
 
 
-def _taps(seen_TCW: torch.Tensor, weight_CW: torch.Tensor, bias_C: torch.Tensor | None) -> torch.Tensor:
-    y_TC = (seen_TCW * weight_CW.float()).sum(-1)
-    return functional.silu(y_TC if bias_C is None else y_TC + bias_C.float())
+def _convolved(
+    taps: Sequence[torch.Tensor], weight_CW: torch.Tensor, bias_C: torch.Tensor | None
+) -> torch.Tensor:
+    """taps: for each column of the weight what every token sees there, [T, C]. Added up in one order."""
+    weight_WC = weight_CW.float().t()
+    y_TC = taps[0].float() * weight_WC[0]
+    for seen_TC, weight_C in zip(taps[1:], weight_WC[1:], strict=True):
+        y_TC = y_TC + seen_TC.float() * weight_C
+    return by_rows(functional.silu, y_TC if bias_C is None else y_TC + bias_C.float())
 
 
 def causal_conv_cpu(
@@ -69,7 +77,7 @@ def causal_conv_cpu(
     if count:
         windows_SKC = windows_RKC[rows_S].masked_fill_(is_fresh_S[:, None, None], 0.0)
         known_SWC = torch.cat((windows_SKC, x_TC[:count, None]), 1)
-        y_TC[:count] = _taps(known_SWC.transpose(1, 2).float(), weight_CW, bias_C)
+        y_TC[:count] = _convolved(known_SWC.unbind(1), weight_CW, bias_C)
         windows_RKC[rows_S] = known_SWC[:, 1:]
     _convolve_each(x_TC, weight_CW, bias_C, windows_RKC, step, y_TC, first=count)
     return y_TC

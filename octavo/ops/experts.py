@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from octavo.base.table import LazyTable
+from octavo.ops.by_rows import by_rows
 from octavo.ops.contract import Op
 
 
@@ -31,10 +32,13 @@ class SwiGLU:
 
     def __call__(self, gate_up_PG: torch.Tensor) -> torch.Tensor:
         """[P, F]"""
-        gate_PF, up_PF = gate_up_PG[:, ::2], gate_up_PG[:, 1::2]
+        return self.of(gate_up_PG[:, ::2], gate_up_PG[:, 1::2])
+
+    def of(self, gate_PF: torch.Tensor, up_PF: torch.Tensor) -> torch.Tensor:
+        """The same of two halves."""
         if self.limit < math.inf:
             gate_PF, up_PF = gate_PF.clamp(max=self.limit), up_PF.clamp(-self.limit, self.limit)
-        return gate_PF * torch.sigmoid(self.alpha * gate_PF) * (up_PF + self.offset)
+        return gate_PF * by_rows(torch.sigmoid, self.alpha * gate_PF) * (up_PF + self.offset)
 
 
 SILU = SwiGLU()
@@ -63,12 +67,17 @@ def _plain(
     y_PE = torch.einsum("pf,pef->pe", gate(gate_up_PG), down_XEF[experts_P])
     if down_bias_XE is not None:
         y_PE = y_PE + down_bias_XE[experts_P]
-    y_TE = _weighted_sum(y_PE, weights_TK)
+    y_TE = weighted_sum(y_PE, weights_TK)
     return y_TE if added_TE is None else y_TE + added_TE
 
 
-def _weighted_sum(y_PE: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
-    return (y_PE.view(*weights_TK.shape, y_PE.shape[1]) * weights_TK.to(y_PE.dtype)[:, :, None]).sum(1)
+def weighted_sum(y_PE: torch.Tensor, weights_TK: torch.Tensor) -> torch.Tensor:
+    """[T, E]: expert after expert, so that the order does not depend on the number of tokens."""
+    weighted_TKE = y_PE.view(*weights_TK.shape, y_PE.shape[1]) * weights_TK.to(y_PE.dtype)[:, :, None]
+    first, *others = weighted_TKE.unbind(1)
+    for other in others:
+        first = first + other
+    return first
 
 
 def experts_by_group(
@@ -105,7 +114,7 @@ def experts_by_group(
         )  # as wide as x, which is not read again
         if down_bias_XE is not None:
             x_PE[rows] += down_bias_XE[expert]
-    y_TE = _weighted_sum(torch.empty_like(x_PE).index_copy_(0, order_P, x_PE), weights_TK)
+    y_TE = weighted_sum(torch.empty_like(x_PE).index_copy_(0, order_P, x_PE), weights_TK)
     return y_TE if added_TE is None else y_TE.add_(added_TE)
 
 

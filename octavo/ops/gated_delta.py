@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from octavo.base.table import LazyTable
+from octavo.ops.by_rows import by_rows
 from octavo.ops.contract import Op
 from octavo.ops.step_rows import StepRows, example_rows
 
@@ -31,7 +32,7 @@ class DeltaWeights(NamedTuple):
 
     def decay(self, a_TH: torch.Tensor) -> torch.Tensor:
         """Its logarithm [T, H]."""
-        return -self.log_decay_H.exp() * functional.softplus(a_TH.float() + self.bias_H)
+        return -self.log_decay_H.exp() * by_rows(functional.softplus, a_TH.float() + self.bias_H)
 
 
 def _plain(
@@ -68,10 +69,15 @@ def _plain(
     return y_TI
 
 
-def _unit(values_TJ: torch.Tensor, heads: int, size: int) -> torch.Tensor:
-    """[T, H, K], float32, each of length one."""
+def unit_lengths(values_TJ: torch.Tensor, size: int) -> torch.Tensor:
+    """[T, G, K], float32, each of length one."""
     values_TGK = values_TJ.float().reshape(len(values_TJ), -1, size)
-    values_TGK = values_TGK * torch.rsqrt(values_TGK.square().sum(-1, keepdim=True) + TINY)
+    return values_TGK * torch.rsqrt(values_TGK.square().sum(-1, keepdim=True) + TINY)
+
+
+def _unit(values_TJ: torch.Tensor, heads: int, size: int) -> torch.Tensor:
+    """[T, H, K]: the same for each head."""
+    values_TGK = unit_lengths(values_TJ, size)
     return values_TGK.repeat_interleave(heads // values_TGK.shape[1], 1)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from octavo.base.table import LazyTable
+from octavo.ops.by_rows import by_rows
 from octavo.ops.contract import Op
 
 
@@ -21,7 +22,7 @@ def _plain(
     gates_first: bool,
 ) -> torch.Tensor:
     """norm(x * silu(gate)) * weight, or norm(x) * weight * silu(gate), in float32; x's type comes back."""
-    x, gate = x_TE.float(), functional.silu(gate_TE.float())
+    x, gate = x_TE.float(), by_rows(functional.silu, gate_TE.float())
     x_TGW = (x * gate if gates_first else x).view(len(x), num_groups, -1)
     x_TGW = x_TGW * torch.rsqrt(x_TGW.square().mean(-1, keepdim=True) + epsilon)
     y_TE = x_TGW.flatten(1) * weight_E.float()

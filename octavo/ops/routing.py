@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import torch
 
 from octavo.base.table import LazyTable
+from octavo.ops.by_rows import by_rows
 from octavo.ops.contract import Op
 
 TINY = 1e-20
@@ -78,7 +80,7 @@ def _only_best_groups(choice_TX: torch.Tensor, groups: Groups) -> torch.Tensor:
 
 _SCORINGS: dict[Scoring, Callable[[torch.Tensor], torch.Tensor]] = {
     Scoring.SOFTMAX: lambda logits_TX: logits_TX.softmax(-1),
-    Scoring.SIGMOID: lambda logits_TX: logits_TX.sigmoid(),
+    Scoring.SIGMOID: partial(by_rows, torch.sigmoid),
 }
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from octavo.base.table import LazyTable
+from octavo.ops.by_rows import by_rows
 from octavo.ops.contract import Op
 from octavo.ops.step_rows import StepRows, example_rows
 
@@ -32,7 +33,7 @@ class SSDWeights(NamedTuple):
 
     def steps(self, dt_TH: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(dt, the logarithm of the decay), both [T, H] in float32."""
-        dt_TH = functional.softplus(dt_TH.float() + self.dt_bias_H).clamp(*self.dt_limits)
+        dt_TH = by_rows(functional.softplus, dt_TH.float() + self.dt_bias_H).clamp(*self.dt_limits)
         return dt_TH, -self.log_decay_H.exp() * dt_TH
 
 

@@ -35,7 +35,11 @@ class Gate:
                     message = {**message, "headers": headers}
                 await send(message)
 
-            await self._app(scope, receive, last_send)
+            try:
+                await self._app(scope, receive, last_send)
+            finally:
+                # uvicorn keeps the scope where `send` is from: a circle, which only the collector would find.
+                del scope[SERVER_SEND]
         elif scope["type"] == "http" and route_path(scope) == "/livez":
             await JSONResponse({"status": "starting"})(scope, receive, send)
         elif scope["type"] == "http":

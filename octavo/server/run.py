@@ -21,7 +21,9 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol, cast
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from octavo.base.clock import monotonic
 from octavo.base.errors import ConfigError, EngineError, OctavoError
 from octavo.base.signals import ignore
 from octavo.config.admin import AdminConfig
@@ -52,6 +54,8 @@ MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together."""
 HAND_OVER_S = 1.0
 """How long connections that were accepted last are served as if nothing happened."""
+FIRST_REQUEST_S = 4.0
+"""How much longer the first request on one is waited for: a busy machine may not have read it yet."""
 LAST_WORDS_S = 2
 """Time for final events once everything was aborted."""
 
@@ -91,8 +95,17 @@ class _Answering:
 
     def close_idle(self) -> None:
         """Who keeps a connection and asks nothing on it would only be refused there."""
-        for connection in list(self._server.server_state.connections):
-            connection.shutdown()
+        for connection in self._connections():
+            if connection.cycle is not None:
+                connection.shutdown()
+
+    @property
+    def has_new(self) -> bool:
+        """Some connections have not been asked anything on yet."""
+        return any(connection.cycle is None for connection in self._connections())
+
+    def _connections(self) -> list[H11Protocol]:
+        return [each for each in self._server.server_state.connections if isinstance(each, H11Protocol)]
 
     def stop(self) -> None:
         """End the main loop at its next tick; give tasks LAST_WORDS_S."""
@@ -177,10 +190,7 @@ async def serve(
                     raise EngineError(failure.message)
                 gate.leave()
                 if hands_over:
-                    servers[0].stop_listening()
-                    # Who connected just now does not know yet, and may still ask.
-                    await asyncio.wait({asyncio.create_task(stop.second.wait())}, timeout=HAND_OVER_S)
-                    servers[0].close_idle()
+                    await _hand_over(servers[0], stop)
                 await _drain(engine, lifecycle, stop, config.server.shutdown_timeout)
         finally:
             for server in servers:
@@ -234,6 +244,18 @@ async def _failure_before_stop(engine: StartedEngine, stop: _StopSignals) -> Oct
     told.cancel()
     failing.cancel()
     return failure
+
+
+async def _hand_over(server: _Answering, stop: _StopSignals) -> None:
+    """Others accept from now on. Who connected just now does not know yet, and may still ask."""
+    server.stop_listening()
+    now = asyncio.create_task(stop.second.wait())
+    await asyncio.wait({now}, timeout=HAND_OVER_S)
+    server.close_idle()
+    deadline = monotonic() + FIRST_REQUEST_S
+    while server.has_new and monotonic() < deadline and not now.done():
+        await asyncio.wait({now}, timeout=0.1)
+    now.cancel()
 
 
 async def _drain(engine: StartedEngine, lifecycle: Lifecycle, stop: _StopSignals, timeout_s: float) -> None:

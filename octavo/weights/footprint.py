@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from octavo.messages.kv import KV_DTYPES
 from octavo.weights.config_json import text_config
 from octavo.weights.label_scores import ENCODERS
 from octavo.weights.latent_shapes import row_width
 from octavo.weights.recurrent import recurrent_facts
 
 if TYPE_CHECKING:
+    from octavo.config.model import ModelConfig
     from octavo.weights.checkpoint import Checkpoint
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -18,7 +20,7 @@ DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 def num_parameters(checkpoint: Checkpoint) -> int:
     """Numbers that a model of it holds; a head that is tied to the embedding is held once."""
-    is_tied = bool(text_config(checkpoint.config).get("tie_word_embeddings"))
+    is_tied = _is_tied(checkpoint)
     return sum(
         math.prod(checkpoint.shape(name))
         for name in checkpoint.tensor_names()
@@ -37,31 +39,49 @@ PACKED_BITS = {
     "Q6_K": 7,
     "Q8_0": 8.5,
 }
-"""Bits per weight where native kernels keep a type packed; all others become float32."""
+"""Bits per weight where native kernels keep a type packed; all others become plain numbers."""
 
 
-def packed_bytes(checkpoint: Checkpoint) -> int:
-    """What the weights take if native kernels compute with them."""
-    is_tied = bool(text_config(checkpoint.config).get("tie_word_embeddings"))
+PLAIN_BITS = {"F32": 32, "F16": 16, "BF16": 16}
+
+
+def kept_bytes(checkpoint: Checkpoint, model: ModelConfig) -> int:
+    """What the weights take under these options, which are resolved.
+
+    Native kernels keep plain numbers as narrow as they are stored, if they compute in float32.
+    """
+    if not model.native_kernels:
+        return weight_bytes(checkpoint, model.dtype)
+    kinds = PACKED_BITS if model.packed_weights else {}
+    if model.dtype == "float32":
+        kinds = {**kinds, **PLAIN_BITS}
+    others, is_tied = DTYPE_BYTES[model.dtype] * 8, _is_tied(checkpoint)
     return int(
         sum(
-            math.prod(checkpoint.shape(name)) * PACKED_BITS.get(checkpoint.stored_kind(name), 32) / 8
+            math.prod(checkpoint.shape(name)) * kinds.get(checkpoint.stored_kind(name), others) / 8
             for name in checkpoint.tensor_names()
             if not (is_tied and name == "lm_head.weight")
         )
     )
 
 
-def kv_bytes_per_token(config: dict[str, Any], dtype: str) -> int:
-    """What one token keeps in all layers; 0 of encoders, and where the config does not say."""
+def _is_tied(checkpoint: Checkpoint) -> bool:
+    return bool(text_config(checkpoint.config).get("tie_word_embeddings"))
+
+
+def kv_bytes_per_token(config: dict[str, Any], dtype: str, *, keeps_latents_twice: bool = False) -> int:
+    """What one token keeps in all layers; 0 of encoders, and where the config does not say.
+
+    dtype: one of KV_DTYPES. keeps_latents_twice: as key and value, by which native kernels attend.
+    """
     text = text_config(config)
     if text.get("model_type") in ENCODERS:
         return 0
-    num_bytes = recurrent_facts(config).num_attention_layers * DTYPE_BYTES[dtype]
+    num_layers, kept = recurrent_facts(config).num_attention_layers, KV_DTYPES[dtype]
     row = row_width(text)
     if row is not None:
-        return int(row * num_bytes)
+        return int((2 if keeps_latents_twice else 1) * row * num_layers * kept.num_bytes)
     heads = text.get("num_attention_heads") or 0
     kv_heads = text.get("num_key_value_heads") or heads
     head_dim = text.get("head_dim") or (text.get("hidden_size") or 0) // max(heads, 1)
-    return int(2 * kv_heads * head_dim * num_bytes)
+    return int(2 * kv_heads * (head_dim * kept.num_bytes + kept.scale_bytes) * num_layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -108,7 +109,7 @@ class GGUFCheckpoint:
         return StoredMatrix(
             kind=part.tensor.kind.name,
             columns=view.shape[-1],
-            data=self._packed(part).reshape(view.shape[0], -1),
+            data=self._packed(part).reshape(math.prod(view.shape[:-1]), -1),
             release=partial(file.forget, part.tensor.name),
         )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ModelFileError
-from octavo.base.files import map_file, open_regular, read_exactly
+from octavo.base.files import forget_pages, map_file, open_regular, read_exactly
 from octavo.weights.strict_json import parse_object
 from octavo.weights.views import Shape, mapped_tensor
 
@@ -76,6 +76,11 @@ class SafetensorsFile:
         """Return a tensor as stored: a read-only view of the map."""
         tensor = self.tensors[name]
         return mapped_tensor(self._data, tensor.start, tensor.shape, tensor.dtype)
+
+    def forget(self, name: str) -> None:
+        """The pages of a tensor leave this process; they come back from the file if read again."""
+        tensor = self.tensors[name]
+        forget_pages(self._data, tensor.start, tensor.num_bytes)
 
     @contextmanager
     def opened(self) -> Iterator[int]:

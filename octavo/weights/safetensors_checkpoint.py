@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,9 @@ MAX_INDEX_BYTES = 64 * 2**20
 MAX_SHARDS = 4096
 MAX_TENSORS = 2**19
 """In all shards together."""
+
+PLAIN_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""torch's names of types, and GGUF's."""
 
 _LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]{1,6})\.", re.ASCII)
 
@@ -96,12 +100,26 @@ class SafetensorsCheckpoint:
         tensor = self._files[name].load(name)
         return tensor if dtype is None else tensor.to(dtype)
 
-    def stored_kind(self, name: str) -> str:  # noqa: ARG002
-        return "F32"
+    def stored_kind(self, name: str) -> str:
+        if name in self._packed:
+            return "F32"
+        return PLAIN_KINDS.get(self._stored(name).dtype, "F32")
 
     def stored_matrix(self, name: str) -> StoredMatrix | None:
-        self._stored(name)
-        return None
+        """Of plain numbers that native kernels know; several matrices lie one below the other."""
+        import torch
+
+        from octavo.ops.stored import StoredMatrix
+
+        if name in self._packed or self._stored(name).dtype not in PLAIN_KINDS:
+            return None
+        rows = self._files[name].load(name).flatten(0, -2)
+        return StoredMatrix(
+            kind=self.stored_kind(name),
+            columns=rows.shape[1],
+            data=rows.view(torch.uint8).numpy(),
+            release=partial(self._files[name].forget, name),
+        )
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

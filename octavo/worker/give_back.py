@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 
 import torch
+
+from octavo.base.memory import trim_heap
 
 
 def give_back_memory() -> None:
@@ -18,7 +19,4 @@ def give_back_memory() -> None:
         gc.freeze()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    # The C library keeps freed memory for itself unless told otherwise; others than glibc have no such call.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    trim_heap()

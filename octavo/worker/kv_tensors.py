@@ -29,8 +29,8 @@ class KVTensors:
         groups: dict[int, int] = {}
         for number, group in enumerate(plan.groups):
             spec = group.spec
-            row = spec.num_kv_heads * spec.head_dim
-            assert spec.dtype_bytes == dtype.itemsize, "keys and values are kept in the model's type"
+            row = spec.num_kv_heads * (spec.head_dim + spec.scale_bytes // dtype.itemsize)
+            assert spec.dtype_bytes == dtype.itemsize, "the plan counts the bytes of these numbers"
             rows_per_token = spec.bytes_per_token // (row * dtype.itemsize)
             assert page_size % (rows_per_token * row) == 0, "a page holds whole rows of keys and of values"
             assert page_size // row >= rows_per_token * plan.block_size, "a page holds a block"
@@ -46,6 +46,7 @@ class KVTensors:
                     device=device,
                     is_head_major=is_head_major,
                     turns_keys=turns_keys,
+                    scale_bytes=spec.scale_bytes,
                     has_plain_softmax=spec.has_plain_softmax,
                 )
             )

@@ -14,7 +14,8 @@ import psutil
 
 from octavo.base.errors import ConfigError
 from octavo.config.cache import CacheConfig
-from octavo.weights.footprint import DTYPE_BYTES, packed_bytes, weight_bytes
+from octavo.config.model import ModelConfig
+from octavo.weights.footprint import DTYPE_BYTES, kept_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -38,14 +39,13 @@ _LIMITS = (
 """Limit and use of a container, in the new and the old hierarchy."""
 
 
-def check_weights_fit(
-    checkpoint: Checkpoint, dtype: str, device: torch.device, *, is_packed: bool = False
-) -> None:
+def check_weights_fit(checkpoint: Checkpoint, model: ModelConfig, device: torch.device) -> None:
     """Raise ConfigError, with the numbers and what would fit, before anything is allocated.
 
-    `dtype` is one of DTYPE_BYTES.
+    `model` is resolved.
     """
-    needed = packed_bytes(checkpoint) if is_packed else weight_bytes(checkpoint, dtype)
+    dtype, is_packed = model.dtype, bool(model.packed_weights)
+    needed = kept_bytes(checkpoint, model)
     free = free_device_bytes(device)
     if needed <= free:
         return

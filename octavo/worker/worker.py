@@ -20,7 +20,7 @@ from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.grammar.vocabulary import Words, no_words
 from octavo.layers.placement import Placement
-from octavo.messages.kv import KVPlan, KVSpec, StateSpec
+from octavo.messages.kv import KV_DTYPES, KVPlan, KVSpec, StateSpec
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
@@ -85,6 +85,7 @@ class Worker:
     ) -> None:
         """words: loads the tokenizer, when the first grammar comes. Without it grammars are not followed."""
         assert model.max_model_len is not None, "the config is resolved"
+        assert cache.kv_cache_dtype in KV_DTYPES, "the config is resolved"
         assert schedule.max_num_seqs is not None, "the config is resolved"
         assert schedule.max_num_batched_tokens is not None, "the config is resolved"
         self._config = model
@@ -92,19 +93,14 @@ class Worker:
         self._checkpoint = checkpoint
         self._words = words or no_words
         self._is_overlapping = bool(schedule.async_scheduling)
-        self._placement = Placement(
-            dtype=getattr(torch, model.dtype),
-            device=torch.device(model.device),
-            max_positions=model.max_model_len,
-            deterministic=model.deterministic,
-            native=_native(model),
-        )
+        self._placement = _placement(model)
         self._max_model_len = model.max_model_len
         self._max_seqs = schedule.max_num_seqs
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
         self._model: Backbone | None = None
         self._kv_layers: list[KVSpec] = []
         self._recurrent_layers: list[StateSpec] = []
+        self._kv_dtype: torch.dtype = getattr(torch, cache.kv_cache_dtype)
         self._plan: KVPlan | None = None
         self._runner: ModelRunner | None = None
         self._compilers: KernelCompilers | None = None
@@ -120,11 +116,13 @@ class Worker:
             logger.warning("Computing with torch, several times slower: %s.", why_no_kernels())
         model, placed = self._load_model()
         self._backend = choose_backend(
-            attention_needs(model.kv_layers(), model.num_heads, place.dtype, place.device),
+            attention_needs(
+                model.kv_layers(), model.num_heads, place.dtype, place.device, kv_dtype=self._kv_dtype
+            ),
             has_native=place.native is not None,
         )
         self._model = model
-        self._kv_layers = model.kv_layers()
+        self._kv_layers = self._kept_layers(model)
         self._recurrent_layers = recurrent_layers(model)
         loaded = time.monotonic()
         step_bytes = step_peak_bytes(
@@ -134,7 +132,7 @@ class Worker:
         check_states_fit(self._recurrent_layers, self._max_seqs, place.device)
         state_bytes = row_state_bytes(self._recurrent_layers, self._max_seqs)
         return WorkerFacts(
-            kv_layers=model.kv_layers(),
+            kv_layers=self._kv_layers,
             vocab_size=model.vocab_size,
             hidden_size=model.hidden_size,
             available_bytes=kv_cache_bytes(
@@ -259,7 +257,7 @@ class Worker:
         place = self._placement
         kv = KVTensors(
             plan,
-            dtype=place.dtype,
+            dtype=self._kv_dtype,
             device=place.device,
             is_head_major=self._backend.is_head_major,
             turns_keys=self._backend.turns_keys,
@@ -278,12 +276,7 @@ class Worker:
         return purpose_of(model, self._words, is_overlapping=self._is_overlapping)
 
     def _load_model(self) -> tuple[Backbone, Placed]:
-        check_weights_fit(
-            self._checkpoint,
-            self._config.dtype,
-            self._placement.device,
-            is_packed=self._placement.native is not None,
-        )
+        check_weights_fit(self._checkpoint, self._config, self._placement.device)
         model = build_model(self._checkpoint, self._config, self._placement)
         placed = load_weights(model, self._checkpoint)
         self._checkpoint.close()
@@ -295,11 +288,15 @@ class Worker:
             self._checkpoint.path, self._config.load_format, self._config.hf_overrides
         )
         model, _ = self._load_model()
-        if (model.kv_layers(), recurrent_layers(model)) != (self._kv_layers, self._recurrent_layers):
+        layers = self._kept_layers(model), recurrent_layers(model)
+        if layers != (self._kv_layers, self._recurrent_layers):
             raise ModelFileError(
                 "The checkpoint has become another model since the start. Put the old one back or start anew."
             )
         return model
+
+    def _kept_layers(self, model: Backbone) -> list[KVSpec]:
+        return [spec.kept_as(self._cache.kv_cache_dtype) for spec in model.kv_layers()]
 
     @property
     def _captures_graphs(self) -> bool:
@@ -367,9 +364,23 @@ class Worker:
         return graphs
 
 
+def _placement(model: ModelConfig) -> Placement:
+    assert model.max_model_len is not None, "the config is resolved"
+    dtype, native = getattr(torch, model.dtype), _native(model)
+    return Placement(
+        dtype=dtype if native is None else torch.float32,
+        device=torch.device(model.device),
+        max_positions=model.max_model_len,
+        deterministic=model.deterministic,
+        native=native,
+        weight_dtype=dtype,
+        keeps_packed=bool(model.packed_weights),
+    )
+
+
 def _native(model: ModelConfig) -> NativeEngine | None:
-    """Threads and kernels for packed weights. torch's own threads would spin against them."""
-    if not model.packed_weights:
+    """Threads and kernels of a CPU. torch's own threads would spin against them."""
+    if not model.native_kernels:
         return None
     assert model.cpu_threads is not None, "the config is resolved"
     torch.set_num_threads(1)

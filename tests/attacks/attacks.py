@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -73,6 +74,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path)
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers end with us
     outcomes = [outcome for group in GROUPS for outcome in run_group(group, options.only)]
     result = report(outcomes, [row for group in GROUPS for row in group.not_there])
     if options.report:

@@ -44,7 +44,7 @@ GROUPS: tuple[Group, ...] = (
     Group("2.2 authentication and surface", rows_keys.SETTING, rows_keys.ROWS),
     Group(
         "2.3 and 2.4, with what is off by default",
-        Setting(flags=("--enable-prompt-embeds", "--trust-request-chat-template")),
+        rows_keys.SETTING,
         (*rows_validation.EMBED_ROWS, *rows_forms.TEMPLATE_ROWS),
     ),
     Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_wire.CROWD_ROWS),

@@ -51,7 +51,7 @@ class OwnServer:
 
     @property
     def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return _children(self.process)
 
     def readiness(self) -> int:
         """Status of /readyz; 0 if nobody answers."""
@@ -138,3 +138,11 @@ def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         return psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     except psutil.Error:
         return []
+
+
+def lives(process: psutil.Process) -> bool:
+    """It has not ended, whether or not anybody has taken notice."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

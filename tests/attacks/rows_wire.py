@@ -230,7 +230,7 @@ def slow_readers(reads: bool) -> Attack:
     """Streams of much, of which hardly anything is read. They are left after the send time-out."""
 
     def attack(arena: Arena) -> None:
-        before = arena.account()["descriptors"]
+        most = arena.account()["descriptors"] + 1  # the victim's may have been open or not
         readers = []
         for _ in range(arena.many(200, 12)):
             connection = socket.socket()
@@ -238,15 +238,15 @@ def slow_readers(reads: bool) -> Attack:
             connection.settimeout(20)
             arena.opened.append(connection)
             connection.connect(("127.0.0.1", arena.port))
-            connection.sendall(whole(arena, {**LONG_REQUEST, "max_tokens": 200, "stream": True}))
+            connection.sendall(whole(arena, {**LONG_REQUEST, "max_tokens": 300, "stream": True}))
             readers.append(connection)
         deadline = time.monotonic() + arena.many(240, 30) + 4 * SEND_TIMEOUT_S
-        while arena.account()["descriptors"] > before and time.monotonic() < deadline:
+        while (now := arena.account()["descriptors"]) > most and time.monotonic() < deadline:
             time.sleep(0.25)
             for connection in readers if reads else ():
                 with contextlib.suppress(OSError):
                     connection.recv(1)
-        assert arena.account()["descriptors"] <= before, "readers that do not read are still connected"
+        assert now <= most, "readers that do not read are still connected"
 
     return attack
 
@@ -555,6 +555,7 @@ WIRE_ROWS: tuple[Row, ...] = (
     Row(
         id="H23",
         name="an address of somebody else",
+        only_full=True,
         expected="it says so and ends in 2 s",
         attack=refuses_to_start("--host", "192.0.2.1", says="Cannot listen on"),
         budget_ms=4000,
@@ -562,6 +563,7 @@ WIRE_ROWS: tuple[Row, ...] = (
     Row(
         id="H23",
         name="a socket path that is a file",
+        only_full=True,
         expected="it says so and ends in 2 s",
         attack=refuses_to_start("--uds", "MODEL/config.json", says="Cannot listen on the socket"),
         budget_ms=4000,
@@ -569,6 +571,7 @@ WIRE_ROWS: tuple[Row, ...] = (
     Row(
         id="H23",
         name="a socket path that is too long",
+        only_full=True,
         expected="it says so and ends in 2 s",
         attack=refuses_to_start("--uds", "/tmp/" + "x" * 200, says="longer than 107 bytes"),
         budget_ms=4000,
@@ -603,6 +606,7 @@ CROWD_ROWS: tuple[Row, ...] = (
     Row(
         id="H24",
         name="500 connections, few descriptors",
+        only_full=True,
         expected="no spinning; well when they have gone",
         attack=crowd,
         budget_ms=20_000,

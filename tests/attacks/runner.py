@@ -7,11 +7,13 @@ from contextlib import nullcontext
 from typing import Any
 
 from tests.attacks.after import (
+    RSS_BAND,
     Baseline,
     baseline,
     canary_problems,
+    crowding,
     log_problems,
-    memory_problems,
+    resident_bytes,
     settled,
     slowness,
 )
@@ -71,14 +73,28 @@ class Runner:
         except Exception as error:  # whatever it is, the server does not serve
             return {}, [*problems, f"accounting: {type(error).__name__}: {error}"[:500]]
         problems += left
-        problems += memory_problems(self.arena, self._baseline)
+        problems += self._leak(row)
         problems += log_problems(self.arena, self._baseline, row.allowed_log)
         busy_ms = 1000 * account["longest_busy_s"]
-        if busy_ms > row.stall_ms:
+        if busy_ms > row.stall_ms * crowding():
             problems.append(f"the event loop was busy for {busy_ms:.0f} ms in one piece")
         if account["core_restarts"] > self._restarts and not row.may_restart:
             problems.append("the engine core was started anew")
         return account, problems
+
+    def _leak(self, row: Row) -> list[str]:
+        """Whether it takes memory every time. What an allocator keeps of a peak it takes once."""
+        first = resident_bytes(self.arena)
+        if first - self._baseline.resident_bytes <= RSS_BAND:
+            return []
+        self._attack(row)
+        self.arena.close_opened()
+        settled(self.arena, self._baseline)
+        second = resident_bytes(self.arena)
+        if second - first > RSS_BAND / 4:
+            return [f"memory grew to {first >> 20} MiB, and to {second >> 20} MiB when it came again"]
+        self._baseline.resident_bytes = second
+        return []
 
     def _count_restarts(self, account: dict[str, Any]) -> int:
         before, self._restarts = self._restarts, account.get("core_restarts", self._restarts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import signal
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from octavo.engine.supervised_core import SupervisedCore
 from octavo.executor.fake import FakeExecutor
 from octavo.messages.start import CoreReady, StartCore
 from octavo.observe.log import set_up_logging
-from octavo.server.listen import listen
+from octavo.server.listen import inherited_listener, listen
 from octavo.server.run import serve
 from octavo.tokens.source import TokenizerSource
 from octavo.tokens.tokenizer import load_tokenizer
@@ -57,7 +58,7 @@ def resolved(options: argparse.Namespace) -> Resolved:
 
 
 def run_server(options: argparse.Namespace) -> int:
-    signal.signal(signal.SIGUSR1, tell_holdings)
+    signal.signal(signal.SIGRTMIN, tell_holdings)
     found = resolved(options)
     config = found.config
     set_up_logging(config.observe.log_format, config.observe.log_level)
@@ -80,7 +81,12 @@ def run_server(options: argparse.Namespace) -> int:
         )
         return AsyncLLM(loaded, ready, core)
 
-    return asyncio.run(serve(start, config, listen(config.server)))
+    inherited = inherited_listener()
+    listener = inherited or listen(config.server)
+    ready = functools.partial(print, "Ready in no time", flush=True)
+    return asyncio.run(
+        serve(start, config, listener, on_ready=lambda _: ready(), hands_over=inherited is not None)
+    )
 
 
 def run_core(options: argparse.Namespace) -> int:
@@ -101,7 +107,7 @@ def main() -> int:
         kind.add_argument("--step-ms", type=float, default=0.0)
     server = kinds.choices["serve"]
     server.add_argument("folder", type=Path)
-    server.add_argument("--port", type=int, required=True)
+    server.add_argument("--port", type=int, default=0)
     server.add_argument("--max-num-seqs", type=int, default=16)
     server.add_argument("--max-predicted-ttft", type=float, default=600.0)
     kinds.choices["core"].add_argument("address")

@@ -95,7 +95,7 @@ async def fill_disk(server: LiveServer, load: Load, _: random.Random) -> float:
     process.rlimit(psutil.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     try:
         refused = await fetch(server.port, UPLOAD)
-        if not 400 <= refused.status < 600 or b'"error"' not in refused.body():
+        if refused.status != 507 or b'"storage_failed"' not in refused.body():
             raise Trouble(f"an upload to a full disk: {refused.status} {refused.body()[:200]!r}")
         await asyncio.sleep(0.5)
         if not await server.is_ready():

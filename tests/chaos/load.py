@@ -50,6 +50,8 @@ class Visit:
     code: str = ""
     """Of an error."""
     ended_at: float = 0.0
+    num_bytes: int = 0
+    """That came."""
     last_fault: str = ""
     """The last of those that met it."""
     lost_server: bool = False
@@ -159,6 +161,7 @@ class Load:
             visit.outcome = "left" if leaves else "late"
         finally:
             visit.ended_at = time.monotonic()
+            visit.num_bytes = 0 if connection.reply is None else len(connection.reply.data)
             del self._open[lane]
 
     def _may_repeat(self, visit: Visit, connection: Connection | None) -> bool:

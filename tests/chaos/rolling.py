@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.chaos.load import Load
@@ -52,10 +53,11 @@ class Part:
 class Successor:
     """A server on a socket that was there before it."""
 
-    def __init__(self, share: Share, listener: socket.socket, number: int) -> None:
+    def __init__(self, share: Share, listener: socket.socket, number: int, is_real: bool) -> None:
         self.log = share.folder / f"rolling-{share.number}-{number}"
         fd = listener.fileno()
-        command = [sys.executable, "-m", "octavo.cli.main", "serve", str(share.model), *FLAGS]
+        module = ["octavo.cli.main", "serve"] if is_real else ["tests.chaos.fake_server", "serve"]
+        command = [sys.executable, "-m", *module, str(share.model), *(FLAGS if is_real else ())]
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *command],
@@ -87,21 +89,21 @@ class Successor:
         self.process.wait()
 
 
-def run_share(share: Share) -> Part:
+def run_share(share: Share, *, is_real: bool) -> Part:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return asyncio.run(_run_share(share))
+    return asyncio.run(_run_share(share, is_real))
 
 
-async def _run_share(share: Share) -> Part:
+async def _run_share(share: Share, is_real: bool) -> Part:
     part = Part()
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        servers = [Successor(share, listener, 0)]
+        servers = [Successor(share, listener, 0, is_real)]
         try:
             await servers[0].until_ready()
             load = Load(listener.getsockname()[1], random.Random(share.seed))
             await load.learn()
             clients = asyncio.create_task(load.run())
-            await _roll(share, listener, servers, part)
+            await _roll(share, listener, servers, part, is_real)
             load.end()
             await clients
             _account(load, part)
@@ -114,14 +116,16 @@ async def _run_share(share: Share) -> Part:
     return part
 
 
-async def _roll(share: Share, listener: socket.socket, servers: list[Successor], part: Part) -> None:
+async def _roll(
+    share: Share, listener: socket.socket, servers: list[Successor], part: Part, is_real: bool
+) -> None:
     """`servers` grows; its last one serves."""
     for number in range(1, share.amount + 1):
         if time.monotonic() > share.ends_at:
             return
         began = time.monotonic()
         before = servers[-1]
-        servers.append(Successor(share, listener, number))
+        servers.append(Successor(share, listener, number, is_real))
         await servers[-1].until_ready()
         part.start_s.append(time.monotonic() - began)
         began = time.monotonic()
@@ -135,7 +139,8 @@ def _account(load: Load, part: Part) -> None:
     for visit in load.visits:
         part.outcomes[visit.outcome] += 1
         if visit.outcome not in ("answer", "left"):
-            part.bad.append(f"{visit.outcome} {visit.code}")
+            kind = "stream" if visit.is_streamed else "answer"
+            part.bad.append(f"{kind} {visit.outcome} {visit.code} after {visit.num_bytes} bytes")
 
 
 def judged(parts: Sequence[Part]) -> dict[str, Any]:
@@ -166,17 +171,19 @@ def main() -> int:
     parser.add_argument("--servers", type=int, default=1, help="rows of servers side by side")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--max-seconds", type=float, default=86400.0, help="begin no restart after this")
+    parser.add_argument("--hashes", action="store_true", help="a core without a model: it starts sooner")
     add_result_options(parser)
     options = parser.parse_args()
     began = time.monotonic()
     parts = run_shares(
-        run_share,
+        partial(run_share, is_real=not options.hashes),
         amount=options.restarts,
         servers=options.servers,
         seed=options.seed,
         max_seconds=options.max_seconds,
     )
-    return conclude("rolling", {"seed": options.seed, **judged(parts)}, began, options)
+    kind = "hashes" if options.hashes else "a tiny random model"
+    return conclude("rolling", {"seed": options.seed, "core": kind, **judged(parts)}, began, options)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import psutil
 
 from tests.chaos.light_client import fetch, get
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 POOL_THREADS = min(32, (os.cpu_count() or 1) + 4)
 """asyncio's pool begins a thread for each of the first calls and keeps so many."""
 
@@ -109,8 +109,8 @@ class LiveServer:
 
     async def holdings(self) -> Holdings:
         self._holdings.unlink(missing_ok=True)
-        self.process.send_signal(signal.SIGUSR1)
-        deadline = time.monotonic() + 10
+        self.process.send_signal(signal.SIGRTMIN)
+        deadline = time.monotonic() + 60
         while not self._holdings.exists():
             assert time.monotonic() < deadline, "the server does not tell what it holds"
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""`octavo ...` that also tells what it holds: SIGUSR1 writes a line of JSON to the file of OCTAVO_HOLDINGS.
+"""`octavo ...` that also tells what it holds: SIGRTMIN writes a line of JSON to the file of OCTAVO_HOLDINGS.
 
     OCTAVO_HOLDINGS=/tmp/holdings python -m tests.chaos.watched serve MODEL
 
@@ -35,5 +35,5 @@ def tell_holdings(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, tell_holdings)
+    signal.signal(signal.SIGRTMIN, tell_holdings)
     sys.exit(main())

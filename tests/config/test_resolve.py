@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from octavo.base.errors import ConfigError
+from octavo.base.native import why_no_kernels
 from octavo.config.facts import CheckpointFacts, DeviceFacts
 from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.config.resolve import resolve
@@ -265,7 +266,106 @@ def test_a_wish_for_packed_weights_is_met_or_refused():
         assert caught.value.param == "packed_weights"
 
 
+def kept(device=CPU_WITH_KERNELS, checkpoint=GGUF, **options):
+    """In which numbers keys and values are kept, and why."""
+    result = resolved(device, checkpoint, **options)
+    reasons = [reason.reason for reason in result.reasons if reason.option == "kv_cache_dtype"]
+    return result.config.cache.kv_cache_dtype, (reasons or [""])[-1]
+
+
+def test_keys_and_values_are_halved_beside_packed_weights_alone():
+    dtype, why = kept()
+    assert dtype == "float16" and "half of float32's bytes" in why
+    assert kept(dtype="float32") == ("float32", "as the model computes")
+    assert kept(checkpoint=CHECKPOINT, packed_weights=True)[0] == "float32"
+    assert kept(device=CPU)[0] == "float32"
+    assert kept(device=CUDA, checkpoint=CHECKPOINT)[0] == "bfloat16"
+    assert kept(checkpoint=CHECKPOINT, dtype="bfloat16")[0] == "float32"
+
+
+@pytest.mark.parametrize("wish", ["float32", "bfloat16", "float16", "int8"])
+def test_a_wish_for_other_keys_and_values_is_met_or_refused(wish):
+    assert kept(kv_cache_dtype=wish)[0] == wish
+    assert kept(checkpoint=CHECKPOINT, packed_weights=True, kv_cache_dtype=wish)[0] == wish
+    for device, checkpoint, options in (
+        (CPU, GGUF, {"dtype": "float32"}),
+        (CUDA, GGUF, {"dtype": "bfloat16"}),
+        (CPU_WITH_KERNELS, dataclasses.replace(CHECKPOINT, architecture="XForCausalLM"), {}),
+    ):
+        if wish == options.get("dtype", "float32"):
+            assert kept(device, checkpoint, kv_cache_dtype=wish, **options)[0] == wish
+            continue
+        with pytest.raises(
+            ConfigError, match=f"kv_cache_dtype is {wish} and the model computes in"
+        ) as caught:
+            kept(device, checkpoint, kv_cache_dtype=wish, **options)
+        assert caught.value.param == "kv_cache_dtype"
+
+
+def test_other_spellings_of_kv_dtypes():
+    for spelling, name in (
+        ("half", "float16"),
+        ("fp16", "float16"),
+        ("bf16", "bfloat16"),
+        ("fp32", "float32"),
+    ):
+        assert kept(kv_cache_dtype=spelling) == (name, f"another spelling of {spelling}")
+    with pytest.raises(ConfigError, match="kv_cache_dtype must be one of"):
+        kept(kv_cache_dtype="fp8")
+
+
+def test_native_kernels_are_the_default_where_they_can_be():
+    def kernels(device=CPU_WITH_KERNELS, checkpoint=CHECKPOINT, **options):
+        result = resolved(device, checkpoint, **options)
+        (why,) = [reason.reason for reason in result.reasons if reason.option == "native_kernels"]
+        return result.config.model.native_kernels, why
+
+    for options in ({}, {"dtype": "bfloat16"}, {"checkpoint": GGUF, "dtype": "float32"}):
+        assert kernels(**options)[0]
+    assert kernels(device=CPU) == (False, why_no_kernels())
+    assert kernels(device=CUDA) == (False, "this engine runs on a GPU")
+    assert kernels(checkpoint=dataclasses.replace(CHECKPOINT, architecture="XForCausalLM")) == (
+        False,
+        "a XForCausalLM computes with torch",
+    )
+    assert not kernels(model_impl="transformers")[0]
+
+
+def test_a_wish_for_native_kernels_is_met_or_refused():
+    assert resolved(CPU_WITH_KERNELS, GGUF, native_kernels=False).config.model.packed_weights is False
+    assert not resolved(CPU_WITH_KERNELS, GGUF, native_kernels=False).config.model.native_kernels
+    for device in (CPU, CUDA):
+        with pytest.raises(ConfigError, match="native_kernels is on, but") as caught:
+            resolved(device, CHECKPOINT, native_kernels=True)
+        assert caught.value.param == "native_kernels"
+
+
+def test_a_narrow_dtype_on_a_cpu_is_explained():
+    reasons = resolved(CPU_WITH_KERNELS, CHECKPOINT, dtype="bfloat16").reasons
+    (why,) = [reason.reason for reason in reasons if reason.option == "dtype"]
+    assert "weights are kept in it; the kernels compute in float32" in why
+
+
 def test_there_is_at_least_one_thread():
     with pytest.raises(ConfigError, match="cpu_threads is 0; at least 1"):
         resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=0)
     assert resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=7).config.model.cpu_threads == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "has_walls", "policy"),
+    [
+        ({}, False, "fcfs"),
+        ({"api_key": ["sk-a", "sk-b"]}, False, "fcfs"),
+        ({"api_key_file": "keys.toml"}, True, "fair"),
+        ({"api_key_file": "keys.toml", "separate_prefix_caches": False}, False, "fair"),
+        ({"api_key_file": "keys.toml", "scheduling_policy": "fcfs"}, True, "fcfs"),
+    ],
+)
+def test_keys_with_names_have_caches_and_turns_of_their_own(options, has_walls, policy):
+    result = resolved(**options)
+    assert result.config.server.separate_prefix_caches is has_walls
+    assert result.config.schedule.scheduling_policy == policy
+    chosen = {reason.option: reason.reason for reason in result.reasons}
+    for name in {"separate_prefix_caches", "scheduling_policy"} - options.keys():
+        assert "names" in chosen[name]

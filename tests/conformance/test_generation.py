@@ -12,7 +12,7 @@ import pytest
 
 from octavo import LLM, SamplingParams
 from octavo.base.native import native_kernels
-from octavo.config.packable import PACKED
+from octavo.config.native_families import NATIVE
 from octavo.messages.result import CoreStats
 from octavo.weights.recurrent import recurrent_facts
 from tests.conformance.families import FAMILIES
@@ -37,9 +37,10 @@ MODES: dict[str, dict[str, Any]] = {
         "enable_prefix_caching": False,
     },
     "whole prompts only": {"enable_chunked_prefill": False},
-    "native kernels": {"packed_weights": True},
-    "native kernels, chunked, small blocks": {
-        "packed_weights": True,
+    "chunked, small blocks": {"max_num_batched_tokens": 32, "block_size": 4},
+    "torch": {"native_kernels": False},
+    "torch, chunked, small blocks": {
+        "native_kernels": False,
         "max_num_batched_tokens": 32,
         "block_size": 4,
     },
@@ -127,14 +128,20 @@ def run(model: Path, one_by_one: bool = False, **options: Any) -> tuple[list[Any
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_equals_transformers(model: Path, reference: Any, mode: str) -> None:
-    if "native" in mode and native_kernels() is None:
-        pytest.skip("no native kernels were compiled")
-    if "native" in mode and reference.config.architectures[0] not in PACKED:
-        pytest.skip("its weights are always plain")
     outputs, stats = run(model, **MODES[mode])
     check(reference, outputs)
     if "preempting" in mode and recurrent_facts(reference.config.to_dict()).num_attention_layers:
         assert stats.num_preemptions > 0, "the pool was too large for this test to say anything"
+
+
+def test_keys_and_values_are_rounded(model: Path) -> None:
+    architecture = json.loads((model / "config.json").read_text())["architectures"][0]
+    if native_kernels() is None or architecture not in NATIVE:
+        pytest.skip("torch computes it")
+    params = SamplingParams(temperature=0, max_tokens=3, ignore_eos=True)
+    with LLM(str(model), max_model_len=64, kv_cache_dtype="int8") as llm:
+        (output,) = llm.generate(prompts()[5], params, use_tqdm=False)
+    assert len(output.outputs[0].token_ids) == 3
 
 
 def test_one_by_one_equals_transformers(model: Path, reference: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from octavo.base.errors import EngineError, ErrorCode
+from octavo.core.forecast_error import ForecastError
 from octavo.core.queue_bound import Bounds, QueueBound
 from octavo.messages.request import Terms
 
@@ -21,6 +22,7 @@ class Hall:
             "max_tokens": 0,
             "max_wait_s": 0.0,
             "step_tokens": 100,
+            "num_rows": 4,
             "is_fair": False,
         }
         self.bound = QueueBound(Bounds(**{**options, **bounds}), lambda: self.now)  # type: ignore[arg-type]
@@ -129,3 +131,46 @@ def test_books_are_empty_in_the_end() -> None:
         hall.bound.began(name)
         hall.bound.left(name)
     assert not hall.bound._loads and not hall.bound._open and hall.bound._total.requests == 0
+
+
+def test_before_there_was_a_queue_rows_say_how_many_can_begin() -> None:
+    """Four rows, each held for 2 s by prompts of 50 tokens: 100 tokens a second begin."""
+    hall = Hall(max_wait_s=5.0)
+    for _ in range(3):
+        name = hall.come(50)
+        hall.bound.began(name)
+        hall.now += 2.0
+        hall.bound.left(name)
+    assert hall.bound.predicted_wait_s(A, 50) is None
+    for _ in range(8):
+        hall.come(50)
+    assert hall.bound.predicted_wait_s(A, 50) == pytest.approx(450 / (100 + 100))
+    assert not hall.is_refused(50) and hall.is_refused(700)
+
+
+def test_what_predictions_lack_is_kept_free() -> None:
+    error = ForecastError()
+    assert error.margin == 0.0
+    for number in range(500):
+        error.add(1.0 if number % 2 else 0.0)
+    assert error.margin == pytest.approx(0.5 + 2.33 * 0.5, rel=0.05)
+    for _ in range(500):
+        error.add(-1.0)
+    assert error.margin == 0.0
+
+
+def test_what_is_kept_free_never_closes_the_door() -> None:
+    hall = Hall(max_wait_s=10.0)
+    for _ in range(60):  # Something went very wrong with all of these.
+        name = hall.come(10)
+        hall.now += 1000.0
+        hall.bound.began(name)
+        hall.bound.left(name)
+    seen = [hall.come(50) for _ in range(3)]
+    hall.now += 2.0
+    for name in seen:
+        hall.bound.began(name)
+    for _ in range(3):
+        hall.come(50)
+    wait_s = hall.bound.predicted_wait_s(A, 10)
+    assert wait_s is not None and wait_s < 5.0 and not hall.is_refused(10)

@@ -58,7 +58,7 @@ async def test_an_answer_that_cannot_be_put_into_words_fails_alone(
 
 
 class BrokenListener:
-    begun = ended = __call__ = fails
+    begun = ended = held = __call__ = fails
 
 
 async def test_listeners_that_fail_cost_nobody_an_answer(
@@ -72,6 +72,8 @@ async def test_listeners_that_fail_cost_nobody_an_answer(
 
         def ended(self, tenant: str, used: Used) -> None:
             heard.append((tenant, used))
+
+        def held(self, tenant: str, block_seconds: float) -> None: ...
 
     engine.add_stats_listener(BrokenListener())
     engine.add_usage_listener(BrokenListener())

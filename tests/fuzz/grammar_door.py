@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -50,6 +51,7 @@ def grammar_target(field: str, seeds: Iterable[Any], mutate: Mutate, *, is_json:
 
         with suppress(RequestError):
             loop.run_until_complete(desk.check(StructuredOutputsParams(regex="a")))  # Starts the helpers.
+        weakref.finalize(run, lambda: loop.run_until_complete(desk.close()))
         return run
 
     def encoded() -> Iterable[bytes]:

@@ -11,7 +11,7 @@ import pytest
 
 from octavo.base.errors import EngineError, RequestError
 from octavo.grammar.desk import GrammarDesk
-from octavo.grammar.limits import COMPILE_WALL_S
+from octavo.grammar.limits import COMPILE_WALL_S, HELPER_MEMORY_BYTES
 from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.structured import StructuredOutputsParams as Wish
 
@@ -99,10 +99,12 @@ async def test_a_caller_who_leaves_does_not_spoil_the_next_answer(desk: GrammarD
 
 async def test_helpers_end_with_the_desk(vocabulary: Vocabulary) -> None:
     desk = GrammarDesk(lambda: vocabulary)
+    before = set(psutil.Process().children())
     await desk.check(Wish(choice=["a"]))
-    children = psutil.Process().children()
+    started = set(psutil.Process().children()) - before
+    assert started
     await desk.close()
-    assert not any("helper_main" in " ".join(child.cmdline()) for child in children if child.is_running())
+    assert not any(child.is_running() for child in started)
 
 
 async def test_tokens_that_are_no_text() -> None:
@@ -115,3 +117,47 @@ async def test_tokens_that_are_no_text() -> None:
     with pytest.raises(RequestError, match="no text"):
         desk.check_here(Wish(choice=["a"]))
     await desk.close()
+
+
+HOSTILE: dict[str, Wish] = {
+    "G01 (a+)+b": Wish(regex="(a+)+b"),
+    "G01 (.*)*x": Wish(regex="(.*)*x"),
+    "G01 a{1,100000}": Wish(regex="a{1,100000}"),
+    "G01 (a|a)*": Wish(regex="(a|a)*"),
+    "G01 [\\s\\S]{0,65535}": Wish(regex="[\\s\\S]{0,65535}"),
+    "G01 counted thrice": Wish(regex="((a{1,300}){1,300}){1,300}b"),
+    "G01 lookaround": Wish(regex="a(?=b)"),
+    "G01 backreference": Wish(regex="(a)\\1"),
+    "G01 long": Wish(regex="a" * 500_000),
+    "G01 parentheses": Wish(regex="(" * 100_000),
+    "G03 enum": Wish(json={"enum": [f"{number:x}" for number in range(100_000)]}),
+    "G03 properties": Wish(json={"type": "object", "properties": {f"p{n}": {} for n in range(10_000)}}),
+    "G03 oneOf": Wish(json={"oneOf": [{"const": n} for n in range(500)]}),
+    "G03 minItems": Wish(json={"type": "array", "minItems": 10**9}),
+    "G03 pattern": Wish(json={"type": "string", "pattern": "(a{1,1000}){1,1000}"}),
+    "G03 multipleOf": Wish(json={"type": "number", "multipleOf": 1e-300}),
+    "G03 maxLength": Wish(json={"type": "string", "maxLength": 10**9}),
+    "G06 left recursion": Wish(grammar='start: start "a" | "a"'),
+    "G06 parentheses": Wish(grammar="start: " + "(" * 30_000 + '"a"' + ")" * 30_000),
+    "G06 undefined": Wish(grammar="start: nothing"),
+    "G06 empty alternatives": Wish(grammar='start: | | "a"'),
+    "G06 cycle of empty rules": Wish(grammar="start: a\na: b\nb: a |"),
+    "G06 GBNF": Wish(grammar="root ::= root | root"),
+}
+
+
+async def test_hostile_wishes_end_typed_and_hurt_nobody(desk: GrammarDesk) -> None:
+    """Let in or refused, by name: never anything else, and the next wish of others is answered."""
+
+    async def check(name: str) -> None:
+        try:
+            assert (await desk.check(HOSTILE[name])).canonical, name
+        except RequestError as error:
+            assert error.param and error.param.startswith("structured_outputs"), name
+            assert len(error.message) < 700, name
+
+    await asyncio.gather(*map(check, HOSTILE))
+    assert (await desk.check(Wish(choice=["after"]))).canonical is not None
+    for child in psutil.Process().children():
+        if "grammar.helper_main" in " ".join(child.cmdline()):
+            assert child.memory_info().rss < HELPER_MEMORY_BYTES + 2**28

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from octavo.layers.experts import Experts, ExpertShape, OneByOne, StackedColumns, StackedHalves
+from octavo.layers.expert_tensors import OneByOne, StackedColumns, StackedHalves
+from octavo.layers.experts import Experts, ExpertShape
 from octavo.layers.factor import Factor
 from octavo.layers.mlp import GatedMLP, MLPNames
 from octavo.layers.moe import MixtureOfExperts

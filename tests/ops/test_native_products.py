@@ -15,7 +15,7 @@ from octavo.weights.gguf.dequant import BLOCK_TYPES, dequantize
 
 pytestmark = pytest.mark.skipif(native_kernels() is None, reason="no native kernels were compiled")
 
-KERNELS = ("portable", "neon", "avx2", "avx512", "avx512vnni")
+KERNELS = ("portable", "neon", "avx2", "avxvnni", "avx512", "avx512vnni", "amx")
 BY_NAME = {kind.name: kind for kind in BLOCK_TYPES.values()}
 PLAIN = ("F32", "F16", "BF16")
 HALVES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}

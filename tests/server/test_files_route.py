@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -310,6 +312,30 @@ async def test_without_a_folder_nothing_is_left(tmp_path: Path, monkeypatch: pyt
         (made,) = tmp_path.glob("octavo-files-*")
         assert made.stat().st_mode & 0o077 == 0
     assert not made.exists()
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file may grow, in this whole process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+async def test_a_full_disk_is_said_and_gets_over(folder: Path) -> None:
+    async with served(folder) as server, server.http() as http:
+        kept = (await put(http)).json()["id"]
+        with full_disk():
+            for data in (b"x", b"x" * 100_000):
+                check_error(await put(http, data), 507, "storage_failed", None)
+            check_error(await http.delete(f"/v1/files/{kept}"), 507, "storage_failed", None)
+            assert (await http.get(f"/v1/files/{kept}")).status_code == 200
+        assert (await put(http)).status_code == 200
+        assert (await http.delete(f"/v1/files/{kept}")).status_code == 200
+        assert len(contents(folder)) == 1
 
 
 async def test_one_folder_has_one_server(folder: Path) -> None:

@@ -251,6 +251,26 @@ def test_one_server_after_the_other_on_one_socket_loses_no_request() -> None:
     assert set(statuses) == {200}
 
 
+def test_who_connected_last_may_still_ask() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = HandedOver(listener, {})
+        server.wait_ready()
+        with socket.create_connection(listener.getsockname()) as late:
+            until(lambda: b"200 OK" in asked(listener, b"GET /livez"))  # It has accepted what came before.
+            server.signal()
+            time.sleep(HAND_OVER_S + 0.3)
+            late.sendall(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert late.recv(1000).startswith(b"HTTP/1.1 200")
+        assert server.exit_status() == 0
+        server.process.communicate()
+
+
+def asked(listener: socket.socket, line: bytes) -> bytes:
+    with socket.create_connection(listener.getsockname()) as connection:
+        connection.sendall(line + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        return connection.recv(1000)
+
+
 def test_a_server_that_goes_says_so_with_its_last_answers(start: Starter) -> None:
     server = start(engine={"delay_s": 0.02})
     server.wait_ready()

@@ -30,13 +30,33 @@ CAPACITY = 10.0
 """Requests per second that the core can just keep up with."""
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What the core runs on and how it is set up."""
+
+    step_s: float = STEP_S
+    token_s: float = TOKEN_S
+    max_num_seqs: int = 32
+    step_tokens: int = 64
+    target_s: float = TARGET_S
+
+
+WAVES = Machine(step_s=0.020, token_s=0.00002, max_num_seqs=16, step_tokens=512, target_s=2.0)
+"""All rows begin together and end together: nobody begins for twenty steps, then sixteen do."""
+
+
 class TimedExecutor(FakeExecutor):
     """Its steps let the clock run."""
 
     now = 0.0
 
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self._machine = machine
+
     def collect(self) -> StepOutput:
-        self.now += STEP_S + TOKEN_S * sum(self._submitted[0].num_tokens)
+        machine = self._machine
+        self.now += machine.step_s + machine.token_s * sum(self._submitted[0].num_tokens)
         return super().collect()
 
 
@@ -65,18 +85,19 @@ class Overload:
     duration_s: float
     policy: str = "fcfs"
     seed: int = 1
+    machine: Machine = Machine()
     visits: list[Visit] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
         schedule = ScheduleConfig(
-            max_num_seqs=32,
-            max_num_batched_tokens=64,
+            max_num_seqs=self.machine.max_num_seqs,
+            max_num_batched_tokens=self.machine.step_tokens,
             scheduling_policy=self.policy,
-            max_predicted_ttft=TARGET_S,
+            max_predicted_ttft=self.machine.target_s,
             max_num_queued_reqs=0,
         )
-        self.executor = TimedExecutor()
+        self.executor = TimedExecutor(self.machine)
         plan = plan_kv([FULL, FULL], block_size=16, num_blocks=2000, available_bytes=0, useful_tokens=0)
         self.executor.allocate(plan)
         self.core = EngineCore(
@@ -100,7 +121,9 @@ class Overload:
             else:
                 self.executor.now += STEP_S
             began = self.executor.now
-        assert self.bound.num_waiting == 0 and not self.bound._loads and not self.bound._open
+        bound = self.bound
+        left = (bound._waiting, bound._loads, bound._open, bound._predicted, bound._began_at)
+        assert not any(left), "the bound remembers who has gone"
         return self.visits
 
     def _arrive(self, now: float) -> None:

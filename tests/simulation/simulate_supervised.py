@@ -36,6 +36,8 @@ from tests.simulation.simulated_process import Fates, SimulatedProcess
 from tests.simulation.simulated_time import SimulatedLoop
 
 MAX_LEN = 64
+LOOK_S = 2.0
+"""More than a message and a step take together."""
 LIMIT_S = 4000.0
 """Simulated. No scenario keeps anybody waiting for so long."""
 FACTS = CheckpointFacts(
@@ -125,8 +127,13 @@ class Simulation:
     async def run(self) -> Report:
         engine = await self._start()
         clients = [self._client() for _ in range(self.num_requests)]
+        looking = asyncio.create_task(self._look_for_forgotten(engine))
         async with asyncio.timeout(LIMIT_S):
             await asyncio.gather(*(self._visit(engine, client) for client in clients))
+        looking.cancel()
+        for problem in await asyncio.gather(looking, return_exceptions=True):
+            if not isinstance(problem, asyncio.CancelledError):
+                raise problem or AssertionError("nobody looked")
         await asyncio.sleep(1.0)  # The last aborts are on their way.
         await self._check_end(engine)
         for client in clients:
@@ -203,6 +210,19 @@ class Simulation:
                 if client.reads_slowly:
                     await asyncio.sleep(self.rng.uniform(0.0, 0.5))
 
+    async def _look_for_forgotten(self, engine: AsyncLLM) -> None:
+        """Whoever waits for a core that works has to be known there, once messages have had their time."""
+        missing: set[str] = set()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            process = self.processes[-1]
+            if engine._core.is_down or process.core is None or process.is_hanging:
+                missing = set()
+                continue
+            unknown = _open_samples(engine) - process.core._requests.keys()
+            assert not (missing & unknown), "the engine waits for what the core does not know"
+            missing = unknown
+
     async def _check_end(self, engine: AsyncLLM) -> None:
         assert not engine._streams and not len(engine._processor), "a request is still open"
         assert engine._bound.num_waiting == 0 and not engine._bound._loads, "the queue is not empty"
@@ -270,6 +290,17 @@ class Simulation:
         report.restarts = self.fates.num_deaths
         report.stalls = self.fates.num_stalls
         report.failed_starts = self.fates.num_failed_starts
+
+
+def _open_samples(engine: AsyncLLM) -> set[str]:
+    """Ids of what the core has been sent and has not ended."""
+    return {
+        sample.request_id
+        for stream in engine._streams.values()
+        if not engine._resumption.is_held(stream)
+        for index, sample in enumerate(stream.state.prepared.samples)
+        if not stream.state.has_ended(index)
+    }
 
 
 def run(seed: int, requests: int) -> Report:

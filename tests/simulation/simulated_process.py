@@ -82,6 +82,7 @@ class SimulatedProcess:
         self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
         self._is_killed = asyncio.Event()
         self._failure: CoreFailed | None = None
+        self.is_hanging = False
         self.ended_itself = False
         """After failures of its executor."""
         self._reports: list[bytes] = []
@@ -158,6 +159,7 @@ class SimulatedProcess:
                 await self._has_mail.wait()
             fate = self._fates.step()
             if fate == "hangs":
+                self.is_hanging = True
                 await self._is_killed.wait()
             if fate == "dies":
                 self.kill("It was killed.")

@@ -25,5 +25,14 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self._jumps = _Jumps()
         super().__init__(self._jumps)
 
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """There are no threads: it is done at once."""
+        done: asyncio.Future[Any] = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
     def time(self) -> float:
         return self._jumps.now

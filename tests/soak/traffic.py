@@ -7,6 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, NamedTuple
 
+NUM_TEXTS = 300
+"""Different prompts of a kind. The tokenizers library keeps up to 10,000 words: that shall be over soon."""
 CHAT = [{"role": "user", "content": "Tell me something."}]
 PREFIX = "A long beginning that many requests share. " * 3
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -27,7 +29,7 @@ Make = Callable[[Random], Ask]
 
 def _completion(rng: Random) -> Ask:
     body = {
-        "prompt": f"{PREFIX if rng.random() < 0.5 else ''}{rng.random()}",
+        "prompt": f"{PREFIX if rng.random() < 0.5 else ''}{rng.randrange(NUM_TEXTS)}",
         "max_tokens": rng.randrange(1, 40),
     }
     return Ask("/v1/completions", {**body, "stream": rng.random() < 0.5, "logprobs": rng.choice((None, 2))})
@@ -39,7 +41,8 @@ def _samples(rng: Random) -> Ask:
 
 def _beams(rng: Random) -> Ask:
     return Ask(
-        "/v1/completions", {"prompt": f"{rng.random()}", "use_beam_search": True, "n": 2, "max_tokens": 6}
+        "/v1/completions",
+        {"prompt": f"{rng.randrange(NUM_TEXTS)}", "use_beam_search": True, "n": 2, "max_tokens": 6},
     )
 
 
@@ -92,7 +95,8 @@ def _tokens(rng: Random) -> Ask:
 
 def _template(rng: Random) -> Ask:
     return Ask(
-        "/v1/chat/completions", {"messages": CHAT, "max_tokens": 4, "chat_template": f"{rng.random()}"}
+        "/v1/chat/completions",
+        {"messages": CHAT, "max_tokens": 4, "chat_template": f"{rng.randrange(NUM_TEXTS)}"},
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from octavo import LLM, SamplingParams
 from octavo.base.errors import ModelFileError
 from octavo.base.native import native_kernels
-from octavo.config.packable import PACKED
+from octavo.config.native_families import NATIVE
 from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.gguf.mamba import to_logarithm
 from tests.weights.gguf_writer import CASES, save
@@ -49,7 +49,7 @@ def test_equals_transformers(tmp_path: Path, architecture: str, variant: str) ->
     expected = expected_logprobs(model)
     assert prompt_logprobs(file) == pytest.approx(expected, abs=TOLERANCE)
     (name,) = json.loads((model / "config.json").read_text())["architectures"]
-    if native_kernels() is not None and name in PACKED:
+    if native_kernels() is not None and name in NATIVE:
         assert prompt_logprobs(file, packed_weights=True) == pytest.approx(expected, abs=TOLERANCE)
 
 

@@ -103,19 +103,29 @@ class Driver:
         num_groups: int = 1,
         deterministic: bool = False,
         native_threads: int | None = None,
+        kv_dtype: str | None = None,
+        keeps_packed: bool = True,
         seed: int = 0,
     ) -> None:
-        """native_threads: compute with the native kernels, which keep plain weights in float32."""
+        """native_threads: compute with the native kernels, which keep plain weights in their own width.
+
+        kv_dtype None: keys and values as the model computes.
+        """
+        computed = dtype if native_threads is None else "float32"
         self.worker = Worker(
             model=ModelConfig(
                 dtype=dtype,
                 max_model_len=max_model_len,
                 device="cpu",
                 deterministic=deterministic,
-                packed_weights=native_threads is not None,
+                native_kernels=native_threads is not None,
+                packed_weights=native_threads is not None and keeps_packed,
                 cpu_threads=native_threads,
             ),
-            cache=CacheConfig(block_size=block_size),
+            cache=CacheConfig(
+                block_size=block_size,
+                kv_cache_dtype=kv_dtype or computed,
+            ),
             schedule=ScheduleConfig(max_num_seqs=num_rows, max_num_batched_tokens=2048),
             checkpoint=open_checkpoint(path),
         )
@@ -138,7 +148,8 @@ class Driver:
         self.runner = runner
         self.kv = runner._forward._attention.kv
         for pages in self.kv.pages:
-            pages.rows_RC.fill_(float("nan"))  # whatever is read before it is written must show
+            # Whatever is read before it is written must show: not a number, in every type, or such a scale.
+            pages.rows_RC.view(torch.uint8).fill_(0xFF)
         for states in runner._forward._states.by_layer:
             for state in states:
                 state.fill_(float("nan"))

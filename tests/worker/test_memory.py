@@ -11,6 +11,7 @@ import torch
 
 from octavo.base.errors import ConfigError
 from octavo.config.cache import CacheConfig
+from octavo.config.model import ModelConfig
 from octavo.worker import memory
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -39,7 +40,7 @@ class Checkpoint:
 
 
 def check(dtype: str) -> None:
-    memory.check_weights_fit(Checkpoint(), dtype, GPU)  # type: ignore[arg-type]
+    memory.check_weights_fit(Checkpoint(), ModelConfig(dtype=dtype), GPU)  # type: ignore[arg-type]
 
 
 def test_half_of_the_share_on_a_cpu() -> None:

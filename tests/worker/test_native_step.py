@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from octavo.base.native import native_kernels
+from octavo.messages.kv import KV_DTYPES
 from octavo.worker.forward import Forward
 from octavo.worker.native_forward import NativeForward
 from tests.weights.crafted import LLAMA_KEYS, Info, changed, llama_tensors, write_gguf
@@ -91,9 +92,11 @@ def packed_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(tmp_path_factory.mktemp("packed") / "packed.gguf", LLAMA_KEYS | WIDTHS, tensors)
 
 
-def logits_of(path: Path, rows: dict[int, int], chunks: list[dict[int, int]]) -> dict[int, torch.Tensor]:
+def logits_of(
+    path: Path, rows: dict[int, int], chunks: list[dict[int, int]], kv_dtype: str = "float32"
+) -> dict[int, torch.Tensor]:
     """All logits of prompts of these lengths, computed in these steps."""
-    driver = Driver(path, native_threads=2)
+    driver = Driver(path, native_threads=2, kv_dtype=kv_dtype)
     for row, length in rows.items():
         driver.add(row, random_tokens(length, seed=row, vocab_size=40))
     for amounts in chunks:
@@ -101,14 +104,41 @@ def logits_of(path: Path, rows: dict[int, int], chunks: list[dict[int, int]]) ->
     return {row: driver.recorder.of(row) for row in rows}
 
 
-def test_a_row_has_the_same_bits_in_any_company_and_any_chunks(packed_model: Path) -> None:
-    alone = logits_of(packed_model, {1: 90}, [{1: 90}])[1]
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_a_row_has_the_same_bits_in_any_company_and_any_chunks(packed_model: Path, kv_dtype: str) -> None:
+    alone = logits_of(packed_model, {1: 90}, [{1: 90}], kv_dtype)[1]
     assert torch.isfinite(alone).all()
-    by_token = logits_of(packed_model, {1: 90}, [{1: 1}] * 90)[1]
+    by_token = logits_of(packed_model, {1: 90}, [{1: 1}] * 90, kv_dtype)[1]
     assert torch.equal(by_token, alone)
     crowd = {row: 40 + 7 * row for row in range(8)} | {1: 90}
     steps = [{row: 20 + row for row in crowd}, {row: length - 20 - row for row, length in crowd.items()}]
-    assert torch.equal(logits_of(packed_model, crowd, steps)[1], alone)
+    assert torch.equal(logits_of(packed_model, crowd, steps, kv_dtype)[1], alone)
+
+
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_a_cached_prefix_and_a_return_give_the_same_bits(packed_model: Path, kv_dtype: str) -> None:
+    driver = Driver(packed_model, native_threads=2, kv_dtype=kv_dtype)
+    prompt = random_tokens(90, seed=1, vocab_size=40)
+    driver.add(1, prompt)
+    driver.prefill(1)
+    driver.decode([1], 20)
+    driver.add(2, prompt, shared=(1, 4))
+    driver.prefill(2)
+    driver.decode([2], 20)
+    assert driver.tokens[2] == driver.tokens[1]
+    assert torch.equal(driver.recorder.of(2), driver.recorder.of(1)[64:])
+    driver.end(1)  # preempted: it comes back with all its tokens, which are one chunk now
+    driver.add(3, driver.tokens[1][:-1], num_prompt=90)
+    driver.prefill(3)
+    assert driver.tokens[3] == driver.tokens[1]
+    assert torch.equal(driver.recorder.of(3), driver.recorder.of(1))
+
+
+@pytest.mark.parametrize(("kv_dtype", "most"), [("bfloat16", 0.03), ("float16", 0.003), ("int8", 0.06)])
+def test_rounded_keys_and_values_come_close_to_exact_ones(tmp_path: Path, kv_dtype: str, most: float) -> None:
+    path, _ = make_model(tmp_path)  # plain weights: nothing else is rounded
+    exact, rounded = (logits_of(path, {1: 90}, [{1: 90}], kept)[1] for kept in ("float32", kv_dtype))
+    assert 0 < (rounded - exact).norm() / exact.norm() < most
 
 
 def test_packed_weights_come_close_to_exact_ones(packed_model: Path) -> None:

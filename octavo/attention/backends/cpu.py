@@ -37,7 +37,7 @@ GATHERED_BYTES = 4 << 20
 class CpuAttention:
     """The backend."""
 
-    capabilities = frozenset(Capability) - {Capability.CUDA, Capability.LATENT}
+    capabilities = frozenset(Capability) - {Capability.CUDA, Capability.LATENT, Capability.OTHER_KV_DTYPE}
     is_head_major = False
     turns_keys = False
     long_prompt = None

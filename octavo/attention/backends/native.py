@@ -1,7 +1,9 @@
 """Attention over paged KV in the native kernels. Hot path: `plan` per step, `run` per layer.
 
 Nothing is gathered: queries read keys and values where they lie. A page keeps the keys of a head turned,
-tokens side by side, so that a vector holds the same number of many keys.
+tokens side by side, so that a vector holds the same number of many keys. Pages may hold less exact numbers
+than the model computes in: they are rounded as they are written, and every query reads them so, the token's
+own too.
 
 T tokens, O = (H + 2 K) * D for H query heads and K KV heads of width D.
 """
@@ -18,6 +20,9 @@ from octavo.attention.step_view import StepView
 from octavo.ops.cpu.engine import NativeEngine
 from octavo.ops.cpu.structs import HeadsStruct, PagesStruct, PageTablesStruct, TokensStruct
 
+KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.int8: 3}
+"""The kernels' numbers for what pages may hold."""
+
 
 class NativeAttention:
     """The backend."""
@@ -26,9 +31,11 @@ class NativeAttention:
         {
             Capability.FULL,
             Capability.SLIDING_WINDOW,
+            Capability.SCORE_TERMS,
             Capability.GROUPED_HEADS,
             Capability.DETERMINISTIC,
             Capability.FLOAT32,
+            Capability.OTHER_KV_DTYPE,
             Capability.CPU,
         }
     )
@@ -78,6 +85,7 @@ def heads_struct(layer: AttentionLayer) -> HeadsStruct:
         rotation=None if rotation is None else rotation.data_ptr(),
         q_norm=None if layer.q_norm_D is None else layer.q_norm_D.data_ptr(),
         k_norm=None if layer.k_norm_D is None else layer.k_norm_D.data_ptr(),
+        sinks=None if layer.terms.sinks_H is None else layer.terms.sinks_H.data_ptr(),
     )
 
 
@@ -85,8 +93,9 @@ def pages_struct(pages: Pages, layout: PageLayout) -> PagesStruct:
     return PagesStruct(
         keys=pages.keys_BKND.data_ptr(),
         values=pages.values_BKND.data_ptr(),
-        page=pages.keys_BKND.stride(0),
+        page=pages.keys_BKND.stride(0) * pages.keys_BKND.itemsize,
         block_size=layout.block_size,
+        kind=KINDS[layout.dtype],
     )
 
 

@@ -16,7 +16,14 @@ import numpy as np
 import torch
 
 from octavo.base.native import native_kernels, native_library
-from octavo.ops.cpu.structs import LayerStruct, MatrixStruct, NormStruct, TokensStruct
+from octavo.ops.cpu.structs import (
+    LayerStruct,
+    LinearStruct,
+    MatrixStruct,
+    NormStruct,
+    RecurrenceStruct,
+    TokensStruct,
+)
 from octavo.ops.stored import StoredMatrix
 
 TYPES = {
@@ -33,6 +40,8 @@ TYPES = {
     "BF16": 30,
 }
 """Kinds of stored matrices that can be packed, by GGUF's number."""
+PLAIN_KINDS = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+"""Those that are plain numbers."""
 
 
 class PackedMatrix(NamedTuple):
@@ -78,7 +87,7 @@ class NativeEngine:
         self, x_TI: torch.Tensor, parts: Sequence[PackedMatrix], bias_O: torch.Tensor | None
     ) -> torch.Tensor:
         """[T, O]: x times the matrices, side by side; float32, contiguous."""
-        assert x_TI.dtype == torch.float32, "packed weights multiply with float32"
+        assert x_TI.dtype == torch.float32, "the kernels compute in float32"
         x_TI = x_TI.contiguous()
         structs = (MatrixStruct * len(parts))(*(part.struct for part in parts))
         y_TO = torch.empty(len(x_TI), sum(part.struct.rows for part in parts))
@@ -94,6 +103,20 @@ class NativeEngine:
             0,
         )
         return y_TO
+
+    def grouped(
+        self, linears: Sequence[LinearStruct], ends: Sequence[int], x_PI: torch.Tensor
+    ) -> torch.Tensor:
+        """[P, O]: rows of x up to ends[0] times the first layer, those up to ends[1] times the second ..."""
+        assert x_PI.is_contiguous() and x_PI.dtype == torch.float32, "the kernels compute in float32"
+        structs = (LinearStruct * len(linears))(*linears)
+        starts = (c_int32 * (len(ends) + 1))(0, *ends)
+        first = linears[0]
+        y_PO = torch.empty(len(x_PI), sum(first.parts[p].rows for p in range(first.num_parts)))
+        self._library.octavo_grouped(
+            self.handle, structs, starts, len(linears), x_PI.data_ptr(), y_PO.data_ptr()
+        )
+        return y_PO
 
     def rows(self, matrix: PackedMatrix, ids_T: torch.Tensor) -> torch.Tensor:
         """[T, I]: rows of the matrix as float32, as the file's format defines them."""
@@ -115,6 +138,33 @@ class NativeEngine:
         assert qkv_TO.is_contiguous() and qkv_TO.dtype == torch.float32, "products make them so"
         self._library.octavo_attention(
             self.handle, heads, pages, tokens, tables, qkv_TO.data_ptr(), out_TI.data_ptr()
+        )
+
+    def ssd(self, recurrence: RecurrenceStruct, *tensors: torch.Tensor) -> None:
+        """x [T, I], b and c [T, J], dt and decay [T, H], skip [H], and where the result goes [T, I]."""
+        x_TI, b_TJ, c_TJ, dt_TH, decay_TH, skip_H, y_TI = tensors
+        assert all(tensor.stride(-1) == 1 for tensor in tensors), "rows are read as they lie"
+        self._library.octavo_ssd(
+            self.handle,
+            ctypes.byref(recurrence),
+            *(x_TI.data_ptr(), x_TI.stride(0)),
+            *(b_TJ.data_ptr(), b_TJ.stride(0)),
+            *(c_TJ.data_ptr(), c_TJ.stride(0)),
+            *(tensor.data_ptr() for tensor in (dt_TH, decay_TH, skip_H, y_TI)),
+        )
+
+    def gated_delta(self, recurrence: RecurrenceStruct, *tensors: torch.Tensor) -> None:
+        """q and k [T, G, K], v [T, I], beta and decay [T, H], and where the result goes [T, I]."""
+        q_TGK, k_TGK, v_TI, beta_TH, decay_TH, y_TI = tensors
+        assert q_TGK.is_contiguous() and k_TGK.is_contiguous() and v_TI.stride(-1) == 1, (
+            "as products make them"
+        )
+        self._library.octavo_gated_delta(
+            self.handle,
+            ctypes.byref(recurrence),
+            *(q_TGK.data_ptr(), k_TGK.data_ptr()),
+            *(v_TI.data_ptr(), v_TI.stride(0)),
+            *(tensor.data_ptr() for tensor in (beta_TH, decay_TH, y_TI)),
         )
 
     def step(
@@ -142,6 +192,16 @@ class NativeEngine:
         return out_TE
 
 
+def linear_struct(parts: Sequence[PackedMatrix], bias_O: torch.Tensor | None) -> LinearStruct:
+    """A linear layer of one to three matrices, which must outlive it."""
+    struct = LinearStruct()
+    for index, part in enumerate(parts):
+        struct.parts[index] = part.struct
+    struct.num_parts = len(parts)
+    struct.bias = None if bias_O is None else bias_O.data_ptr()
+    return struct
+
+
 @cache
 def native_engine(num_threads: int) -> NativeEngine:
     """The one of this process with so many threads."""
@@ -162,7 +222,10 @@ def declare(library: ctypes.CDLL) -> None:
             None,
             [c_void_p, c_void_p, c_int32, c_void_p, c_int32, c_void_p, c_int64, c_void_p, c_int32],
         ),
-        "octavo_best_tokens": (None, [c_void_p, c_int64, c_int32, c_int32, c_void_p]),
+        "octavo_choose_tokens": (None, [c_void_p, c_int64, c_int32, c_int32, *[c_void_p] * 4]),
+        "octavo_grouped": (None, [c_void_p, c_void_p, c_void_p, c_int32, c_void_p, c_void_p]),
+        "octavo_ssd": (None, [c_void_p, c_void_p, *[c_void_p, c_int64] * 3, *[c_void_p] * 4]),
+        "octavo_gated_delta": (None, [*[c_void_p] * 5, c_int64, *[c_void_p] * 3]),
         "octavo_append_tokens": (None, [c_void_p, c_int64, *[c_void_p] * 3, c_int32, c_int32]),
         "octavo_gather_step": (
             None,

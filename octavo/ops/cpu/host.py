@@ -13,7 +13,7 @@ import torch
 from octavo.base.native import native_library
 from octavo.ops.cpu.engine import declare
 from octavo.ops.sampling.choose import choose_plain
-from octavo.ops.sampling.settings import Draws
+from octavo.ops.sampling.settings import COLUMNS, Draws
 from octavo.ops.step import append_tokens as append_tokens_op
 from octavo.ops.step import gather_step as gather_step_op
 
@@ -23,14 +23,30 @@ if _LIBRARY is not None:
 
 
 def choose_tokens(logits_SV: torch.Tensor, draws: Draws | None) -> torch.Tensor:
-    """ops/sampling/choose.py; rows that draw take the plain way."""
-    is_simple = draws is None and logits_SV.dtype == torch.float32 and logits_SV.stride(1) == 1
+    """ops/sampling/choose.py. Probabilities differ from torch's in their last bits, draws hardly ever."""
+    is_simple = logits_SV.dtype == torch.float32 and logits_SV.stride(1) == 1
     if _LIBRARY is None or not is_simple:
         return choose_plain(logits_SV, draws)
     num_rows, vocab_size = logits_SV.shape
     chosen_2S = torch.empty(2, num_rows, dtype=torch.int32)
-    _LIBRARY.octavo_best_tokens(
-        logits_SV.data_ptr(), logits_SV.stride(0), num_rows, vocab_size, chosen_2S.data_ptr()
+    settings = rows_S = positions_S = None
+    if draws is not None:
+        settings, rows_S, positions_S = (
+            draws.settings,
+            draws.rows_S.contiguous(),
+            draws.positions_S.contiguous(),
+        )
+        assert settings.is_contiguous() and settings.shape[1] == COLUMNS, "lines as the library reads them"
+        assert rows_S.dtype == positions_S.dtype == settings.dtype == torch.int64, "64-bit words all"
+    _LIBRARY.octavo_choose_tokens(
+        logits_SV.data_ptr(),
+        logits_SV.stride(0),
+        num_rows,
+        vocab_size,
+        None if settings is None else settings.data_ptr(),
+        None if rows_S is None else rows_S.data_ptr(),
+        None if positions_S is None else positions_S.data_ptr(),
+        chosen_2S.data_ptr(),
     )
     return chosen_2S
 

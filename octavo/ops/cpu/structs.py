@@ -10,7 +10,13 @@ class MatrixStruct(Structure):
 
 
 class PagesStruct(Structure):
-    _fields_ = (("keys", c_void_p), ("values", c_void_p), ("page", c_int64), ("block_size", c_int32))
+    _fields_ = (
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("page", c_int64),
+        ("block_size", c_int32),
+        ("kind", c_int32),
+    )
 
 
 class HeadsStruct(Structure):
@@ -26,6 +32,7 @@ class HeadsStruct(Structure):
         ("rotation", c_void_p),
         ("q_norm", c_void_p),
         ("k_norm", c_void_p),
+        ("sinks", c_void_p),
     )
 
 
@@ -49,6 +56,20 @@ class NormStruct(Structure):
 
 class LinearStruct(Structure):
     _fields_ = (("parts", MatrixStruct * 3), ("bias", c_void_p), ("num_parts", c_int32))
+
+
+class RecurrenceStruct(Structure):
+    _fields_ = (
+        ("rows", c_void_p),
+        ("starts", c_void_p),
+        ("lengths", c_void_p),
+        ("num_seqs", c_int32),
+        ("states", c_void_p),
+        ("heads", c_int32),
+        ("width", c_int32),
+        ("size", c_int32),
+        ("groups", c_int32),
+    )
 
 
 class LayerStruct(Structure):

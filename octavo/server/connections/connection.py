@@ -115,9 +115,10 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         is_cut_short = self.conn.their_state is h11.SEND_BODY
         super().on_response_complete()
+        self._end_unless_taken()
         if self.transport.is_closing():
-            self._end_unless_taken()
-        elif self._half_closed is not None:
+            return
+        if self._half_closed is not None:
             self._close()
         elif is_cut_short:
             self._linger()
@@ -188,7 +189,12 @@ class Connection(H11Protocol):
     def _end_unless_taken(self) -> None:
         """Give the client time to take what is still to be written."""
         if self._send_timer is None and self.transport.get_write_buffer_size():
-            self._send_timer = self.loop.call_later(self._patience.send_timeout_s, self.transport.abort)
+            self._send_timer = self.loop.call_later(self._patience.send_timeout_s, self._was_not_taken)
+
+    def _was_not_taken(self) -> None:
+        self._send_timer = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
 
 def _parse_error(error: BaseException | None, *, is_head_line: bool) -> RequestError:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from octavo.base.errors import ModelFileError
-from octavo.base.files import map_file
+from octavo.base.files import forget_pages, map_file
 from octavo.base.integers import round_up
 from octavo.weights.gguf.bits import Bytes
 from octavo.weights.gguf.cursor import Cursor
@@ -72,9 +72,7 @@ class GGUFFile:
     def forget(self, name: str) -> None:
         """The pages of a tensor leave this process; they come back from the file if read again."""
         tensor = self.tensors[name]
-        start = tensor.start // mmap.PAGESIZE * mmap.PAGESIZE
-        if hasattr(mmap, "MADV_DONTNEED"):
-            self._data.madvise(mmap.MADV_DONTNEED, start, tensor.start + tensor.num_bytes - start)
+        forget_pages(self._data, tensor.start, tensor.num_bytes)
 
 
 def _read_counts(cursor: Cursor) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def opened(folder: Path) -> Run:
     config = EngineConfig.from_options({"model": str(model), "served_model_name": ["tiny"]})
     loop = asyncio.new_event_loop()
     engine = loop.run_until_complete(AsyncLLM.start(config, in_process=True))
-    return Door(create_app(engine, config.server, config.observe), list(CALLS), lambda: 0, loop)
+    door = Door(create_app(engine, config.server, config.observe), list(CALLS), lambda: 0, loop)
+    weakref.finalize(door, lambda: loop.run_until_complete(engine.shutdown()))
+    return door
 
 
 def seeds() -> Iterator[bytes]:

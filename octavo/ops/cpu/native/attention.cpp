@@ -1,4 +1,6 @@
 // Attention of a step: who attends together, and which thread does it.
+#include <cmath>
+
 #include "engine.h"
 
 namespace octavo {
@@ -49,8 +51,8 @@ void share_attention(Member& member, Engine& engine, const Heads& heads, const P
     const int D = heads.head_dim, group = heads.num_heads / heads.num_kv_heads;
     const int64_t width = int64_t(heads.num_heads + 2 * heads.num_kv_heads) * D;
     const Runs runs(tokens, group < MOST_QUERIES ? MOST_QUERIES / group : 1);
-    // Few runs: heads that share keys are spread over the threads all the same.
-    const int pieces = runs.count() * heads.num_kv_heads < 4 * engine.team.size() ? group : 1;
+    // Heads that share keys read them together, unless threads would have nothing to do.
+    const int pieces = runs.count() * heads.num_kv_heads < engine.team.size() ? group : 1;
     const int per_run = heads.num_kv_heads * pieces, heads_each = group / pieces;
     member.share(runs.count() * per_run, 1, [&](int item, int) {
         const Run run = runs[item / per_run];
@@ -65,7 +67,8 @@ void share_attention(Member& member, Engine& engine, const Heads& heads, const P
             const int length = tokens.positions[t] + 1;
             const int start = heads.window && length > heads.window ? length - heads.window : 0;
             for (int h = head; h < head + heads_each; ++h)
-                queries.push_back({qkv + t * width + h * D, out + (int64_t(t) * heads.num_heads + h) * D, start, length});
+                queries.push_back({qkv + t * width + h * D, out + (int64_t(t) * heads.num_heads + h) * D, start, length,
+                                   heads.sinks ? heads.sinks[h] : -INFINITY});
         }
         engine.kernels->attend(heads, pages, queries.data(), int(queries.size()), k, table, scores.data());
     });

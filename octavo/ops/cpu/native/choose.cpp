@@ -2,6 +2,14 @@
 #include <cstring>
 
 #include "kernels.h"
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #define OCTAVO_DECLARE(isa)           \
     namespace octavo {                \
@@ -12,13 +20,16 @@
 OCTAVO_DECLARE(portable)
 #if defined(__x86_64__)
 OCTAVO_DECLARE(avx2)
+#if defined(OCTAVO_HAS_AVXVNNI)
+OCTAVO_DECLARE(avxvnni)
+#endif
 OCTAVO_DECLARE(avx512)
 OCTAVO_DECLARE(avx512vnni)
+#if defined(OCTAVO_HAS_AMX)
+OCTAVO_DECLARE(amx)
+#endif
 #elif defined(__aarch64__)
 OCTAVO_DECLARE(neon)
-#endif
-#if defined(__aarch64__) && defined(__linux__)
-#include <sys/auxv.h>
 #endif
 
 namespace octavo {
@@ -29,6 +40,24 @@ struct Choice {
     const Kernels* kernels;
     bool runs;
 };
+
+#if defined(__x86_64__)
+// A bit of what cpuid's leaf 7 says; the compiler's names for the newer ones are newer than the processors.
+bool has(int subleaf, unsigned eax_bit, unsigned edx_bit) {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, subleaf, &eax, &ebx, &ecx, &edx) && (eax & eax_bit) == eax_bit && (edx & edx_bit) == edx_bit;
+}
+
+// The matrix unit has 8 KB of registers that a process may use once it has asked for them.
+bool has_matrix_unit() {
+#if defined(__linux__)
+    constexpr int REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM
+    return has(0, 0, 1u << 24 | 1u << 25) && !syscall(SYS_arch_prctl, REQUEST, TILE_DATA);
+#else
+    return false;
+#endif
+}
+#endif
 
 #if defined(__aarch64__)
 bool has_dot_product() {
@@ -48,8 +77,16 @@ const Kernels* choose_kernels(const char* wish) {
     const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    const Choice choices[] = {{&avx512vnni::kernels, avx512 && __builtin_cpu_supports("avx512vnni")},
+    const bool avx512vnni = avx512 && __builtin_cpu_supports("avx512vnni");
+    const Choice choices[] = {
+#if defined(OCTAVO_HAS_AMX)
+                              {&amx::kernels, avx512vnni && has_matrix_unit()},
+#endif
+                              {&avx512vnni::kernels, avx512vnni},
                               {&avx512::kernels, avx512},
+#if defined(OCTAVO_HAS_AVXVNNI)
+                              {&avxvnni::kernels, avx2 && has(1, 1u << 4, 0)},
+#endif
                               {&avx2::kernels, avx2},
                               {&portable::kernels, true}};
 #elif defined(__aarch64__)

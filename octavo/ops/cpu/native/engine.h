@@ -41,7 +41,8 @@ struct Engine {
     std::vector<std::vector<Query>> queries;
 };
 
-inline bool is_rounded(const Matrix& m) { return m.form != FORM_FLOAT; }
+inline bool is_plain(int32_t form) { return form == FORM_FLOAT || form == FORM_BFLOAT16 || form == FORM_FLOAT16; }
+inline bool is_rounded(const Matrix& m) { return !is_plain(m.form); }
 inline int num_groups(const Matrix& m) { return (m.rows + GROUP_ROWS - 1) / GROUP_ROWS; }
 
 inline int num_rows(const Linear& linear) {

@@ -29,13 +29,15 @@ static inline void unpack_nibbles(const uint8_t* at, Bytes* w) {
     }
 }
 
-// `part` says which of a group's rows: lanes part * LANES and so on.
+// `part` says which of a group's rows: lanes part * LANES and so on. `offset` is what the products of the
+// stored, unsigned numbers lack; sum: those of a block's two halves of inputs.
 struct Form4 {
     static constexpr int BYTES = 2 * HALVES + 4 * QUAD, MOST = 15, SCALES = 1;
     static constexpr bool HAS_MINIMUM = true;
     static void unpack(const uint8_t* block, int part, Bytes* w) {
         unpack_nibbles(block + 2 * HALVES + part * PART, w);
     }
+    static int32_t offset(const int32_t*, int) { return 0; }
     static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t*, int) { return dot<8, MOST>(w, x, Ints{}); }
 };
 
@@ -48,6 +50,7 @@ struct Form5 {
         Bytes high = load<Bytes>(at + 4 * QUAD);
         for (int i = 0; i < 8; ++i) w[i] |= ((high >> i) & all_bytes(1)) << 4;
     }
+    static int32_t offset(const int32_t*, int) { return 0; }
     static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t*, int) { return dot<8, MOST>(w, x, Ints{}); }
 };
 
@@ -62,8 +65,9 @@ struct Form6 {
             for (int i = 0; i < 4; ++i) w[4 * half + i] |= ((high >> (2 * i)) & all_bytes(3)) << 4;
         }
     }
+    static int32_t offset(const int32_t* sum, int half) { return -32 * sum[half]; }
     static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int half) {
-        return dot<4, MOST>(w + 4 * half, x + 16 * half, all(-32 * sum[half]));
+        return dot<4, MOST>(w + 4 * half, x + 16 * half, all(offset(sum, half)));
     }
 };
 
@@ -73,6 +77,7 @@ struct Form8 {
     static void unpack(const uint8_t* block, int part, Bytes* w) {
         for (int i = 0; i < 8; ++i) w[i] = load<Bytes>(block + HALVES + i * QUAD + part * PART);
     }
+    static int32_t offset(const int32_t* sum, int) { return -128 * (sum[0] + sum[1]); }
     static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int) {
         return dot_biased<8>(w, x, sum[0] + sum[1]);
     }

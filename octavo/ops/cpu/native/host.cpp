@@ -1,35 +1,13 @@
-// What a step needs around the model: its tokens from row memory, and the best token of each row of logits.
-#include <cmath>
-#include <limits>
-
-#include "kernels.h"
+// What a step needs around the model: its tokens from row memory, and what was chosen back into it.
+#include "interface.h"
 
 using namespace octavo;
 
 namespace {
 
-const Kernels& fastest() {
-    static const Kernels* const kernels = choose_kernels(nullptr);
-    return *kernels;
-}
-
 enum Count { TOKENS = 2, SEQUENCES = 4 };             // ops/step.py
-enum Code : int32_t { FINE = 0, BROKEN = 1, EMPTY = 2 };  // ops/sampling/choose.py
 
 }  // namespace
-
-// chosen[2, S]: the lowest index of the largest of each row's V logits, and whether the row was usable.
-OCTAVO_API void octavo_best_tokens(const float* logits, int64_t stride, int32_t num_rows, int32_t vocab_size,
-                                   int32_t* chosen) {
-    for (int s = 0; s < num_rows; ++s) {
-        float value;
-        const int index = fastest().best(logits + s * stride, vocab_size, &value);
-        const bool is_fine = std::isfinite(value);
-        chosen[s] = is_fine ? index : 0;
-        const bool is_empty = value == -std::numeric_limits<float>::infinity();
-        chosen[num_rows + s] = is_fine ? FINE : is_empty ? EMPTY : BROKEN;
-    }
-}
 
 // ops/step.py tells what this is.
 OCTAVO_API void octavo_gather_step(const int32_t* memory, int64_t width, const int32_t* rows, const int32_t* starts,

@@ -13,7 +13,9 @@ constexpr int GROUP_ROWS = 16;     // output rows that are packed together
 constexpr int BLOCK_COLUMNS = 32;  // inputs that share a scale of the activations
 
 // How a matrix is packed (forms.h). The numbers are known to Python.
-enum Form : int32_t { FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4 };
+enum Form : int32_t {
+    FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4, FORM_BFLOAT16 = 5, FORM_FLOAT16 = 6
+};
 
 struct Matrix {
     const uint8_t* data;
@@ -34,12 +36,17 @@ struct Activations {
     int32_t columns;
 };
 
-// What a query sees of the paged KV cache of one layer.
+// In which numbers keys and values are kept (kv.h). The numbers of these are known to Python.
+enum KvKind : int32_t { KV_FLOAT32 = 0, KV_BFLOAT16 = 1, KV_FLOAT16 = 2, KV_INT8 = 3 };
+
+// What a query sees of the paged KV cache of one layer. In a block lie the heads one after the other, each with
+// D * block_size numbers and, where the kind has them, block_size float32 scales.
 struct Pages {
-    float* keys;            // element (block, head, token, d) at block * page + (head * D + d) * block_size + token
-    float* values;          // element (block, head, token, d) at block * page + (head * block_size + token) * D + d
-    int64_t page;           // floats from a block to the next
+    uint8_t* keys;          // number (token, d) of a head at d * block_size + token
+    uint8_t* values;        // number (token, d) of a head at token * D + d
+    int64_t page;           // bytes from a block to the next
     int32_t block_size;
+    int32_t kind;
 };
 
 struct Heads {
@@ -54,6 +61,7 @@ struct Heads {
     const float* rotation;  // [positions, rotated]: cosines, then sines; null: nothing turns
     const float* q_norm;    // [D] or null
     const float* k_norm;
+    const float* sinks;     // [H]: a score beside those of the keys; null: none
 };
 
 // The tokens of a step. Sequence s has tokens starts[s] to starts[s + 1] and the block table of row rows[s].
@@ -82,6 +90,17 @@ struct Linear {
     Matrix parts[3];
     const float* bias;         // null: none
     int32_t num_parts;
+};
+
+// Sequences that walk through a step's tokens (as in Tokens), with what their rows remember.
+struct Recurrence {
+    const int32_t* rows;       // [S]
+    const int32_t* starts;     // [S + 1]
+    const int32_t* lengths;    // [S]: tokens of the whole sequence, the step's included
+    int32_t num_seqs;
+    float* states;             // [rows, heads, width, size]
+    int32_t heads, width, size;
+    int32_t groups;            // of neighbouring heads that share what is added to states and asked of them
 };
 
 // x + after(attention(before(x))), then the same with a gated MLP.

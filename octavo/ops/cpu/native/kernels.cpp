@@ -2,6 +2,8 @@
 #include "attend.h"
 #include "kernels.h"
 #include "product.h"
+#include "walk.h"
+#include "weights.h"
 
 #define OCTAVO_TEXT_(x) #x
 #define OCTAVO_TEXT(x) OCTAVO_TEXT_(x)
@@ -10,7 +12,10 @@ namespace octavo {
 namespace OCTAVO_ISA {
 
 extern const Kernels kernels;
-const Kernels kernels = {OCTAVO_TEXT(OCTAVO_ISA), product, quantize, rms_norm, gated, best, prepare_heads, attend};
+const Kernels kernels = {
+    OCTAVO_TEXT(OCTAVO_ISA), product, quantize, rms_norm, gated, best, exponentials, mass, find_likely, prepare_heads,
+    walk_ssd, walk_delta, attend,
+};
 
 }  // namespace OCTAVO_ISA
 }  // namespace octavo

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "engine.h"
+#include "plain_pack.h"
 
 #define OCTAVO_ISA pack
 #include "simd.h"
@@ -12,22 +13,8 @@
 namespace octavo {
 namespace {
 
+using pack::half_of;
 using pack::scalar_half;
-
-uint16_t half_of(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest >= 0x7f800000) return sign | 0x7c00 | (rest > 0x7f800000 ? 0x200 : 0);
-    if (rest >= 0x477ff000) return sign | 0x7c00;  // rounds to infinity
-    if (rest < 0x38800000) {                       // a multiple of 2^-24, to the nearest even
-        float magnitude;
-        std::memcpy(&magnitude, &rest, 4);
-        return sign | uint16_t(std::nearbyintf(magnitude * 0x1p24f));
-    }
-    const uint32_t rounded = rest + 0xfff + (rest >> 13 & 1);
-    return sign | uint16_t((rounded - (112u << 23)) >> 13);
-}
 
 // Products of two halves may be larger than any half. False for NaN, too.
 bool fits_half(float value) {
@@ -48,7 +35,7 @@ struct Block {
 };
 
 enum Type : int32_t {  // GGUF's numbers
-    F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14, BF16 = 30
+    Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q4_K = 12, Q5_K = 13, Q6_K = 14
 };
 
 void set_scale(Block& out, float scale, float minimum = 0) {
@@ -133,13 +120,12 @@ void read_block(int32_t type, const uint8_t* row, int b, Block& out) {
 
 int32_t form_of(int32_t type) {
     switch (type) {
-        case F32: case F16: case BF16: return FORM_FLOAT;
         case Q4_0: case Q4_1: case Q4_K: return FORM_4;
         case Q5_0: case Q5_1: case Q5_K: return FORM_5;
         case Q6_K: return FORM_6;
         case Q8_0: return FORM_8;
     }
-    return -1;
+    return plain_form_of(type);
 }
 
 int64_t block_bytes(int32_t form) {
@@ -147,21 +133,8 @@ int64_t block_bytes(int32_t form) {
         case FORM_4: return 2 * 32 + 4 * 64;
         case FORM_5: return 2 * 32 + 5 * 64;
         case FORM_6: return 2 * 32 + 6 * 64;
-        case FORM_8: return 32 + 8 * 64;
+        default: return 32 + 8 * 64;
     }
-    return GROUP_ROWS * BLOCK_COLUMNS * 4;
-}
-
-float plain_at(int32_t type, const uint8_t* row, int i) {
-    uint32_t bits;
-    float value;
-    switch (type) {
-        case F16: return half_at(row + 2 * i);
-        case BF16: bits = uint32_t(row[2 * i] | row[2 * i + 1] << 8) << 16; break;
-        default: std::memcpy(&bits, row + 4 * i, 4);
-    }
-    std::memcpy(&value, &bits, 4);
-    return value;
 }
 
 void put_half(uint8_t* at, float value) {
@@ -187,11 +160,23 @@ void put_block(int32_t form, uint8_t* to, int r, const Block& block) {
     }
 }
 
+// The same as pack_plain_group, for types in blocks.
+bool pack_blocks(int32_t type, const uint8_t* rows, int64_t row_bytes, int count, int32_t columns, uint8_t* to) {
+    const int32_t form = form_of(type);
+    bool fine = true;
+    for (int r = 0; r < count; ++r)
+        for (int b = 0; b < columns / BLOCK_COLUMNS; ++b) {
+            Block block;
+            read_block(type, rows + r * row_bytes, b, block);
+            put_block(form, to + b * block_bytes(form), r, block);
+            fine &= fits_half(block.scale[0]) && fits_half(block.scale[1]) && fits_half(block.minimum);
+        }
+    return fine;
+}
+
 float weight_at(const Matrix& m, int64_t row, int i) {
     const int r = row % GROUP_ROWS;
     const uint8_t* group = m.data + row / GROUP_ROWS * block_bytes(m.form) * (m.columns / BLOCK_COLUMNS);
-    if (m.form == FORM_FLOAT)
-        return ((const float*)(m.data + row / GROUP_ROWS * GROUP_ROWS * int64_t(m.columns) * 4))[i * GROUP_ROWS + r];
     const uint8_t* block = group + i / BLOCK_COLUMNS * block_bytes(m.form);
     const int column = i % BLOCK_COLUMNS, quad = column / 4, at = 4 * r + column % 4;
     const float scale = half_at(block + 2 * r);
@@ -217,7 +202,7 @@ OCTAVO_API int32_t octavo_form(int32_t type) { return form_of(type); }
 // Bytes of a packed matrix.
 OCTAVO_API int64_t octavo_packed_bytes(int32_t form, int64_t rows, int64_t columns) {
     const int64_t groups = (rows + GROUP_ROWS - 1) / GROUP_ROWS;
-    if (form == FORM_FLOAT) return groups * GROUP_ROWS * columns * 4;
+    if (is_plain(form)) return groups * plain_group_bytes(form, int32_t(columns));
     return groups * (columns / BLOCK_COLUMNS) * block_bytes(form);
 }
 
@@ -234,24 +219,9 @@ OCTAVO_API int32_t octavo_pack(Engine* engine, int32_t type, const uint8_t* stor
             const int64_t group_bytes = octavo_packed_bytes(form, GROUP_ROWS, columns);
             uint8_t* to = packed + g * group_bytes;
             std::memset(to, 0, group_bytes);
-            bool fine = true;
-            for (int r = 0; r < count; ++r) {
-                const uint8_t* row = stored + (int64_t(g) * GROUP_ROWS + r) * row_bytes;
-                if (form == FORM_FLOAT) {
-                    for (int i = 0; i < columns; ++i) {
-                        const float value = plain_at(type, row, i);
-                        ((float*)to)[int64_t(i) * GROUP_ROWS + r] = value;
-                        fine &= std::isfinite(value);
-                    }
-                    continue;
-                }
-                for (int b = 0; b < columns / BLOCK_COLUMNS; ++b) {
-                    Block block;
-                    read_block(type, row, b, block);
-                    put_block(form, to + b * block_bytes(form), r, block);
-                    fine &= fits_half(block.scale[0]) && fits_half(block.scale[1]) && fits_half(block.minimum);
-                }
-            }
+            const uint8_t* from = stored + int64_t(g) * GROUP_ROWS * row_bytes;
+            const bool fine = is_plain(form) ? pack_plain_group(form, from, row_bytes, count, columns, to)
+                                             : pack_blocks(type, from, row_bytes, count, columns, to);
             if (!fine) is_finite = false;
         });
     });
@@ -260,6 +230,10 @@ OCTAVO_API int32_t octavo_pack(Engine* engine, int32_t type, const uint8_t* stor
 
 // out[count, columns]: rows of the matrix.
 OCTAVO_API void octavo_rows(const Matrix* m, const int32_t* ids, int32_t count, float* out) {
-    for (int t = 0; t < count; ++t)
-        for (int i = 0; i < m->columns; ++i) out[int64_t(t) * m->columns + i] = weight_at(*m, ids[t], i);
+    for (int t = 0; t < count; ++t) {
+        float* row = out + int64_t(t) * m->columns;
+        if (is_plain(m->form)) read_plain_row(*m, ids[t], row);
+        else
+            for (int i = 0; i < m->columns; ++i) row[i] = weight_at(*m, ids[t], i);
+    }
 }

@@ -5,27 +5,15 @@
 #pragma once
 #include "forms.h"
 #include "kernels.h"
+#include "matrix_unit.h"
+#include "plain.h"
+#include "put.h"
 
 namespace octavo {
 namespace OCTAVO_ISA {
 
 constexpr int AHEAD = 8192;  // bytes: far enough that weights are there when their turn comes
 constexpr int TILE = 8;  // tokens that use unpacked weights before the next ones are unpacked
-
-static inline void put(const Output& out, int t, int row, int rows, Floats value) {
-    float* to = out.y + t * out.stride + row;
-    if (row + LANES <= rows) {
-        if (out.bias) value += load<Floats>(out.bias + row);
-        if (out.adds) value += load<Floats>(to);
-        store(to, value);
-        return;
-    }
-    for (int i = 0; row + i < rows; ++i) {
-        float v = value[i];
-        if (out.bias) v += out.bias[row + i];
-        to[i] = out.adds ? to[i] + v : v;
-    }
-}
 
 template <class F, int TOKENS>
 static void tile(const uint8_t* group, const Activations& a, int token, int row, int rows, const Output& out) {
@@ -61,24 +49,6 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
     }
 }
 
-// Plain float32: column by column, 16 rows each.
-struct FormFloat {};
-template <int TOKENS>
-static void tile_float(const uint8_t* group, const Activations& a, int token, int row, int rows, const Output& out) {
-    const float* w = (const float*)group;
-    const float* x = a.x + int64_t(token) * a.columns;
-    for (int part = 0; part < GROUP_ROWS / LANES; ++part) {
-        Floats acc[TOKENS] = {};
-        for (int i = 0; i < a.columns; ++i) {
-            Floats column = load<Floats>(w + i * GROUP_ROWS + part * LANES);
-            OCTAVO_UNROLL
-            for (int t = 0; t < TOKENS; ++t) acc[t] = fma(column, all(x[int64_t(t) * a.columns + i]), acc[t]);
-        }
-        OCTAVO_UNROLL
-        for (int t = 0; t < TOKENS; ++t) put(out, token + t, row + part * LANES, rows, acc[t]);
-    }
-}
-
 typedef void (*Tile)(const uint8_t*, const Activations&, int, int, int, const Output&);
 
 // By the number of tokens; what lies between is put together from these, which compile in half the time.
@@ -87,33 +57,40 @@ struct Tiles {
     static constexpr Tile of[TILE + 1] = {nullptr, tile<F, 1>, tile<F, 2>, tile<F, 3>, tile<F, 4>,
                                           nullptr, nullptr,    nullptr,    tile<F, TILE>};
 };
-template <>
-struct Tiles<FormFloat> {
-    static constexpr Tile of[TILE + 1] = {nullptr, tile_float<1>, tile_float<2>, tile_float<3>, tile_float<4>,
-                                          nullptr, nullptr,       nullptr,       tile_float<TILE>};
-};
 
 static inline int tile_size(int num_tokens) {
     return num_tokens >= TILE ? TILE : num_tokens < TILE / 2 ? num_tokens : TILE / 2;
 }
 
-// Rows of groups first_group to last_group for tokens first to last.
-static void product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
-                    const Output& out) {
-    const Tile* tiles = Tiles<FormFloat>::of;
-    int64_t group_bytes = int64_t(m.columns) * GROUP_ROWS * 4;
-    const int64_t num_blocks = m.columns / BLOCK_COLUMNS;
-    switch (m.form) {
-        case FORM_4: tiles = Tiles<Form4>::of; group_bytes = num_blocks * Form4::BYTES; break;
-        case FORM_5: tiles = Tiles<Form5>::of; group_bytes = num_blocks * Form5::BYTES; break;
-        case FORM_6: tiles = Tiles<Form6>::of; group_bytes = num_blocks * Form6::BYTES; break;
-        case FORM_8: tiles = Tiles<Form8>::of; group_bytes = num_blocks * Form8::BYTES; break;
-    }
+template <class F>
+static void native_product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
+                           const Output& out) {
+#if defined(__AMX_INT8__)
+    first = unit_product<F>(m, a, first, last, first_group, last_group, out);
+#endif
+    const int64_t group_bytes = int64_t(m.columns / BLOCK_COLUMNS) * F::BYTES;
     for (int g = first_group; g < last_group; ++g)
         for (int t = first, size; t < last; t += size) {
             size = tile_size(last - t);
-            tiles[size](m.data + g * group_bytes, a, t, g * GROUP_ROWS, m.rows, out);
+            Tiles<F>::of[size](m.data + g * group_bytes, a, t, g * GROUP_ROWS, m.rows, out);
         }
+}
+
+// Rows of groups first_group to last_group for tokens first to last.
+static void product(const Matrix& m, const Activations& a, int first, int last, int first_group, int last_group,
+                    const Output& out) {
+    const auto run = [&] {
+        switch (m.form) {
+            case FORM_BFLOAT16: return plain_product<PlainBFloat16>;
+            case FORM_FLOAT16: return plain_product<PlainFloat16>;
+            case FORM_4: return native_product<Form4>;
+            case FORM_5: return native_product<Form5>;
+            case FORM_6: return native_product<Form6>;
+            case FORM_8: return native_product<Form8>;
+            default: return plain_product<PlainFloat32>;
+        }
+    }();
+    run(m, a, first, last, first_group, last_group, out);
 }
 
 }  // namespace OCTAVO_ISA

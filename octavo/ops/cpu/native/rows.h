@@ -2,6 +2,7 @@
 // vector is done number by number.
 #pragma once
 #include "interface.h"
+#include "kv.h"
 #include "simd.h"
 
 namespace octavo {
@@ -89,8 +90,7 @@ static int best(const float* x, int count, float* value) {
         is_nan |= v != v;
         top = larger(top, v);
     }
-    bool broken = false;
-    for (int lane = 0; lane < LANES; ++lane) broken |= is_nan[lane] != 0;
+    bool broken = bits_of(is_nan) != 0;
     float most = largest_of(top);
     for (; i < count; ++i) {
         broken |= x[i] != x[i];
@@ -99,12 +99,7 @@ static int best(const float* x, int count, float* value) {
     *value = broken ? NAN : most;
     if (broken) return 0;
     int found = 0;
-    for (; found + LANES <= count; found += LANES) {
-        Ints is_best = load<Floats>(x + found) == all(most);
-        bool here = false;
-        for (int lane = 0; lane < LANES; ++lane) here |= is_best[lane] != 0;
-        if (here) break;
-    }
+    while (found + LANES <= count && !bits_of(load<Floats>(x + found) == all(most))) found += LANES;
     while (found < count && x[found] != most) ++found;
     return found;
 }
@@ -149,15 +144,7 @@ static void prepare_heads(const Heads& h, const Pages& pages, float* qkv, int po
         if (norm) rms_norm(head, norm, h.norm_epsilon, D, head);
         if (h.rotation) rotate(head, h.rotation + int64_t(position) * h.rotated, h.rotated);
     }
-    if (slot < 0) return;
-    const int64_t size = pages.block_size, block = slot / size, offset = slot % size;
-    for (int k = 0; k < h.num_kv_heads; ++k) {
-        const float* key = qkv + (h.num_heads + k) * D;
-        float* to = pages.keys + block * pages.page + k * D * size + offset;
-        for (int d = 0; d < D; ++d) to[d * size] = key[d];
-        std::memcpy(pages.values + block * pages.page + (k * size + offset) * D, qkv + (first_value + k) * D,
-                    D * sizeof(float));
-    }
+    if (slot >= 0) write_kv(pages, qkv + h.num_heads * D, qkv + first_value * D, h.num_kv_heads, D, slot);
 }
 
 }  // namespace OCTAVO_ISA

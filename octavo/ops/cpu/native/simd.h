@@ -15,6 +15,7 @@
 
 // Arrays of vectors stay in registers only where the loops over them are unrolled.
 #define OCTAVO_UNROLL _Pragma("GCC unroll 12")
+#define OCTAVO_UNROLL_16 _Pragma("GCC unroll 16")
 
 namespace octavo {
 namespace OCTAVO_ISA {
@@ -31,6 +32,8 @@ typedef uint8_t Bytes __attribute__((vector_size(LANES * 4)));
 typedef int8_t SignedBytes __attribute__((vector_size(LANES * 4)));
 typedef int32_t Ints __attribute__((vector_size(LANES * 4)));
 typedef float Floats __attribute__((vector_size(LANES * 4)));
+typedef int8_t NarrowInts __attribute__((vector_size(LANES)));
+typedef uint16_t Shorts __attribute__((vector_size(LANES * 2)));
 
 template <class V, class T>
 static inline V load(const T* from) {
@@ -61,20 +64,43 @@ static inline float scalar_half(uint16_t h) {
     return value;
 }
 
+// To the nearest, ties to even.
+static inline uint16_t half_of(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    if (rest >= 0x7f800000) return sign | 0x7c00 | (rest > 0x7f800000 ? 0x200 : 0);
+    if (rest >= 0x477ff000) return sign | 0x7c00;  // rounds to infinity
+    if (rest < 0x38800000) {                       // a multiple of 2^-24
+        float magnitude;
+        std::memcpy(&magnitude, &rest, 4);
+        return sign | uint16_t(std::nearbyintf(magnitude * 0x1p24f));
+    }
+    const uint32_t rounded = rest + 0xfff + (rest >> 13 & 1);
+    return sign | uint16_t((rounded - (112u << 23)) >> 13);
+}
+
 #if defined(__AVX512F__)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+static inline Ints load_int8(const int8_t* p) { return (Ints)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)); }
+static inline Ints load_uint16(const uint16_t* p) { return (Ints)_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)); }
+static inline void store_half(uint16_t* p, Floats v) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph((__m512)v, 0)); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
 static inline Ints nearest(Floats a) { return (Ints)_mm512_cvtps_epi32((__m512)a); }
 static inline Floats root(Floats a) { return (Floats)_mm512_sqrt_ps((__m512)a); }
 #elif defined(__AVX2__)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+static inline Ints load_int8(const int8_t* p) { return (Ints)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+static inline Ints load_uint16(const uint16_t* p) { return (Ints)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)); }
+static inline void store_half(uint16_t* p, Floats v) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph((__m256)v, 0)); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)_mm256_max_ps((__m256)a, (__m256)b); }
 static inline Ints nearest(Floats a) { return (Ints)_mm256_cvtps_epi32((__m256)a); }
 #elif defined(__ARM_NEON)
 static inline Floats fma(Floats a, Floats b, Floats c) { return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
 static inline Floats load_half(const uint16_t* p) { return (Floats)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+static inline void store_half(uint16_t* p, Floats v) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32((float32x4_t)v))); }
 static inline Floats larger(Floats a, Floats b) { return (Floats)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
 static inline Ints nearest(Floats a) { return (Ints)vcvtnq_s32_f32((float32x4_t)a); }
 #else
@@ -84,12 +110,20 @@ static inline Floats load_half(const uint16_t* p) {
     for (int i = 0; i < LANES; ++i) v[i] = scalar_half(p[i]);
     return v;
 }
+static inline void store_half(uint16_t* p, Floats v) {
+    for (int i = 0; i < LANES; ++i) p[i] = half_of(v[i]);
+}
 static inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 static inline Ints nearest(Floats a) {
     Ints v;
     for (int i = 0; i < LANES; ++i) v[i] = (int32_t)std::nearbyintf(a[i]);
     return v;
 }
+#endif
+
+#if !defined(__AVX2__)
+static inline Ints load_int8(const int8_t* p) { return __builtin_convertvector(load<NarrowInts>(p), Ints); }
+static inline Ints load_uint16(const uint16_t* p) { return __builtin_convertvector(load<Shorts>(p), Ints); }
 #endif
 
 // Across all lanes, always in the same order.
@@ -111,6 +145,19 @@ static inline float largest_of(Floats v) {
 }
 #endif
 
+// Bit i: lane i of a comparison was true.
+static inline uint32_t bits_of(Ints truth) {
+#if defined(__AVX512F__)
+    return _mm512_movepi32_mask((__m512i)truth);
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)truth);
+#else
+    uint32_t bits = 0;
+    for (int lane = 0; lane < LANES; ++lane) bits |= uint32_t(truth[lane] != 0) << lane;
+    return bits;
+#endif
+}
+
 // init + the dot products of QUADS times four weights (one row per lane) with as many inputs.
 //
 // w holds unsigned numbers up to MOST. Exact in 32 bits, on every instruction set.
@@ -122,6 +169,14 @@ static inline Ints dot(const Bytes* w, const int8_t* x, Ints init) {
         int32_t four;
         std::memcpy(&four, x + 4 * i, 4);
         acc = _mm512_dpbusd_epi32(acc, (__m512i)w[i], _mm512_set1_epi32(four));
+    }
+    return (Ints)acc;
+#elif defined(__AVXVNNI__)
+    __m256i acc = (__m256i)init;
+    for (int i = 0; i < QUADS; ++i) {
+        int32_t four;
+        std::memcpy(&four, x + 4 * i, 4);
+        acc = _mm256_dpbusd_avx_epi32(acc, (__m256i)w[i], _mm256_set1_epi32(four));
     }
     return (Ints)acc;
 #elif defined(__AVX2__)
@@ -173,7 +228,7 @@ static inline Ints dot(const Bytes* w, const int8_t* x, Ints init) {
 // The same for 8-bit weights that are stored with 128 added; x_sum is the sum of the inputs.
 template <int QUADS>
 static inline Ints dot_biased(const Bytes* w, const int8_t* x, int32_t x_sum) {
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
     return dot<QUADS, 255>(w, x, all(-128 * x_sum));
 #elif defined(__AVX2__)
     // |w| times x with w's sign: sums of two fit 16 bits.

@@ -6,6 +6,8 @@ path it is a private one that ends with the server. Everything here blocks: call
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
 import shutil
@@ -22,6 +24,8 @@ from filelock import FileLock, Timeout
 
 from octavo.base.errors import ConfigError, EngineError, ErrorCode, RequestError
 from octavo.config.server import ServerConfig
+
+logger = logging.getLogger(__name__)
 
 PRIVATE = "octavo-files-"
 """What names of private folders begin with."""
@@ -55,8 +59,25 @@ CREATE INDEX batches_of_owner ON batches (owner, seq);
 CREATE INDEX batches_by_status ON batches (status);
 """
 
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+SQLITE_ERRORS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+
 CONTENT_NAME = re.compile(r"file-[0-9a-f]{32}(\.part)?")
 """Names of contents, made by us and never by a client; .part is one that is still being received."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Raises STORAGE_FAILED where the disk takes no more."""
+    try:
+        yield
+    except (OSError, sqlite3.OperationalError) as error:
+        if not _is_trouble(error):
+            raise
+        logger.error("The disk cannot be written to: %s", _reason(error))
+        raise EngineError(
+            "The server cannot write to its disk now. Try again later.", code=ErrorCode.STORAGE_FAILED
+        ) from error
 
 
 class Disk:
@@ -79,15 +100,16 @@ class Disk:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The database, for one change that happens wholly or not at all."""
-        with self._lock:
+        with self._lock, writing():
             connection = self._opened()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite gives some up by itself.
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def content(self, file_id: str, *, is_part: bool = False) -> Path:
         """Where the bytes of a file are. Raises RequestError for an id that is none of ours."""
@@ -218,6 +240,13 @@ def _connected(path: Path) -> sqlite3.Connection:
             param="files_dir",
         )
     return connection
+
+
+def _is_trouble(error: OSError | sqlite3.OperationalError) -> bool:
+    """With the disk, and not with us."""
+    if isinstance(error, OSError):
+        return error.errno in DISK_ERRORS
+    return error.sqlite_errorcode & 0xFF in SQLITE_ERRORS
 
 
 def _reason(error: OSError | sqlite3.Error) -> str:

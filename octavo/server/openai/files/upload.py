@@ -14,6 +14,7 @@ from starlette.types import Receive
 
 from octavo.base.errors import EngineError, ErrorCode, RequestError
 from octavo.server.errors import ClientGone, quoted
+from octavo.server.openai.files.disk import writing
 from octavo.server.openai.files.form import FILE_FIELD, FileTooLarge, Form
 from octavo.server.openai.files.store import MAX_LIFE_S, MIN_LIFE_S, FileStore, StoredFile, new_file_id
 
@@ -46,7 +47,7 @@ class Uploads:
             file_id = new_file_id()
             part = await asyncio.to_thread(lambda: self._store.disk.content(file_id, is_part=True))
             try:
-                with open(part, "xb", opener=_private) as out:
+                with writing(), open(part, "xb", opener=_private) as out:
                     form = await self._read(request, out, room)
                     purpose, life_s = _wishes(form.fields)
                     await asyncio.to_thread(_settle, out)

@@ -1,4 +1,8 @@
-"""PackedProduct: weights stay packed as in the file, inputs are rounded to 8 bits, sums are float32.
+"""NativeProduct: weights in the layout of the native kernels, each matrix in a form of its own.
+
+Plain numbers stay in the width that the file has, or the model is asked for, and multiply with float32.
+Packed ones stay packed, and their inputs are rounded to 8 bits, a scale for every 32: that costs accuracy
+(docs/performance.md says how much). Either way a token's result depends on no other token in any bit.
 
 T tokens, I input width, O output width.
 """
@@ -10,21 +14,18 @@ import torch
 from octavo.layers.placement import Placement
 from octavo.layers.product import Product
 from octavo.layers.slot import PackedTarget, Taken
-from octavo.ops.cpu.engine import TYPES, NativeEngine, PackedMatrix
+from octavo.ops.cpu.engine import NativeEngine, PackedMatrix
 from octavo.ops.stored import StoredMatrix
 
 
-class PackedProduct(Product):
-    """The matrices of one linear layer, each in the form its own type asks for.
-
-    Rounding the inputs, a scale for every 32 of them, costs accuracy (docs/performance.md says how much);
-    a token's result depends on no other token in any bit.
-    """
+class NativeProduct(Product):
+    """The matrices of one linear layer."""
 
     def __init__(self, placement: Placement) -> None:
         super().__init__(placement)
-        assert placement.native is not None, "packed weights need the native kernels"
+        assert placement.native is not None, "whoever makes it has asked"
         self.native: NativeEngine = placement.native
+        self._placement = placement
         self._parts: dict[int, PackedMatrix] = {}
         """By the first row in the layer's whole matrix."""
 
@@ -43,7 +44,8 @@ class PackedProduct(Product):
             self._parts[first_row] = matrix
             return Taken(matrix.packed.nbytes, matrix.is_finite)
 
-        return PackedTarget(kinds=frozenset(TYPES), take=take)
+        place = self._placement
+        return PackedTarget(kinds=place.native_kinds, otherwise=place.weight_dtype, take=take)
 
     def rows(self, weight: torch.Tensor, ids_T: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
         (matrix,) = self._parts.values()
