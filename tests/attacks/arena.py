@@ -162,6 +162,13 @@ class Arena:
             "messages": [{"role": "user", "content": "x"}], "max_tokens": 4, "response_format": form
         })  # fmt: skip
         self.public.get("/v1/files")  # opens the store
+        message = {"role": "user", "content": "x"}
+        for template in (
+            "x",
+            "{% for a in range(10**9) %}{% endfor %}",
+        ):  # starts helpers, where it is allowed
+            wish = {"messages": [message], "max_tokens": 1, "chat_template": template}
+            self.public.post("/v1/chat/completions", json=wish)
         crowd = [threading.Thread(target=self.victim) for _ in range(4)]
         for thread in crowd:
             thread.start()
