@@ -89,9 +89,15 @@ class _Answering:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 
     def stop_listening(self) -> None:
-        """Accept no more connections; those that are there stay. Others may accept on the same socket."""
+        """Accept no more connections; those that are there stay. Others may accept on the same socket.
+
+        asyncio drops a connection that was accepted in the turn in which its server is closed: it is closed
+        at the very end only.
+        """
+        loop = asyncio.get_running_loop()
         for server in self._server.servers:
-            server.close()
+            for listener in server.sockets:
+                loop.remove_reader(listener.fileno())
 
     def close_idle(self) -> None:
         """Who keeps a connection and asks nothing on it would only be refused there."""

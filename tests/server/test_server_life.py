@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -17,12 +18,14 @@ from typing import Any
 
 import httpx
 import pytest
+from server_fakes import fake_config
 from server_live import until
 
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
+from octavo.server.gate import Gate
 from octavo.server.listen import listen
-from octavo.server.run import HAND_OVER_S
+from octavo.server.run import HAND_OVER_S, _Answering
 
 HERE = Path(__file__).parent
 Starter = Callable[..., "ServerProcess"]
@@ -323,3 +326,23 @@ def test_a_dead_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) ->
     with pytest.raises(ConfigError):
         listen(ServerConfig(uds=str(tmp_path / "file")))
     assert (tmp_path / "file").read_text() == "precious"
+
+
+async def test_nobody_is_dropped_who_was_accepted_in_the_last_turn() -> None:
+    config = fake_config(port=0)
+    gate = Gate()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = _Answering(gate, config.server, listener)
+        answering.start()
+        await asyncio.sleep(0.1)
+        with socket.create_connection(listener.getsockname()) as late:
+            late.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            for _ in range(2):
+                await asyncio.sleep(0)  # Accepted, and not made yet.
+            answering.stop_listening()
+            late.setblocking(False)
+            async with asyncio.timeout(20):
+                answer = await asyncio.get_running_loop().sock_recv(late, 1000)
+            assert answer.startswith(b"HTTP/1.1 200")
+        answering.stop()
+        await answering.ended()
