@@ -80,7 +80,7 @@ class Given:
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         self.tensors = tensors
 
-    def load(self, name: str, dtype: torch.dtype | None) -> torch.Tensor:
+    def load(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         return self.tensors[name]
 
 

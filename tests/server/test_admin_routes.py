@@ -264,7 +264,6 @@ async def test_its_key_is_not_the_clients_key() -> None:
         {"host": "evil.example"},
         {"host": "127.0.0.1.evil.example"},
         {"host": "localhost.evil.example:9000"},
-        {"host": "127.0.0.1@evil.example"},
         {"host": "192.168.0.7"},
         {"host": ""},
         {"origin": "http://evil.example"},
@@ -276,6 +275,12 @@ async def test_web_pages_get_nothing(
     admin: httpx.AsyncClient, operated: AdminEngine, headers: dict[str, str]
 ) -> None:
     check_error(await admin.post("/sleep", headers=headers), 403, "forbidden", None)
+    assert not operated.orders
+
+
+async def test_a_host_that_is_none_gets_nothing(admin: httpx.AsyncClient, operated: AdminEngine) -> None:
+    reply = await admin.post("/sleep", headers={"host": "127.0.0.1@evil.example"})
+    check_error(reply, 400, "http_invalid", None)
     assert not operated.orders
 
 
