@@ -1,6 +1,6 @@
 """Other real models beside llama-server: one and eight streams, turn by turn, a result file for each.
 
-    python -m benchmarks.cpu.models qwen2.5-coder-1.5b-instruct gemma3-270m --folder benchmarks/results/DATE-cpu
+    python -m benchmarks.cpu.models gemma3-270m --folder benchmarks/results/2026-11-29-cpu
 
 Models are what `octavo pull --list` names. llama-server runs the same file, and one requantised to Q4_0.
 """
@@ -40,7 +40,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     """All runs, by workload and engine."""
     model, folder = find_model(name), peers.llama_folder()
     engines = [
-        octavo(model),
+        octavo(model, is_bounded=False),
         llama(folder, model, "as it is"),
         llama(folder, peers.requantized(model, "Q4_0"), "Q4_0"),
     ]

@@ -39,9 +39,10 @@ class Server(NamedTuple):
     ready_s: float
 
 
-def octavo(model: Path) -> Engine:
+def octavo(model: Path, *, is_bounded: bool = True) -> Engine:
+    """Bounded, it has blocks for what the streams need: for models whose layers share one block table."""
     flags = ("--port", "{port}", "--served-model-name", "default", "--max-model-len", str(CONTEXT))
-    flags += ("--num-blocks", "{blocks}")
+    flags += ("--num-blocks", "{blocks}") if is_bounded else ()
     return Engine("octavo", (sys.executable, "-m", "octavo.cli.main", "serve", str(model), *flags), "/readyz")
 
 
