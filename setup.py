@@ -62,7 +62,7 @@ class BuildNative(build_ext):
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
         try:
-            self.compiler.compile([str(probe)], extra_postargs=flags)
+            self.compiler.compile([str(probe)], output_dir=self.build_temp, extra_postargs=flags)
         except CompileError:
             return False
         return True
