@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.simulate import Report, run
-
-
-def run_many(seeds: range, requests: int) -> list[Report]:
-    reports = []
-    for seed in seeds:
-        try:
-            reports.append(run(seed, requests))
-        except Exception as error:
-            error.add_note(f"replay: python -m tests.simulation.simulate {seed} {requests}")
-            raise
-    return reports
+from tests.simulation.replayable import run_many
+from tests.simulation.simulate import run
 
 
 def test_thousands_of_requests_under_pressure() -> None:
-    reports = run_many(range(100), 30)
+    reports = run_many(run, range(100), 30)
     assert sum(report.requests for report in reports) == 3000
     # The load has to be as hard as it claims, or the check above means little.
     assert sum(report.preemptions for report in reports) > 150
@@ -38,5 +28,5 @@ def test_a_seed_replays_exactly() -> None:
 
 @pytest.mark.slow
 def test_a_hundred_thousand_requests_leak_nothing() -> None:
-    reports = run_many(range(10_000, 12_000), 50)
+    reports = run_many(run, range(10_000, 12_000), 50)
     assert sum(report.requests for report in reports) == 100_000

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.simulate_supervised import Report, run
+from tests.simulation.replayable import run_many
+from tests.simulation.simulate_supervised import run
 
 
 @pytest.fixture(autouse=True)
@@ -16,19 +17,8 @@ def _logs_again() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def run_many(seeds: range, requests: int) -> list[Report]:
-    reports = []
-    for seed in seeds:
-        try:
-            reports.append(run(seed, requests))
-        except Exception as error:
-            error.add_note(f"replay: python -m tests.simulation.simulate_supervised {seed} {requests}")
-            raise
-    return reports
-
-
 def test_everybody_gets_an_answer_or_an_end_that_says_why() -> None:
-    reports = run_many(range(80), 25)
+    reports = run_many(run, range(80), 25)
     assert sum(report.requests for report in reports) == 2000
     # The load has to be as hard as it claims, or the check above means little.
     assert sum(report.answers for report in reports) > 500
@@ -48,5 +38,5 @@ def test_a_seed_replays_exactly() -> None:
 
 @pytest.mark.slow
 def test_fifty_thousand_requests_end() -> None:
-    reports = run_many(range(10_000, 11_000), 50)
+    reports = run_many(run, range(10_000, 11_000), 50)
     assert sum(report.requests for report in reports) == 50_000
