@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import http.client
 import socket
 
 import httpx
@@ -54,3 +55,56 @@ def test_absolute_target_is_not_the_path(live: LiveServer) -> None:
     with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
         connection.sendall(b"GET http://evil/v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 404")
+
+
+ORDER = b"POST /api/push HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 14\r\n"
+"""Refused without a look at its body."""
+
+
+def test_a_body_that_comes_after_its_answer_does_not_cost_the_connection(live: LiveServer) -> None:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        for _ in range(3):
+            connection.sendall(ORDER + b"\r\n")
+            assert status_of_reply(connection) == 400
+            connection.sendall(b'{"model":"fake')
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert status_of_reply(connection) == 200
+
+
+def test_a_body_that_may_never_come_costs_the_connection(live: LiveServer) -> None:
+    """Who asked whether to send it may not: a request after it could be taken for the body."""
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(ORDER + b"Expect: 100-continue\r\n\r\n")
+        assert status_of_reply(connection) == 400
+        assert has_ended(connection)
+
+
+def test_the_rest_of_a_body_is_bounded(live: LiveServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("octavo.server.connections.connection.LINGER_S", 0.5)
+    head = ORDER.replace(b"14", b"99999999") + b"\r\n"
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as late:
+        late.sendall(head)
+        assert status_of_reply(late) == 413
+        assert has_ended(late)
+    monkeypatch.setattr("octavo.server.connections.connection.LINGER_S", 60)
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as much:
+        much.sendall(head)
+        assert status_of_reply(much) == 413
+        with pytest.raises(ConnectionError):
+            for _ in range(1000):
+                much.sendall(bytes(2**16))
+
+
+def status_of_reply(connection: socket.socket) -> int:
+    """Read one whole response."""
+    reply = http.client.HTTPResponse(connection)
+    reply.begin()
+    reply.read()
+    return reply.status
+
+
+def has_ended(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True

@@ -2,7 +2,7 @@
 
 nothing complete arrives   header_timeout, from the first byte (or the start) to the end of the head
 nothing is taken           send_timeout, while more is to be written than the transport wants to hold
-answered before its end    a body whose end nobody waits for is not read: the connection lingers, closed
+answered before its end    the rest of a body is read past, so that the next request may follow, up to a bound
 half closed                see half_close.py
 too many of them           refused with 503, so that descriptors are left for what is being served
 """
@@ -25,7 +25,8 @@ from octavo.server.connections.plain_reply import plain_reply
 
 LINGER_S = 2.0
 """How long a client may still read an answer that came before the end of its body."""
-MAX_LINGER_BYTES = 2**20
+MAX_REST_BYTES = 2**20
+"""What may still come of a body that was answered before its end."""
 UNSENT_BYTES = 64 * 1024
 """What the kernel holds of one connection beyond what is on its way; the transport holds as much again."""
 TCP_NOTSENT_LOWAT = 25
@@ -63,7 +64,9 @@ class Connection(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
-        self._num_lingered: int | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._num_rest_bytes = 0
+        self._lingers = False
 
     # What asyncio calls
 
@@ -77,23 +80,25 @@ class Connection(H11Protocol):
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
-        if self._num_lingered is None:
+        if self._rest_timer is not None:
+            self._num_rest_bytes += len(data)
+            if self._num_rest_bytes > MAX_REST_BYTES:
+                self.transport.abort()
+                return
+        if not self._lingers:
             super().data_received(data)
+            self._stop_at_rests_end()
             self._watch_head()
-            return
-        self._num_lingered += len(data)
-        if self._num_lingered > MAX_LINGER_BYTES:
-            self.transport.abort()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """True keeps our half open."""
-        if self._num_lingered is not None or not self._is_answering or self.scheme == "https":
+        if self._rest_timer is not None or not self._is_answering or self.scheme == "https":
             return None
         self._half_closed = HalfClosed(self.transport, self.cycle)
         return self._half_closed.may_be_there()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head_timer, self._send_timer):
+        for timer in (self._head_timer, self._send_timer, self._rest_timer):
             if timer is not None:
                 timer.cancel()
         if self._half_closed is not None:
@@ -120,8 +125,11 @@ class Connection(H11Protocol):
             return
         if self._half_closed is not None:
             self._close()
-        elif is_cut_short:
+        elif is_cut_short and b"expect" in dict(self.headers):
+            # It may never be sent: what comes next could be either, the rest or a request.
             self._linger()
+        elif is_cut_short:
+            self._read_past_rest()
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -180,11 +188,31 @@ class Connection(H11Protocol):
         if not self.transport.can_write_eof():
             self._close()
             return
-        self._num_lingered = 0
+        self._lingers = True
+        self._read_past_rest()
+        try:
+            self.transport.write_eof()
+        except OSError:
+            # Reset by the client, of which asyncio is yet to tell us.
+            self.transport.abort()
+
+    def _read_past_rest(self) -> None:
+        """Bound what may still come, by bytes and time."""
         self._unset_keepalive_if_required()
-        self.transport.write_eof()
         self.flow.resume_reading()
-        self.loop.call_later(LINGER_S, self.transport.abort)
+        self._num_rest_bytes = 0
+        self._rest_timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _stop_at_rests_end(self) -> None:
+        """The connection is an ordinary one again once the whole body has come."""
+        if self._rest_timer is None or self._lingers or self.conn.their_state is h11.SEND_BODY:
+            return
+        self._rest_timer.cancel()
+        self._rest_timer = None
+        if not self._is_answering and not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def _end_unless_taken(self) -> None:
         """Give the client time to take what is still to be written."""
