@@ -34,7 +34,7 @@ RAW: list[tuple[str, bytes, int, str, str | None]] = [
     ("H03 in a name", b'{"\xff": 1}', 400, "invalid_utf8", None),
     ("H04 lone surrogate", b'{"prompt": "\\ud800"}', 400, "json_invalid", None),
     ("H06 deep lists", b'{"metadata": ' + b"[" * 100 + b"]" * 100 + b"}", 400, "too_deep", None),
-    ("H06 deeper lists", b"[" * 100_000, 400, "too_deep", None),
+    ("H06 deeper lists", b"[" * 49_000, 400, "too_deep", None),
     ("H06 deepest objects", b'{"a":' * 1_000_000, 413, "body_too_large", None),
     ("H06 deep objects", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400, "too_deep", None),
     (
@@ -131,7 +131,7 @@ COMPLETION: list[Case] = [
     ("V10 key vocab", {"logit_bias": {str(VOCAB): 1}}, 400, "invalid_value", "logit_bias"),
     ("V10 key word", {"logit_bias": {"abc": 1}}, 400, "invalid_value", "logit_bias"),
     ("V10 key digits", {"logit_bias": {"9" * 5000: 1}}, 400, "invalid_value", "logit_bias"),
-    ("V10 many", {"logit_bias": {str(i): 1 for i in range(100_000)}}, 400, "invalid_value", "logit_bias"),
+    ("V10 many", {"logit_bias": {str(i): 1 for i in range(40_000)}}, 400, "invalid_value", "logit_bias"),
     ("V10 value", {"logit_bias": {"5": 1e9}}, 400, "invalid_value", "logit_bias"),
     ("V10 list", {"logit_bias": [1]}, 400, "invalid_value", "logit_bias"),
     ("V11 allowed range", {"allowed_token_ids": [VOCAB]}, 400, "invalid_value", "allowed_token_ids"),

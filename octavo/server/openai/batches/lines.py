@@ -13,6 +13,7 @@ from pydantic import Field
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.body import Body, parse, validate
+from octavo.server.body_shape import check_shape
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 """Where lines may go, if the application has the route."""
@@ -77,7 +78,7 @@ def parse_line(raw: RawLine, endpoints: tuple[str, ...]) -> Line:
     if raw.data is None:
         raise RequestError("The line is too long.", code=ErrorCode.BODY_TOO_LARGE)
     try:
-        document = parse(raw.data)
+        document = _parse(raw.data)
     except RequestError as error:
         message = error.message.replace("The body", "The line", 1)
         raise RequestError(message, code=error.code, param=error.param) from None
@@ -98,7 +99,13 @@ def parse_line(raw: RawLine, endpoints: tuple[str, ...]) -> Line:
 def custom_id_of(raw: RawLine) -> str | None:
     """The id of a line that may be wrong otherwise."""
     try:
-        found = parse(raw.data or b"").get("custom_id")
+        found = _parse(raw.data or b"").get("custom_id")
     except RequestError:
         return None
     return found if isinstance(found, str) and 0 < len(found) <= MAX_CUSTOM_ID else None
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    for _ in check_shape(data):
+        pass
+    return parse(data)
