@@ -63,7 +63,7 @@ ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
 attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
 	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
 
-disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS=--real for a model
+disconnects: $(VENV)/.installed-dev  ## 30 % of the clients leave, at every moment; ARGS="--model tiny" for a model
 	$(BIN)/python -m tests.chaos.disconnects $(ARGS)
 
 overload: $(VENV)/.installed-dev  ## ten times as many requests as a server can answer

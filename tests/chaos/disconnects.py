@@ -1,9 +1,9 @@
 """Clients that leave: 30 % of all requests lose theirs, at every moment a request has.
 
     python -m tests.chaos.disconnects --requests 100000 --servers 8 --out result.json
-    python -m tests.chaos.disconnects --requests 5000 --real
+    python -m tests.chaos.disconnects --requests 5000 --model PATH
 
-With a core that computes hashes, or --real with a tiny random model. In the end no block, descriptor, task,
+With a core that computes hashes, or a model, 'tiny' for a random one. In the end no block, descriptor, task,
 thread, child or request may be left, and memory has to be flat. Prints a JSON result and PASS or FAIL.
 """
 
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -43,6 +44,7 @@ MAX_SLOPE_BYTES = 2**20
 NOISE_BYTES = 4 * 2**20
 """... or so much between the first half and the second: what allocators do on their own."""
 FLAGS = ("--max-model-len", "256", "--num-blocks", "200", "--max-num-seqs", "8", "--no-log-requests")
+TINY = Path("tiny")
 MOMENTS = ("in the head", "before the body", "in the body", "at once", "at the first byte", "later")
 
 
@@ -150,17 +152,17 @@ def said(reply: Reply, is_streamed: bool) -> str:
     return "".join(json.loads(event)["choices"][0]["text"] for event in events)
 
 
-def run_share(share: Share, *, is_real: bool) -> Part:
+def run_share(share: Share, *, model: Path | None) -> Part:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    return asyncio.run(_run_share(share, is_real))
+    return asyncio.run(_run_share(share, model))
 
 
-async def _run_share(share: Share, is_real: bool) -> Part:
+async def _run_share(share: Share, model: Path | None) -> Part:
     part = Part()
     server = (
-        LiveServer(share.model, FLAGS, share.folder)
-        if is_real
-        else LiveServer(share.model, (), share.folder, module="tests.chaos.fake_server")
+        LiveServer(share.model, (), share.folder, module="tests.chaos.fake_server")
+        if model is None
+        else LiveServer(share.model if model == TINY else model, FLAGS, share.folder)
     )
     try:
         await server.start()
@@ -226,18 +228,18 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=2000, help="of all servers together")
     parser.add_argument("--servers", type=int, default=1, help="servers that work side by side")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--real", action="store_true", help="a model instead of hashes")
+    parser.add_argument("--model", type=Path, help="instead of hashes; 'tiny' is a random one")
     add_result_options(parser)
     options = parser.parse_args()
     began = time.monotonic()
     parts = run_shares(
-        partial(run_share, is_real=options.real),
+        partial(run_share, model=options.model),
         amount=options.requests,
         servers=options.servers,
         seed=options.seed,
         max_seconds=86400.0,
     )
-    kind = "a tiny random model" if options.real else "hashes"
+    kind = "hashes" if options.model is None else options.model.name
     return conclude("disconnects", {"seed": options.seed, "core": kind, **judged(parts)}, began, options)
 
 
