@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tests.fuzz.target import Run
 
 HERE = "/tests/fuzz/"
-HEAD = struct.Struct("<QdQ")
+HEAD = struct.Struct("<QddQ")
 
 
 class Progress(NamedTuple):
@@ -22,6 +22,7 @@ class Progress(NamedTuple):
 
     runs: int
     slowest_s: float
+    cpu_s: float
     current: bytes
     """The input that it was at."""
 
@@ -29,8 +30,8 @@ class Progress(NamedTuple):
     def of(cls, folder: Path) -> Progress:
         path = folder / "progress"
         raw = path.read_bytes() if path.exists() else bytes(HEAD.size)
-        runs, slowest_s, length = HEAD.unpack_from(raw)
-        return cls(runs, slowest_s, raw[HEAD.size : HEAD.size + length])
+        runs, slowest_s, cpu_s, length = HEAD.unpack_from(raw)
+        return cls(runs, slowest_s, cpu_s, raw[HEAD.size : HEAD.size + length])
 
 
 class Recorder:
@@ -49,7 +50,7 @@ class Recorder:
     def __call__(self, data: bytes) -> None:
         data = data[: self._max_bytes]
         self._progress[HEAD.size : HEAD.size + len(data)] = data
-        HEAD.pack_into(self._progress, 0, self._runs, self._slowest_s, len(data))
+        HEAD.pack_into(self._progress, 0, self._runs, self._slowest_s, time.process_time(), len(data))
         began = time.monotonic()
         try:
             self._run(data)

@@ -73,6 +73,7 @@ class _Campaign:
         self._folder: Path = wish.work / name
         self._runs = 0
         self._slowest_s = 0.0
+        self._cpu_s = 0.0
         self._coverage = 0
 
     async def run(self) -> dict[str, Any]:
@@ -89,6 +90,7 @@ class _Campaign:
         return {
             "runs": self._runs,
             "seconds": round(time.monotonic() - began, 1),
+            "cpu_seconds": round(self._cpu_s, 1),
             "slowest_s": round(self._slowest_s, 3),
             **({"coverage": self._coverage} if self._coverage else {}),
             "crashes": [
@@ -132,6 +134,7 @@ class _Campaign:
                 raise
         said, progress = log.read_bytes(), Progress.of(self._folder)
         self._runs += progress.runs
+        self._cpu_s += progress.cpu_s
         self._slowest_s = max(self._slowest_s, progress.slowest_s)
         self._coverage = max([self._coverage, *map(int, COVERED.findall(said)[-1:])])
         if status != 0:
