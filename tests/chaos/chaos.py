@@ -89,7 +89,6 @@ async def _torment(
     await load.learn()
     await warm_up(server)
     clients = asyncio.create_task(load.run())
-    num_expected = 0
     for name in faults:
         if time.monotonic() > ends_at:
             break
@@ -98,16 +97,11 @@ async def _torment(
             # Its counters begin anew.
             part.restarts_counted += int(await server.metric("vllm:core_restarts_total"))
         part.ready_s.setdefault(name, []).append(await FAULTS[name](server, load, rng))
-        num_expected += name in (
-            "kill",
-            "stop",
-            "kill_twice",
-        )  # Who was lost while it started was no core yet.
     load.end()
     await clients
     part.restarts_counted += int(await server.metric("vllm:core_restarts_total"))
-    if part.restarts_counted != num_expected:
-        part.bad.append(f"{num_expected} cores were lost, {part.restarts_counted} were counted")
+    if part.restarts_counted != server.cores_lost:
+        part.bad.append(f"{server.cores_lost} cores were lost, {part.restarts_counted} were counted")
     after, part.leaked = await server.settled()
     assert server.baseline is not None
     part.rss_bytes = [server.baseline.rss_bytes, after.rss_bytes]

@@ -51,6 +51,8 @@ async def kill_twice(server: LiveServer, load: Load, rng: random.Random) -> floa
     core.kill()
     second = await server.other_core(core)
     await asyncio.sleep(rng.uniform(0.0, 1.5))
+    # One that is lost while it starts was no core yet.
+    server.cores_lost += 1 + await server.is_ready()
     began = time.monotonic()
     second.kill()
     await _until_next_is_ready(server, second)
@@ -134,6 +136,7 @@ async def _strike(server: LiveServer, load: Load, number: signal.Signals) -> flo
     core = _core_of(server)
     began = load.note_fault(number.name)
     core.send_signal(number)
+    server.cores_lost += 1
     await _until_next_is_ready(server, core)
     return time.monotonic() - began
 

@@ -63,6 +63,8 @@ class LiveServer:
         self.process: subprocess.Popen[bytes]
         self.baseline: Holdings | None = None
         """What it held when it was ready and nothing was open."""
+        self.cores_lost = 0
+        """By what was done to it."""
 
     async def start(self) -> float:
         """Seconds until it was ready."""
