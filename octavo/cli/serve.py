@@ -19,7 +19,7 @@ def _run(parsed: argparse.Namespace) -> int:
     config = config_from(parsed)
     hide(_secrets(config))
     from octavo.cli.startup import print_ready
-    from octavo.server.run import run_server
+    from octavo.server.start import run_server
 
     return run_server(config, on_ready=print_ready)
 

@@ -19,7 +19,7 @@ from octavo.core.policy import queue_bounds
 from octavo.core.queue_bound import QueueBound
 from octavo.engine.beam_runs import BeamSteps, open_search, stream_search
 from octavo.engine.beam_search import BeamSearch
-from octavo.engine.core_choice import make_core
+from octavo.engine.core_choice import launch_core
 from octavo.engine.listeners import Listeners
 from octavo.engine.load import Loaded, load_front
 from octavo.engine.open_request import OpenRequest, Prepared
@@ -124,12 +124,15 @@ class AsyncLLM:
         config: EngineConfig,
         *,
         in_process: bool = False,
+        core: SupervisedCore | None = None,
         on_progress: Callable[[str], None] | None = None,
     ) -> AsyncLLM:
-        """Load the model and be ready. in_process keeps the core in a thread instead of a child process."""
+        """Load the model and be ready.
+
+        in_process keeps the core in a thread instead of a child process; core: one that was launched already.
+        """
         began = time.monotonic()
-        core = make_core(in_process)
-        await core.launch()
+        core = core or await launch_core(in_process)
         try:
             loaded = await asyncio.to_thread(load_front, config, on_progress)
         except BaseException:

@@ -6,7 +6,14 @@ from octavo.engine.core_process import ProcessCore
 from octavo.engine.supervised_core import SupervisedCore
 
 
-def make_core(in_process: bool) -> SupervisedCore:
+async def launch_core(in_process: bool) -> SupervisedCore:
+    """A core on its way: a child process, or a thread of this one."""
+    core = _make_core(in_process)
+    await core.launch()
+    return core
+
+
+def _make_core(in_process: bool) -> SupervisedCore:
     if not in_process:
         return SupervisedCore(ProcessCore)
     # These import torch, which a server process must not.

@@ -1,4 +1,4 @@
-"""The life of a server process: listen, load, serve, drain, stop.
+"""The life of a server process after its first moments (start.py): load, serve, drain, stop.
 
 SIGTERM or SIGINT drains: /readyz says 503 and new requests are refused at once, running ones may finish
 within shutdown_timeout. A second signal stops now. Exit status 0 either way. An engine that failed for
@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import faulthandler
 import logging
 import math
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Protocol, cast
 
@@ -26,11 +24,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from octavo.base.clock import monotonic
 from octavo.base.errors import ConfigError, EngineError, OctavoError
 from octavo.base.signals import ignore
-from octavo.config.admin import AdminConfig
 from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.engine.heap import settle_heap
-from octavo.observe.log import set_up_logging
 from octavo.observe.loop_lag import LoopLag
 from octavo.server.admin.app import admin_keys, create_admin_app
 from octavo.server.admin.port import AdminPort
@@ -40,7 +36,7 @@ from octavo.server.connections.descriptors import max_connections, report_troubl
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
-from octavo.server.listen import BACKLOG, inherited_listener, listen, listen_tcp
+from octavo.server.listen import BACKLOG
 from octavo.server.openai.files.disk import check_files_dir
 from octavo.server.openai.responses.library import check_store
 from octavo.server.parsing.detect import detect
@@ -122,35 +118,13 @@ class _Answering:
             await self._task
 
 
-def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] | None = None) -> int:
-    """Serve until told to stop. Returns the exit status. Raises ConfigError or ModelFileError at start."""
-    from octavo.engine.async_llm import AsyncLLM
-
-    set_up_logging(config.observe.log_format, config.observe.log_level)
-    faulthandler.register(signal.SIGQUIT, file=sys.__stderr__ or 2, all_threads=True)
+def check_options(config: EngineConfig) -> None:
+    """What can be found wrong before the model is looked at. Raises ConfigError."""
     configured_keys(config.server)
     check_files_dir(config.server)
     check_store(config.server)
     detect(None, config.server.tool_call_parser, config.server.reasoning_parser)
     admin_keys(config.admin)
-    with contextlib.ExitStack() as stack:
-        inherited = inherited_listener()
-        listener = stack.enter_context(contextlib.closing(inherited or listen(config.server)))
-        if inherited is not None:
-            logger.info("Listening on the socket that was handed over, not on host and port")
-        admin_listener = _listen_admin(config.admin)
-        if admin_listener is not None:
-            stack.enter_context(contextlib.closing(admin_listener))
-        return asyncio.run(
-            serve(
-                lambda: AsyncLLM.start(config, on_progress=lambda text: logger.info("%s", text)),
-                config,
-                listener,
-                admin_listener,
-                on_ready=on_ready,
-                hands_over=inherited is not None,
-            )
-        )
 
 
 async def serve(
@@ -208,15 +182,6 @@ async def serve(
             for server in servers:
                 await server.ended()
     return 0
-
-
-def _listen_admin(admin: AdminConfig) -> socket.socket | None:
-    """Bind it, if there is to be one."""
-    if admin.admin_port is None:
-        return None
-    listener = listen_tcp(admin.admin_host, admin.admin_port, "admin_")
-    logger.info("Administration on %s:%d", admin.admin_host, listener.getsockname()[1])
-    return listener
 
 
 async def _start(start_engine: Callable[[], Awaitable[StartedEngine]]) -> StartedEngine:

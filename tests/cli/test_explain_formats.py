@@ -10,7 +10,7 @@ import pytest
 from octavo.base.errors import ConfigError
 from octavo.cli.answer_formats import answer_formats
 from octavo.config.root import EngineConfig
-from octavo.server.run import run_server
+from octavo.server.start import run_server
 from octavo.tokens.source import TokenizerSource
 
 
@@ -32,7 +32,7 @@ def test_named() -> None:
 
 @pytest.mark.parametrize("option", ["tool_call_parser", "reasoning_parser"])
 def test_unknown_names(option: str) -> None:
-    config = EngineConfig.from_options({option: "nope"})
+    config = EngineConfig.from_options({option: "nope", "port": 0})
     with pytest.raises(ConfigError, match=f"no {option} 'nope'. Allowed: auto, none, "):
         run_server(config)
     with pytest.raises(ConfigError, match="nope"):

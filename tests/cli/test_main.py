@@ -32,6 +32,10 @@ def test_help_of_a_command_imports_no_torch(name):
     assert not modules.intersection({"torch", "transformers", "fastapi", "numpy"})
 
 
+def test_a_server_launches_its_core_before_it_imports_the_rest():
+    assert not _modules_after("import octavo.server.start, octavo.cli.startup").intersection(HEAVY)
+
+
 def test_every_command_has_a_summary_and_is_listed(capsys):
     assert set(SUMMARIES) == set(COMMANDS)
     assert main(["--help"]) == 0
