@@ -18,6 +18,7 @@ from random import Random
 
 from tests.fuzz.recorder import Recorder
 from tests.fuzz.target import Target, find, inputs_of
+from tests.fuzz.watch import WAIT_FACTOR, watched
 
 POPULATION = 2000
 
@@ -39,7 +40,7 @@ def main() -> None:
 def _recorder(name: str, target: Target, folder: Path) -> Recorder:
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
-    run = target.open(scratch)
+    run = watched(target.open(scratch), target.input_s)
     _bound_memory(target.memory_bytes)
     return Recorder(run, folder, target.max_bytes)
 
@@ -51,10 +52,10 @@ def _plainly(wish: argparse.Namespace) -> None:
     inputs = inputs_of(wish.name, target)
     end = time.monotonic() + wish.seconds
     for data in inputs:
-        _watched(recorder, data, target.input_s)
+        _waited_for(recorder, data, target.input_s)
     while time.monotonic() < end:
         data = target.mutate(rng.choice(inputs), rng)[: target.max_bytes]
-        _watched(recorder, data, target.input_s)
+        _waited_for(recorder, data, target.input_s)
         # Walks away from the seeds: some of what was made is mutated again.
         if rng.random() < 0.05:
             if len(inputs) < POPULATION:
@@ -63,9 +64,9 @@ def _plainly(wish: argparse.Namespace) -> None:
                 inputs[rng.randrange(len(inputs) // 2, len(inputs))] = data
 
 
-def _watched(recorder: Recorder, data: bytes, limit_s: float) -> None:
-    # Ends the process even in the midst of native code; the parent finds the input in `current`.
-    faulthandler.dump_traceback_later(limit_s, exit=True)
+def _waited_for(recorder: Recorder, data: bytes, limit_s: float) -> None:
+    # Whoever ends the process, the parent finds the input in `current`.
+    faulthandler.dump_traceback_later(WAIT_FACTOR * limit_s, exit=True)
     recorder(data)
     faulthandler.cancel_dump_traceback_later()
 
@@ -93,7 +94,7 @@ def _with_atheris(wish: argparse.Namespace) -> None:
         "max_total_time": max(1, round(wish.seconds)),
         "max_len": target.max_bytes,
         "len_control": 0,
-        "timeout": round(target.input_s),
+        "timeout": round(WAIT_FACTOR * target.input_s),
         "rss_limit_mb": 0,  # RLIMIT_AS does it
         "seed": wish.seed,
         "artifact_prefix": f"{wish.folder}/scratch/",

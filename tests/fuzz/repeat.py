@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz.target import find
+from tests.fuzz.watch import WAIT_FACTOR, watched
 
 
 def main(name: str, path: str) -> None:
@@ -18,8 +19,8 @@ def main(name: str, path: str) -> None:
     data = Path(path).read_bytes()
     sys.stdout.write(f"{data[:2000]!r}\n")
     with tempfile.TemporaryDirectory() as folder:
-        run = target.open(Path(folder))
-        faulthandler.dump_traceback_later(target.input_s, exit=True)
+        run = watched(target.open(Path(folder)), target.input_s)
+        faulthandler.dump_traceback_later(WAIT_FACTOR * target.input_s, exit=True)
         run(data)
     sys.stdout.write("It ran to its end.\n")
 

@@ -24,7 +24,7 @@ class Target:
     mutate: Mutate
     max_bytes: int = 16 * 1024
     input_s: float = 5.0
-    """One input that takes longer is a failure."""
+    """Of the processor's time. One input that takes longer is a failure."""
     memory_bytes: int = 1 << 30
     """What inputs may take beyond what the process has when it begins."""
 
