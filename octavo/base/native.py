@@ -13,7 +13,7 @@ from pathlib import Path
 
 PATH = Path(__file__).parents[1] / "ops" / "cpu" / "libnative.so"
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-VERSION = 9
+VERSION = 10
 """Of the interface, as in native/handle.cpp."""
 
 

@@ -34,6 +34,8 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
 
 
 PACKED_BITS = {
+    **dict.fromkeys(("Q2_K", "Q3_K"), 4),
+    **dict.fromkeys(("IQ4_NL", "IQ4_XS", "MXFP4"), 4.5),
     **dict.fromkeys(("Q4_0", "Q4_1", "Q4_K"), 5),
     **dict.fromkeys(("Q5_0", "Q5_1", "Q5_K"), 6),
     "Q6_K": 7,

@@ -11,6 +11,7 @@ import torch
 from octavo.base.native import native_kernels, native_library
 from octavo.ops.cpu.engine import TYPES, NativeEngine
 from octavo.ops.stored import StoredMatrix
+from octavo.weights.footprint import PACKED_BITS, PLAIN_BITS
 from octavo.weights.gguf.dequant import BLOCK_TYPES, dequantize
 
 pytestmark = pytest.mark.skipif(native_kernels() is None, reason="no native kernels were compiled")
@@ -18,7 +19,13 @@ pytestmark = pytest.mark.skipif(native_kernels() is None, reason="no native kern
 KERNELS = ("portable", "neon", "avx2", "avxvnni", "avx512", "avx512vnni", "amx")
 BY_NAME = {kind.name: kind for kind in BLOCK_TYPES.values()}
 PLAIN = ("F32", "F16", "BF16")
-HALVES = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+HALVES = {
+    **dict.fromkeys(("Q4_1", "Q5_1", "Q4_K", "Q5_K"), (0, 2)),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
+    "Q6_K": (208,),
+    "MXFP4": (),
+}
 """Where blocks hold numbers in half precision; elsewhere at their beginning."""
 HALF = 2.0**-11
 """Relative error of a scale that is kept in half precision."""
@@ -37,6 +44,8 @@ def stored(name: str, rows: int, columns: int, seed: int = 0) -> tuple[StoredMat
     for at in HALVES.get(name, (0,)):
         halves = rng.uniform(-0.01, 0.01, count).astype(np.float16)
         blocks[:, at : at + 2] = halves.view(np.uint8).reshape(-1, 2)
+    if name == "MXFP4":
+        blocks[:, 0] = rng.integers(108, 122, count)  # powers of two that halves hold
     weights = np.empty(rows * columns, dtype=np.float32)
     dequantize(blocks, kind, weights)
     data = blocks.reshape(rows, -1)
@@ -67,19 +76,27 @@ def test_rows_are_what_the_format_says(name: str) -> None:
     assert packed.is_finite
     rows = native.rows(packed, torch.tensor([36, 0, 5, 5]))
     expected = weights_OI[[36, 0, 5, 5]]
-    if name.endswith("K"):
+    if BY_NAME[name].block_size == 256:
         # Products of two scales are rounded to half precision once more.
         torch.testing.assert_close(rows, expected, rtol=0, atol=2 * HALF * float(expected.abs().max()))
     else:
         assert torch.equal(rows, expected)
 
 
-@pytest.mark.parametrize("name", ["Q4_K", "Q5_K", "Q6_K"])
+def test_every_type_that_files_may_have_is_packed_in_the_bits_that_are_planned() -> None:
+    native = NativeEngine(1)
+    assert set(TYPES) == set(BY_NAME)
+    for name in TYPES:
+        packed = native.pack(stored(name, 32, 512)[0])
+        assert packed.packed.nbytes * 8 == 32 * 512 * {**PACKED_BITS, **PLAIN_BITS}[name], name
+
+
+@pytest.mark.parametrize("name", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"])
 def test_products_of_scales_that_no_half_can_hold_are_told(name: str) -> None:
     """Finite in the file's arithmetic, infinite in ours: such a matrix is not taken."""
     matrix, _ = stored(name, 1, 256)
     data = np.full_like(matrix.data, 0xFF)
-    for at in HALVES[name]:
+    for at in HALVES.get(name, (0,)):
         data[:, at : at + 2] = np.array([60000.0], np.float16).view(np.uint8)
     if name == "Q6_K":
         data[:, 192:208] = 127
@@ -90,7 +107,7 @@ def test_products_of_scales_that_no_half_can_hold_are_told(name: str) -> None:
 @pytest.mark.parametrize("name", TYPES)
 def test_products(kernels: str, name: str) -> None:
     native = engine(kernels)
-    columns = 256 if name.endswith("K") else 96
+    columns = max(96, BY_NAME[name].block_size)
     for rows in (1, 16, 51):
         matrix, _ = stored(name, rows, columns, seed=rows)
         packed = native.pack(matrix)
@@ -120,12 +137,14 @@ def test_several_matrices_and_a_bias(kernels: str) -> None:
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_the_widest_numbers_do_not_overflow(kernels: str) -> None:
     native = engine(kernels)
-    for name in ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q6_K"):
+    for name in ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q2_K", "Q3_K", "Q6_K", "IQ4_NL", "MXFP4"):
         kind = BY_NAME[name]
         for byte in (0x00, 0x80, 0xFF):
             blocks = np.full((16 * 256 // kind.block_size, kind.block_bytes), byte, dtype=np.uint8)
             for at in HALVES.get(name, (0,)):
                 blocks[:, at : at + 2] = np.frombuffer(np.float16(1).tobytes(), dtype=np.uint8)
+            if name == "MXFP4":
+                blocks[:, 0] = 128
             packed = native.pack(StoredMatrix(kind=name, columns=256, data=blocks.reshape(16, -1)))
             for sign in (-1.0, 1.0):
                 x_TI = torch.full((1, 256), sign * 127.0)

@@ -12,6 +12,7 @@ import torch
 
 from octavo.base.native import native_kernels
 from octavo.messages.kv import KV_DTYPES
+from octavo.ops.cpu.engine import TYPES as PACKABLE
 from octavo.worker.forward import Forward
 from octavo.worker.native_forward import NativeForward
 from tests.weights.crafted import LLAMA_KEYS, Info, changed, llama_tensors, write_gguf
@@ -163,8 +164,9 @@ def test_a_broken_block_is_told_and_spoils_only_itself(
 
 
 def test_a_type_without_a_kernel_is_made_plain_and_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(PACKABLE, "IQ4_NL")
     kind = gguf.GGMLQuantizationType.IQ4_NL
     block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     packed = np.random.default_rng(5).integers(0, 256, (64 * 32 // block_size, block_bytes), dtype=np.uint8)

@@ -24,7 +24,6 @@ from tests.fuzz.mutate import bytes_mutator
 from tests.fuzz.target import Run, Target
 
 MAX_WEIGHTS = 1 << 16
-TYPE_IDS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30)
 
 
 def opened(folder: Path) -> Run:
@@ -69,7 +68,7 @@ def _multiply(engine: NativeEngine, file: GGUFFile, tensor: GGUFTensor) -> None:
 
 
 def seeds() -> Iterator[bytes]:
-    for type_id in TYPE_IDS:
+    for type_id in TYPES.values():
         yield packed_in(type_id)
         yield packed_in(type_id, 1, 256)
     yield packed_in(1, 3, 7)

@@ -1,17 +1,22 @@
 // Packed forms: how 16 rows times 32 columns of a matrix lie in memory, and how they come into registers.
 //
 // A quad is four neighbouring columns of 16 rows: 64 bytes, byte 4 * row + column, one row per lane of 32
-// bits. Every block begins with its scales in half precision, one for each row. pack.cpp writes these.
+// bits. Every block begins with its scales and minima in half precision, one for each row; where there are
+// two of a kind, they are for columns 0 to 15 and 16 to 31. pack.cpp writes these.
 //
+//   FORM_2  2 x 16 scales, 2 x 16 minima, then 2 x 64 bytes with two bits for quads 0 to 3 and 4 to 7.
+//           weight = scale * q + minimum
+//   FORM_3  2 x 16 scales, the same 128 bytes, then 64 bytes with the third bits: bit i of byte b belongs to
+//           byte b of quad i. weight = scale * (q - 4)
 //   FORM_4  16 scales, 16 minima, then 4 x 64 bytes: quad i in the low halves, quad i + 4 in the high ones.
 //           weight = scale * q + minimum, q from 0 to 15
-//   FORM_5  16 scales, 16 minima, the same 256 bytes, then 64 bytes with the fifth bits: bit i of byte b
-//           belongs to byte b of quad i
-//   FORM_6  2 x 16 scales (columns 0 to 15, 16 to 31), the same 256 bytes, then 2 x 64 bytes with two bits
-//           for quads 0 to 3 and 4 to 7. weight = scale * (q - 32)
+//   FORM_5  16 scales, 16 minima, the same 256 bytes, then 64 bytes with the fifth bits
+//   FORM_6  2 x 16 scales, the same 256 bytes, then 2 x 64 bytes with two more bits. weight = scale * (q - 32)
 //   FORM_8  16 scales, then 8 quads. weight = scale * (q - 128)
+//   FORM_BENT, FORM_FP4: 16 scales, then 4 x 64 bytes as FORM_4. weight = scale * (LEVELS[q] - offset)
 #pragma once
 #include "interface.h"
+#include "levels.h"
 #include "simd.h"
 
 namespace octavo {
@@ -29,11 +34,39 @@ static inline void unpack_nibbles(const uint8_t* at, Bytes* w) {
     }
 }
 
+// The numbers in `at` have two bits for quads 0 to 3, then for 4 to 7.
+static inline Bytes two_bits(const uint8_t* at, int quad) {
+    return (load<Bytes>(at + quad / 4 * QUAD) >> (2 * (quad % 4))) & all_bytes(3);
+}
+
 // `part` says which of a group's rows: lanes part * LANES and so on. `offset` is what the products of the
 // stored, unsigned numbers lack; sum: those of a block's two halves of inputs.
+struct Form2 {
+    static constexpr int BYTES = 4 * HALVES + 2 * QUAD, MOST = 3, SCALES = 2, MINIMA = 2;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        for (int i = 0; i < 8; ++i) w[i] = two_bits(block + 4 * HALVES + part * PART, i);
+    }
+    static int32_t offset(const int32_t*, int) { return 0; }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t*, int half) {
+        return dot<4, MOST>(w + 4 * half, x + 16 * half, Ints{});
+    }
+};
+
+struct Form3 {
+    static constexpr int BYTES = 2 * HALVES + 3 * QUAD, MOST = 7, SCALES = 2, MINIMA = 0;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        const uint8_t* at = block + 2 * HALVES + part * PART;
+        const Bytes high = load<Bytes>(at + 2 * QUAD);
+        for (int i = 0; i < 8; ++i) w[i] = two_bits(at, i) | ((high >> i) & all_bytes(1)) << 2;
+    }
+    static int32_t offset(const int32_t* sum, int half) { return -4 * sum[half]; }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int half) {
+        return dot<4, MOST>(w + 4 * half, x + 16 * half, all(offset(sum, half)));
+    }
+};
+
 struct Form4 {
-    static constexpr int BYTES = 2 * HALVES + 4 * QUAD, MOST = 15, SCALES = 1;
-    static constexpr bool HAS_MINIMUM = true;
+    static constexpr int BYTES = 2 * HALVES + 4 * QUAD, MOST = 15, SCALES = 1, MINIMA = 1;
     static void unpack(const uint8_t* block, int part, Bytes* w) {
         unpack_nibbles(block + 2 * HALVES + part * PART, w);
     }
@@ -42,8 +75,7 @@ struct Form4 {
 };
 
 struct Form5 {
-    static constexpr int BYTES = 2 * HALVES + 5 * QUAD, MOST = 31, SCALES = 1;
-    static constexpr bool HAS_MINIMUM = true;
+    static constexpr int BYTES = 2 * HALVES + 5 * QUAD, MOST = 31, SCALES = 1, MINIMA = 1;
     static void unpack(const uint8_t* block, int part, Bytes* w) {
         const uint8_t* at = block + 2 * HALVES + part * PART;
         unpack_nibbles(at, w);
@@ -55,15 +87,11 @@ struct Form5 {
 };
 
 struct Form6 {
-    static constexpr int BYTES = 2 * HALVES + 6 * QUAD, MOST = 63, SCALES = 2;
-    static constexpr bool HAS_MINIMUM = false;
+    static constexpr int BYTES = 2 * HALVES + 6 * QUAD, MOST = 63, SCALES = 2, MINIMA = 0;
     static void unpack(const uint8_t* block, int part, Bytes* w) {
         const uint8_t* at = block + 2 * HALVES + part * PART;
         unpack_nibbles(at, w);
-        for (int half = 0; half < 2; ++half) {
-            Bytes high = load<Bytes>(at + (4 + half) * QUAD);
-            for (int i = 0; i < 4; ++i) w[4 * half + i] |= ((high >> (2 * i)) & all_bytes(3)) << 4;
-        }
+        for (int i = 0; i < 8; ++i) w[i] |= two_bits(at + 4 * QUAD, i) << 4;
     }
     static int32_t offset(const int32_t* sum, int half) { return -32 * sum[half]; }
     static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int half) {
@@ -72,8 +100,7 @@ struct Form6 {
 };
 
 struct Form8 {
-    static constexpr int BYTES = HALVES + 8 * QUAD, MOST = 255, SCALES = 1;
-    static constexpr bool HAS_MINIMUM = false;
+    static constexpr int BYTES = HALVES + 8 * QUAD, MOST = 255, SCALES = 1, MINIMA = 0;
     static void unpack(const uint8_t* block, int part, Bytes* w) {
         for (int i = 0; i < 8; ++i) w[i] = load<Bytes>(block + HALVES + i * QUAD + part * PART);
     }
@@ -82,6 +109,39 @@ struct Form8 {
         return dot_biased<8>(w, x, sum[0] + sum[1]);
     }
 };
+
+static inline void look_up_nibbles(const uint8_t* at, const uint8_t (&levels)[16], Bytes* w) {
+    unpack_nibbles(at, w);
+    for (int i = 0; i < 8; ++i) w[i] = look_up(levels, w[i]);
+}
+
+struct FormBent {
+    static constexpr int BYTES = HALVES + 4 * QUAD, MOST = 255, SCALES = 1, MINIMA = 0;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        look_up_nibbles(block + HALVES + part * PART, BENT_LEVELS, w);
+    }
+    static int32_t offset(const int32_t* sum, int half) { return Form8::offset(sum, half); }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int half) {
+        return Form8::dot_quads(w, x, sum, half);
+    }
+};
+
+struct FormFp4 {
+    static constexpr int BYTES = HALVES + 4 * QUAD, MOST = 2 * FP4_OFFSET, SCALES = 1, MINIMA = 0;
+    static void unpack(const uint8_t* block, int part, Bytes* w) {
+        look_up_nibbles(block + HALVES + part * PART, FP4_LEVELS, w);
+    }
+    static int32_t offset(const int32_t* sum, int) { return -FP4_OFFSET * (sum[0] + sum[1]); }
+    static Ints dot_quads(const Bytes* w, const int8_t* x, const int32_t* sum, int half) {
+        return dot<8, MOST>(w, x, all(offset(sum, half)));
+    }
+};
+
+// What a block's minima are multiplied with: the scale of the inputs, times the sum of those that it is for.
+template <class F>
+static inline float scaled_share(const Activations& a, int64_t block, int minimum) {
+    return F::MINIMA == 1 ? a.scaled_sum[block] : a.scale[block] * float(a.sum[2 * block + minimum]);
+}
 
 }  // namespace OCTAVO_ISA
 }  // namespace octavo

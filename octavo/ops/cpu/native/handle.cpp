@@ -4,7 +4,7 @@
 using namespace octavo;
 
 // Rises with every change of the interface: Python refuses a library that was built from other sources.
-OCTAVO_API int32_t octavo_version() { return 9; }
+OCTAVO_API int32_t octavo_version() { return 10; }
 
 // The name of the kernels that this processor runs best; null if it does not run those called `wish`.
 OCTAVO_API const char* octavo_kernels(const char* wish) {

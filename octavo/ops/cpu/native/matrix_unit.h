@@ -59,7 +59,6 @@ static void unit_tile(const uint8_t* group, const Activations& a, int token, int
     const int num_blocks = a.columns / BLOCK_COLUMNS;
     const int8_t* q = a.q + int64_t(token) * a.columns;
     const float* scales = a.scale + int64_t(token) * num_blocks;
-    const float* scaled_sums = a.scaled_sum + int64_t(token) * num_blocks;
     const int32_t* sums = a.sum + int64_t(token) * num_blocks * 2;
     Floats acc[UNIT_TOKENS] = {};
     const uint8_t* block = group;
@@ -77,10 +76,12 @@ static void unit_tile(const uint8_t* group, const Activations& a, int token, int
                 acc[t] = fma(to_float(sum), scale * all(scales[t * num_blocks + b]), acc[t]);
             }
         }
-        if (!F::HAS_MINIMUM) continue;
-        const Floats minimum = load_half(halves + GROUP_ROWS);
-        OCTAVO_UNROLL_16
-        for (int t = 0; t < UNIT_TOKENS; ++t) acc[t] = fma(minimum, all(scaled_sums[t * num_blocks + b]), acc[t]);
+        for (int m = 0; m < F::MINIMA; ++m) {
+            const Floats minimum = load_half(halves + (F::SCALES + m) * GROUP_ROWS);
+            OCTAVO_UNROLL_16
+            for (int t = 0; t < UNIT_TOKENS; ++t)
+                acc[t] = fma(minimum, all(scaled_share<F>(a, int64_t(token + t) * num_blocks + b, m)), acc[t]);
+        }
     }
     OCTAVO_UNROLL_16
     for (int t = 0; t < UNIT_TOKENS; ++t) put(out, token + t, row, rows, acc[t]);

@@ -20,7 +20,6 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
     const int num_blocks = a.columns / BLOCK_COLUMNS;
     const int8_t* q = a.q + int64_t(token) * a.columns;
     const float* scales = a.scale + int64_t(token) * num_blocks;
-    const float* scaled_sums = a.scaled_sum + int64_t(token) * num_blocks;
     const int32_t* sums = a.sum + int64_t(token) * num_blocks * 2;
     for (int part = 0; part < GROUP_ROWS / LANES; ++part) {
         Floats acc[TOKENS] = {};
@@ -30,9 +29,9 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
             Bytes w[8];
             F::unpack(block, part, w);
             const uint16_t* halves = (const uint16_t*)block + part * LANES;
-            Floats scale[F::SCALES], minimum = {};
+            Floats scale[F::SCALES], minimum[F::MINIMA + 1];
             for (int s = 0; s < F::SCALES; ++s) scale[s] = load_half(halves + s * GROUP_ROWS);
-            if (F::HAS_MINIMUM) minimum = load_half(halves + GROUP_ROWS);
+            for (int m = 0; m < F::MINIMA; ++m) minimum[m] = load_half(halves + (F::SCALES + m) * GROUP_ROWS);
             OCTAVO_UNROLL
             for (int t = 0; t < TOKENS; ++t) {
                 const int8_t* x = q + int64_t(t) * a.columns + b * BLOCK_COLUMNS;
@@ -41,7 +40,8 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
                     Ints sum = F::dot_quads(w, x, sums + (t * num_blocks + b) * 2, s);
                     acc[t] = fma(to_float(sum), scale[s] * x_scale, acc[t]);
                 }
-                if (F::HAS_MINIMUM) acc[t] = fma(minimum, all(scaled_sums[t * num_blocks + b]), acc[t]);
+                for (int m = 0; m < F::MINIMA; ++m)
+                    acc[t] = fma(minimum[m], all(scaled_share<F>(a, int64_t(token + t) * num_blocks + b, m)), acc[t]);
             }
         }
         OCTAVO_UNROLL
@@ -83,10 +83,14 @@ static void product(const Matrix& m, const Activations& a, int first, int last, 
         switch (m.form) {
             case FORM_BFLOAT16: return plain_product<PlainBFloat16>;
             case FORM_FLOAT16: return plain_product<PlainFloat16>;
+            case FORM_2: return native_product<Form2>;
+            case FORM_3: return native_product<Form3>;
             case FORM_4: return native_product<Form4>;
             case FORM_5: return native_product<Form5>;
             case FORM_6: return native_product<Form6>;
             case FORM_8: return native_product<Form8>;
+            case FORM_BENT: return native_product<FormBent>;
+            case FORM_FP4: return native_product<FormFp4>;
             default: return plain_product<PlainFloat32>;
         }
     }();

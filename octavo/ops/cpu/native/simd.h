@@ -126,6 +126,22 @@ static inline Ints load_int8(const int8_t* p) { return __builtin_convertvector(l
 static inline Ints load_uint16(const uint16_t* p) { return __builtin_convertvector(load<Shorts>(p), Ints); }
 #endif
 
+// levels[index], for indices below 16.
+static inline Bytes look_up(const uint8_t (&levels)[16], Bytes index) {
+#if defined(__AVX512F__)
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)levels));
+    return (Bytes)_mm512_shuffle_epi8(table, (__m512i)index);
+#elif defined(__AVX2__)
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)levels));
+    return (Bytes)_mm256_shuffle_epi8(table, (__m256i)index);
+#elif defined(__ARM_NEON)
+    return (Bytes)vqtbl1q_u8(vld1q_u8(levels), (uint8x16_t)index);
+#else
+    for (int i = 0; i < LANES * 4; ++i) index[i] = levels[index[i]];
+    return index;
+#endif
+}
+
 // Across all lanes, always in the same order.
 #if defined(__AVX512F__)
 static inline float sum_of(Floats v) { return _mm512_reduce_add_ps((__m512)v); }
