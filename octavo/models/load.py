@@ -13,12 +13,14 @@ from torch import nn
 from octavo.base.errors import ModelFileError
 from octavo.layers.slot import PackedTarget, Taken, WeightSlot
 from octavo.models.contract import Backbone, VerifiesItself
-from octavo.ops.cpu.engine import PLAIN_KINDS, TYPES
+from octavo.ops.cpu.engine import PLAIN_KINDS
 from octavo.ops.stored import StoredMatrix
 from octavo.weights.checkpoint import Checkpoint
 
 logger = logging.getLogger(__name__)
 
+PLAIN = frozenset(PLAIN_KINDS.values())
+"""Kinds of matrices that are plain numbers."""
 DERIVED = ("rotary_emb.inv_freq", "attention.masked_bias", "attn.bias")
 """Endings of tensors that old checkpoints store and every model computes for itself."""
 UNUSED_HEADS = ("lm_head.weight", "pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
@@ -86,14 +88,11 @@ def place_on_cpu(slots: list[WeightSlot], checkpoint: Checkpoint) -> Placed:
 
 
 def _pack(slot: WeightSlot, packed: PackedTarget, checkpoint: Checkpoint) -> Taken:
-    stored = None if slot.is_turned else checkpoint.stored_matrix(slot.name)
+    stored = checkpoint.stored_matrix(slot.name, is_turned=slot.is_turned)
     if stored is None or stored.kind not in packed.kinds:
-        if stored is not None and stored.kind not in TYPES:
-            logger.info(
-                "%s is stored as %s, for which there is no kernel: kept as plain numbers.",
-                slot.name,
-                stored.kind,
-            )
+        kind = checkpoint.stored_kind(slot.name)
+        if kind not in PLAIN and not packed.kinds <= PLAIN:
+            logger.info("%s is stored as %s, for which there is no kernel: kept plain.", slot.name, kind)
         stored = _plain(checkpoint.load(slot.name, packed.otherwise), is_turned=slot.is_turned)
     if slot.order_R is not None:
         assert slot.order_dim == 0, "rows of one matrix"

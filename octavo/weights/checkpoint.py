@@ -61,8 +61,11 @@ class Checkpoint(Protocol):
     def stored_kind(self, name: str) -> str:
         """How the tensor is packed in the file: GGUF's name of the type, F32 where it is plain numbers."""
 
-    def stored_matrix(self, name: str) -> StoredMatrix | None:
-        """The bytes of a matrix as the file packs them; None: only `load` gives its numbers."""
+    def stored_matrix(self, name: str, *, is_turned: bool = False) -> StoredMatrix | None:
+        """The bytes of a matrix as the file packs them; None: only `load` gives its numbers.
+
+        Of several matrices [X, R, I] all rows, one matrix below the other; is_turned: of [X, I, R].
+        """
 
     def upload(
         self, targets: Sequence[tuple[str, torch.Tensor]], on_progress: OnProgress | None = None

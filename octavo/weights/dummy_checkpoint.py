@@ -76,7 +76,7 @@ class DummyCheckpoint:
     def stored_kind(self, name: str) -> str:  # noqa: ARG002
         return "F32"
 
-    def stored_matrix(self, name: str) -> StoredMatrix | None:  # noqa: ARG002
+    def stored_matrix(self, name: str, *, is_turned: bool = False) -> StoredMatrix | None:  # noqa: ARG002
         return None
 
     def upload(

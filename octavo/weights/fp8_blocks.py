@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 if TYPE_CHECKING:
     import torch
 
+    from octavo.ops.stored import StoredMatrix
     from octavo.weights.transfer import Piece
 
 Bytes = npt.NDArray[np.uint8]
@@ -60,6 +61,7 @@ def dequantize(stored_RI: Bytes, scales: Floats, first_row: int, block: tuple[in
 class ScaledTensor:
     """One matrix in two tensors."""
 
+    kind: ClassVar[str] = "F32"
     name: str
     file: SafetensorsFile
     scales_file: SafetensorsFile
@@ -99,6 +101,9 @@ class ScaledTensor:
             dequantize(rows, scales, start, self.block, room)
             made_RI[start : start + len(rows)].copy_(torch.from_numpy(room))
         return made_RI
+
+    def matrix(self, *, is_turned: bool) -> StoredMatrix | None:  # noqa: ARG002
+        return None
 
     def pieces(self, target: torch.Tensor, descriptors: Mapping[SafetensorsFile, int]) -> Iterator[Piece]:
         """As SafetensorsFile.pieces. Each reads its rows and makes numbers of them."""

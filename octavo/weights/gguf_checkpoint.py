@@ -22,6 +22,7 @@ from octavo.weights.gguf.dequant import BlockType, dequantize, iter_dequantized
 from octavo.weights.gguf.names import NO_WEIGHTS, layer_index
 from octavo.weights.gguf.reader import GGUFFile, GGUFTensor
 from octavo.weights.gguf.views import (
+    Joint,
     Order,
     Part,
     Undo,
@@ -57,6 +58,7 @@ class GGUFCheckpoint:
         arch_name, self._architecture = find_architecture(file.metadata)
         self.config: dict[str, Any] = build_config(file)
         self._views = _make_views(file, arch_name, self._architecture, self.config)
+        _check_parts(self._views)
         check_shapes(self.config, self._views, self.shape)
         _check_biases(file)
         self.generation_config: dict[str, Any] = build_generation_config(
@@ -101,16 +103,34 @@ class GGUFCheckpoint:
     def stored_kind(self, name: str) -> str:
         return self._view(name).parts[0].tensor.kind.name
 
-    def stored_matrix(self, name: str) -> StoredMatrix | None:
-        view, file = self._view(name), self._opened()
+    def stored_matrix(self, name: str, *, is_turned: bool = False) -> StoredMatrix | None:
+        view = self._view(name)
         part = view.parts[0]
-        if len(view.parts) > 1 or part.take is not None or part.undo is not None:
+        if view.joint is not None:
+            return self._joined_matrix(view, view.joint) if view.joint.is_turned is is_turned else None
+        if len(view.parts) > 1 or part.take is not None or part.undo is not None or is_turned:
             return None
+        return self._stored_matrix(view, self._packed(part))
+
+    def _joined_matrix(self, view: View, joint: Joint) -> StoredMatrix | None:
+        """None where its parts are packed in different ways."""
+        if len({part.tensor.kind.name for part in view.parts}) > 1:
+            return None
+        packed = [self._packed(part).reshape(*part.shape[:2], -1) for part in view.parts]
+        return self._stored_matrix(view, packed[0] if len(packed) == 1 else joint.rows(packed))
+
+    def _stored_matrix(self, view: View, packed: Bytes) -> StoredMatrix:
+        file = self._opened()
+
+        def release() -> None:
+            for part in view.parts:
+                file.forget(part.tensor.name)
+
+        first = view.parts[0]
+        columns = first.shape[-1]
+        rows = math.prod(view.shape) // columns
         return StoredMatrix(
-            kind=part.tensor.kind.name,
-            columns=view.shape[-1],
-            data=self._packed(part).reshape(math.prod(view.shape[:-1]), -1),
-            release=partial(file.forget, part.tensor.name),
+            kind=first.tensor.kind.name, columns=columns, data=packed.reshape(rows, -1), release=release
         )
 
     def upload(
@@ -166,6 +186,13 @@ class GGUFCheckpoint:
         if self._file is None:
             raise ModelFileError(f"The checkpoint {self.name!r} is closed.")
         return self._file
+
+
+def _check_parts(views: Views) -> None:
+    for name, view in views.items():
+        if sum(math.prod(part.shape) for part in view.parts) != math.prod(view.shape):
+            there = ", ".join(part.tensor.name for part in view.parts)
+            raise ModelFileError(f"Of {name!r} the GGUF file has only {there}. Fetch the model again.")
 
 
 def _check_biases(file: GGUFFile) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 if TYPE_CHECKING:
     import torch
 
+    from octavo.ops.stored import StoredMatrix
     from octavo.weights.transfer import Piece
 
 Bytes = npt.NDArray[np.uint8]
@@ -54,6 +55,7 @@ def dequantize(blocks: Bytes, scales: Bytes, out: Floats) -> None:
 class PackedTensor:
     """One tensor in two."""
 
+    kind: ClassVar[str] = "MXFP4"
     name: str
     blocks_file: SafetensorsFile
     scales_file: SafetensorsFile
@@ -93,6 +95,32 @@ class PackedTensor:
             dequantize(blocks[expert], scales[expert], room)
             made[expert].copy_(torch.from_numpy(room))
         return made.transpose(1, 2)
+
+    def matrix(self, *, is_turned: bool) -> StoredMatrix | None:
+        """All rows, one expert's below the other's, packed as in GGUF files.
+
+        There comes the scale of 32 numbers, then bytes of which number i holds numbers i and 16 + i.
+        """
+        from octavo.ops.stored import StoredMatrix
+
+        if not is_turned:
+            return None
+        experts, inputs, rows = self.shape
+        blocks = self.blocks_file.load(self.name + BLOCKS).numpy()
+        scales = self.scales_file.load(self.name + SCALES).numpy()
+        packed = np.empty((experts, rows, inputs // GROUP, 1 + GROUP_BYTES), dtype=np.uint8)
+        packed[..., 0] = scales
+        for expert in range(experts):
+            pairs = np.stack((blocks[expert] & 15, blocks[expert] >> 4), axis=-1)
+            numbers = pairs.reshape(rows, -1, 2, GROUP // 2)
+            packed[expert, :, :, 1:] = numbers[:, :, 0] | numbers[:, :, 1] << 4
+        return StoredMatrix(
+            kind=self.kind, columns=inputs, data=packed.reshape(experts * rows, -1), release=self._forget
+        )
+
+    def _forget(self) -> None:
+        self.blocks_file.forget(self.name + BLOCKS)
+        self.scales_file.forget(self.name + SCALES)
 
     def pieces(self, target: torch.Tensor, descriptors: Mapping[SafetensorsFile, int]) -> Iterator[Piece]:
         """As SafetensorsFile.pieces. Each reads its blocks and scales and makes numbers of them."""

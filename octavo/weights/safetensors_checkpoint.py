@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from octavo.base.errors import ModelFileError
 from octavo.base.files import confined, has_file, read_small
@@ -52,7 +52,13 @@ class Packed(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
+    kind: ClassVar[str]
+    """What `matrix` is packed as, by GGUF's name; F32 where it gives none."""
+
     def load(self, dtype: torch.dtype | None) -> torch.Tensor: ...
+
+    def matrix(self, *, is_turned: bool) -> StoredMatrix | None:
+        """As Checkpoint.stored_matrix."""
 
     def pieces(self, target: torch.Tensor, descriptors: Mapping[SafetensorsFile, int]) -> Iterator[Piece]:
         """As SafetensorsFile.pieces; all files are open until these are done."""
@@ -81,8 +87,7 @@ class SafetensorsCheckpoint:
         self._names = [*(name for name in self._files if name not in halves), *self._packed]
         _check_layers(self.config, self._files)
         check_shapes(self.config, self._names, self.shape)
-        plain = [file.tensors[name] for name, file in self._files.items() if name not in halves]
-        self.stored_dtype = _main_dtype(plain)
+        self.stored_dtype = _main_dtype(self._files, self._packed)
 
     def tensor_names(self) -> list[str]:
         return list(self._names)
@@ -102,16 +107,18 @@ class SafetensorsCheckpoint:
 
     def stored_kind(self, name: str) -> str:
         if name in self._packed:
-            return "F32"
+            return self._packed[name].kind
         return PLAIN_KINDS.get(self._stored(name).dtype, "F32")
 
-    def stored_matrix(self, name: str) -> StoredMatrix | None:
-        """Of plain numbers that native kernels know; several matrices lie one below the other."""
+    def stored_matrix(self, name: str, *, is_turned: bool = False) -> StoredMatrix | None:
+        """Of plain numbers that native kernels know, and of what is packed in a way that they know."""
         import torch
 
         from octavo.ops.stored import StoredMatrix
 
-        if name in self._packed or self._stored(name).dtype not in PLAIN_KINDS:
+        if name in self._packed:
+            return self._packed[name].matrix(is_turned=is_turned)
+        if is_turned or self._stored(name).dtype not in PLAIN_KINDS:
             return None
         rows = self._files[name].load(name).flatten(0, -2)
         return StoredMatrix(
@@ -248,9 +255,13 @@ def _check_layers(config: dict[str, Any], names: dict[str, SafetensorsFile]) -> 
         )
 
 
-def _main_dtype(tensors: list[StoredTensor]) -> str:
-    """The type that holds most bytes."""
+def _main_dtype(files: Mapping[str, SafetensorsFile], packed: Mapping[str, Packed]) -> str:
+    """The type that holds most bytes, of those that may be computed with as they are."""
+    kinds = {name: each.kind for each in packed.values() for name in each.stored_names}
     sizes: dict[str, int] = {}
-    for tensor in tensors:
-        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.num_bytes
+    for name, file in files.items():
+        tensor = file.tensors[name]
+        kind = kinds.get(name, tensor.dtype)
+        if kind != "F32":
+            sizes[kind] = sizes.get(kind, 0) + tensor.num_bytes
     return max(sizes, key=lambda name: sizes[name], default="float32")

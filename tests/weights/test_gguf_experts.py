@@ -150,6 +150,51 @@ def test_tensors_come_back_as_they_went_in(tmp_path: Path, architecture: str) ->
         assert torch.equal(target, tensor), name
 
 
+@pytest.mark.parametrize("type_id", [39, 12])
+@pytest.mark.parametrize("architecture", ["gpt-oss", "granitemoe", "qwen3moe"])
+def test_experts_can_be_had_packed(tmp_path: Path, architecture: str, type_id: int) -> None:
+    weights = hugging_face_weights(FAMILIES[architecture][0])
+    kind, tensors = BLOCK_TYPES[type_id], gguf_tensors(architecture, weights)
+    for each in tensors:
+        if each.name.endswith("_exps.weight") and each.shape[-1] % kind.block_size == 0:
+            count = int(np.prod(each.shape)) // kind.block_size
+            blocks = np.random.default_rng(count).integers(0, 120, (count, kind.block_bytes), dtype=np.uint8)
+            each.type_id, each.data = type_id, blocks.tobytes()
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "m.gguf", keys_for(architecture), tensors))
+    names = [name for name in weights if is_expert(name) and not name.endswith("bias")]
+    is_turned = architecture == "gpt-oss"
+    for name in names:
+        assert is_turned is (checkpoint.stored_matrix(name) is None)
+        stored = checkpoint.stored_matrix(name, is_turned=is_turned)
+        assert stored is not None and stored.kind == checkpoint.stored_kind(name)
+        numbers = np.empty((stored.rows, stored.columns), dtype=np.float32)
+        dequantize(stored.data, next(k for k in BLOCK_TYPES.values() if k.name == stored.kind), numbers)
+        rows = checkpoint.load(name, torch.float32)
+        rows = rows.transpose(1, 2) if is_turned else rows
+        assert torch.equal(torch.from_numpy(numbers), rows.reshape(numbers.shape))
+
+
+def test_gate_and_up_of_different_types_are_not_joined(tmp_path: Path) -> None:
+    tensors = gguf_tensors("gpt-oss", hugging_face_weights("gpt_oss"))
+    for each in tensors:
+        if each.name == "blk.0.ffn_up_exps.weight":
+            each.type_id, each.data = 1, np.zeros(each.shape, dtype=np.float16).tobytes()
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "m.gguf", keys_for("gpt-oss"), tensors))
+    name = "model.layers.0.mlp.experts.gate_up_proj"
+    assert (
+        checkpoint.stored_matrix(name, is_turned=True) is None and not checkpoint.load(name)[..., 1::2].any()
+    )
+
+
+def test_half_of_a_joined_tensor(tmp_path: Path) -> None:
+    tensors = gguf_tensors("granitemoe", hugging_face_weights("granitemoe"))
+    tensors = [each for each in tensors if each.name != "blk.1.ffn_gate_exps.weight"]
+    with pytest.raises(
+        ModelFileError, match=r"input_linear.weight' the GGUF file has only blk.1.ffn_up_exps"
+    ):
+        open_checkpoint(write_gguf(tmp_path / "m.gguf", keys_for("granitemoe"), tensors))
+
+
 @pytest.mark.parametrize("architecture", FAMILIES)
 def test_the_config_builds_the_model_that_takes_them(tmp_path: Path, architecture: str) -> None:
     file, weights = write(tmp_path / "m.gguf", architecture)

@@ -9,7 +9,7 @@ X experts, F inner width, E width.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -71,10 +71,27 @@ class Part:
         return chosen
 
 
+class Joint(NamedTuple):
+    """Of a view of several matrices: how the rows of each are made of the rows of its parts, gate first."""
+
+    is_alternating: bool
+    """A row of each part in turn. Else all of one, then all of the next."""
+    is_turned: bool
+    """The view has inputs before outputs."""
+
+    def rows(self, packed: Sequence[Bytes]) -> Bytes:
+        """[X, R, bytes] each -> [X, all R, bytes]"""
+        if not self.is_alternating:
+            return np.concatenate(packed, axis=1)
+        experts, _, row_bytes = packed[0].shape
+        return np.stack(packed, axis=2).reshape(experts, -1, row_bytes)
+
+
 @dataclass
 class View:
     shape: Shape
     parts: list[Part] = field(default_factory=list)
+    joint: Joint | None = None
 
     @classmethod
     def of(cls, tensor: GGUFTensor, *, order: Order | None = None, undo: Undo | None = None) -> View:
@@ -126,8 +143,10 @@ class JoinedNames(NamedTuple):
         shape = list(tensor.shape)
         if matrix != "down":
             shape[1] *= 2
-        view = views.setdefault(name, View((shape[0], *(shape[:0:-1] if turn else shape[1:]))))
-        view.parts.append(Part(tensor=tensor, shape=tensor.shape, take=self._take(matrix, turn)))
+        joint = Joint(self.is_alternating, turn)
+        view = views.setdefault(name, View((shape[0], *(shape[:0:-1] if turn else shape[1:])), joint=joint))
+        part = Part(tensor=tensor, shape=tensor.shape, take=self._take(matrix, turn))
+        view.parts.insert(0 if matrix == "gate" else len(view.parts), part)
 
     def _take(self, matrix: str, turn: bool) -> Take:
         half = None if matrix == "down" else matrix
