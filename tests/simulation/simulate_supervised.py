@@ -219,7 +219,7 @@ class Simulation:
             if engine._core.is_down or process.core is None or process.is_hanging:
                 missing = set()
                 continue
-            unknown = _open_samples(engine) - process.core._requests.keys()
+            unknown = _open_samples(engine) - process.core._requests.by_id.keys()
             assert not (missing & unknown), "the engine waits for what the core does not know"
             missing = unknown
 
