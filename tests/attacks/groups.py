@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.attacks import (
+    rows_connections,
     rows_doors,
     rows_files,
     rows_forms,
+    rows_framing,
     rows_http,
     rows_keys,
+    rows_listening,
     rows_media,
     rows_private,
     rows_processes,
     rows_requests,
     rows_validation,
-    rows_wire,
 )
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
@@ -32,7 +34,11 @@ class Group:
 USUAL = Setting()
 
 GROUPS: tuple[Group, ...] = (
-    Group("2.1 HTTP layer", USUAL, (*rows_http.ROWS, *rows_wire.WIRE_ROWS)),
+    Group(
+        "2.1 HTTP layer",
+        USUAL,
+        (*rows_http.ROWS, *rows_framing.ROWS, *rows_connections.ROWS, *rows_listening.ROWS),
+    ),
     Group("2.3 request validation", USUAL, rows_validation.ROWS),
     Group("every front door", USUAL, rows_doors.ROWS),
     Group("2.4 structured output, tools, templates", USUAL, rows_forms.ROWS),
@@ -47,7 +53,7 @@ GROUPS: tuple[Group, ...] = (
         rows_keys.SETTING,
         (*rows_validation.EMBED_ROWS, *rows_forms.TEMPLATE_ROWS),
     ),
-    Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_wire.CROWD_ROWS),
+    Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_connections.CROWD_ROWS),
     Group("2.6 life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),
     Group("2.6 life of a request, tenants", rows_requests.TENANTS, rows_requests.TENANT_ROWS),
 )

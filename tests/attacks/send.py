@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ COMPLETIONS, CHAT, MESSAGES = "/v1/completions", "/v1/chat/completions", "/v1/me
 JSON = {"content-type": "application/json"}
 UNSPEAKABLE = re.compile(r"Traceback|object at 0x|octavo\.\w|/work/|/usr/|/tmp/|pydantic|msgspec|\w+Error\(")
 """What no error may say."""
-HUNG_UP = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
 
 
 @dataclass(frozen=True)
@@ -98,41 +96,6 @@ def chats(body: dict[str, Any], refusal: Refusal) -> Attack:
     """POST /v1/chat/completions with these fields."""
     messages = [{"role": "user", "content": "x"}]
     return posts(CHAT, {"messages": messages, "max_tokens": 4, **body}, refusal)
-
-
-def raw_reply(arena: Arena, pieces: Sequence[bytes], *, half_close: bool = False, most: int = 2**20) -> bytes:
-    """Send bytes on a connection of one's own; all that comes back until the server hangs up."""
-    answer = b""
-    with arena.connect() as connection:
-        try:
-            for piece in pieces:
-                connection.sendall(piece)
-            if half_close:
-                connection.shutdown(1)
-            while len(answer) < most:
-                data = connection.recv(65536)
-                if not data:
-                    break
-                answer += data
-        except OSError as error:
-            # The server hung up, at whichever of the calls we noticed; a timeout is a failure.
-            if error.errno not in HUNG_UP:
-                raise
-    return answer
-
-
-def sends_raw(data: bytes, *statuses: int, may_be_silent: bool = False) -> Attack:
-    """Send these bytes instead of a request: one of `statuses`, and the connection is closed."""
-
-    def attack(arena: Arena) -> None:
-        answer = raw_reply(arena, [data])
-        if not answer and may_be_silent:
-            return
-        status = int(answer[9:12] or b"0") if answer.startswith(b"HTTP/1.1 ") else 0
-        assert status in statuses, f"expected one of {statuses}, got {answer[:300]!r}"
-        assert not UNSPEAKABLE.search(answer.decode("latin-1")), answer[:500]
-
-    return attack
 
 
 def each(path: str, plain: dict[str, Any], refusal: Refusal, wrong: dict[str, dict[str, Any]]) -> Attack:
