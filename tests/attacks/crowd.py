@@ -72,6 +72,20 @@ async def ask_all_async(
         return list(await asyncio.gather(*(_ask(client, one) for one in bodies)))
 
 
+async def while_asking(server: Target, bodies: list[Body], act: Callable[[], object]) -> list[Answer]:
+    """Ask them all, and do something once the first of them runs."""
+    asking = asyncio.create_task(ask_all_async(server, bodies))
+    await asyncio.to_thread(wait_until, lambda: _running(server) > 0, "something runs")
+    await asyncio.to_thread(act)
+    return await asking
+
+
+def _running(server: Target) -> float:
+    page = httpx.get(server.url + "/metrics", timeout=10).text
+    line = next(line for line in page.splitlines() if line.startswith("vllm:num_requests_running"))
+    return float(line.rpartition(" ")[2])
+
+
 async def _ask(client: httpx.AsyncClient, wish: Body) -> Answer:
     answer = Answer()
     async with client.stream("POST", "/v1/completions", json={**wish, "stream": True}) as response:

@@ -11,13 +11,7 @@ import httpx
 import psutil
 
 from tests.attacks.arena import HEADER_TIMEOUT_S, SEND_TIMEOUT_S, Arena
-from tests.attacks.raw_requests import (
-    LONG_REQUEST,
-    head,
-    raw_reply,
-    status_of,
-    whole,
-)
+from tests.attacks.raw_requests import LONG_REQUEST, head, raw_reply, status_of, whole
 from tests.attacks.row import Attack, Row
 
 

@@ -8,15 +8,7 @@ from collections.abc import Iterator
 import psutil
 
 from tests.attacks.arena import MAX_BODY_BYTES, Arena
-from tests.attacks.raw_requests import (
-    HUNG_UP,
-    REQUEST,
-    head,
-    raw_reply,
-    sends_raw,
-    status_of,
-    whole,
-)
+from tests.attacks.raw_requests import HUNG_UP, REQUEST, head, raw_reply, sends_raw, status_of, whole
 from tests.attacks.row import Attack, Row
 from tests.attacks.send import UNSPEAKABLE
 
