@@ -8,6 +8,7 @@ from tests.attacks import (
     rows_connections,
     rows_doors,
     rows_faults,
+    rows_fields,
     rows_files,
     rows_forms,
     rows_framing,
@@ -18,9 +19,10 @@ from tests.attacks import (
     rows_machines,
     rows_media,
     rows_private,
+    rows_prompts,
     rows_requests,
+    rows_sampling,
     rows_signals,
-    rows_validation,
 )
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
@@ -42,7 +44,7 @@ GROUPS: tuple[Group, ...] = (
         USUAL,
         (*rows_http.ROWS, *rows_framing.ROWS, *rows_connections.ROWS, *rows_listening.ROWS),
     ),
-    Group("2.3 request validation", USUAL, rows_validation.ROWS),
+    Group("2.3 request validation", USUAL, (*rows_prompts.ROWS, *rows_sampling.ROWS, *rows_fields.ROWS)),
     Group("every front door", USUAL, rows_doors.ROWS),
     Group("2.4 structured output, tools, templates", USUAL, rows_forms.ROWS),
     Group("2.5 media and remote fetch", USUAL, (), rows_media.NOT_THERE),
@@ -59,7 +61,7 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "2.3 and 2.4, with what is off by default",
         rows_keys.SETTING,
-        (*rows_validation.EMBED_ROWS, *rows_forms.TEMPLATE_ROWS),
+        (*rows_prompts.EMBED_ROWS, *rows_forms.TEMPLATE_ROWS),
     ),
     Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_connections.CROWD_ROWS),
     Group("2.6 life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),

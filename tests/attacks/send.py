@@ -15,6 +15,7 @@ from tests.attacks.row import Attack
 
 COMPLETIONS, CHAT, MESSAGES = "/v1/completions", "/v1/chat/completions", "/v1/messages"
 JSON = {"content-type": "application/json"}
+CONTEXT_LENGTH = "context_length_exceeded"
 UNSPEAKABLE = re.compile(r"Traceback|object at 0x|octavo\.\w|/work/|/usr/|/tmp/|pydantic|msgspec|\w+Error\(")
 """What no error may say."""
 
