@@ -23,6 +23,8 @@ from tests.attacks import (
     rows_requests,
     rows_sampling,
     rows_signals,
+    rows_templates,
+    rows_tools,
 )
 from tests.attacks.arena import Setting
 from tests.attacks.row import NotThere, Row
@@ -46,7 +48,11 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group("2.3 request validation", USUAL, (*rows_prompts.ROWS, *rows_sampling.ROWS, *rows_fields.ROWS)),
     Group("every front door", USUAL, rows_doors.ROWS),
-    Group("2.4 structured output, tools, templates", USUAL, rows_forms.ROWS),
+    Group(
+        "2.4 structured output, tools, templates",
+        USUAL,
+        (*rows_forms.ROWS, *rows_tools.ROWS, *rows_templates.ROWS),
+    ),
     Group("2.5 media and remote fetch", USUAL, (), rows_media.NOT_THERE),
     Group("2.6 life of a request", USUAL, rows_requests.ROWS, rows_requests.NOT_THERE),
     Group(
@@ -61,7 +67,7 @@ GROUPS: tuple[Group, ...] = (
     Group(
         "2.3 and 2.4, with what is off by default",
         rows_keys.SETTING,
-        (*rows_prompts.EMBED_ROWS, *rows_forms.TEMPLATE_ROWS),
+        (*rows_prompts.EMBED_ROWS, *rows_templates.TEMPLATE_ROWS),
     ),
     Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_connections.CROWD_ROWS),
     Group("2.6 life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),

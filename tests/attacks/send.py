@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from tests.attacks.after import slowness
 from tests.attacks.arena import Arena
 from tests.attacks.row import Attack
 
@@ -18,6 +20,9 @@ JSON = {"content-type": "application/json"}
 CONTEXT_LENGTH = "context_length_exceeded"
 UNSPEAKABLE = re.compile(r"Traceback|object at 0x|octavo\.\w|/work/|/usr/|/tmp/|pydantic|msgspec|\w+Error\(")
 """What no error may say."""
+FORM_S = 2.0
+"""One form, from request to answer, says the list."""
+IN_TIME = "400 or an answer, each within 2 s"
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,30 @@ def answers(path: str, plain: dict[str, Any], bodies: dict[str, dict[str, Any]])
                     problems.append(f"{name}: {reply.status_code} {reply.text[:200]}")
                 elif re.search(r"NaN|Infinity", reply.text):
                     problems.append(f"{name}: {reply.text[:300]}")
+        assert not problems, "; ".join(problems)
+
+    return attack
+
+
+def refused_or_done(cases: dict[str, dict[str, Any]], *, must_refuse: bool = False) -> Attack:
+    """Each in FORM_S: 400 in our words, or an answer that has ended."""
+
+    def attack(arena: Arena) -> None:
+        problems = []
+        bodies = {name: json.dumps({**PLAIN_CHAT, **fields}).encode() for name, fields in cases.items()}
+        with arena.client() as client:
+            for name, body in bodies.items():
+                began = time.monotonic()
+                reply = client.post(CHAT, content=body, headers=JSON)
+                seconds = time.monotonic() - began
+                try:
+                    if must_refuse or reply.status_code != 200:
+                        Refusal((400, 413)).check(reply)
+                    else:
+                        assert reply.json()["choices"][0]["finish_reason"] in ("stop", "length", "tool_calls")
+                    assert seconds < FORM_S * slowness(), f"{seconds:.1f} s"
+                except AssertionError as error:
+                    problems.append(f"{name}: {str(error)[:300]}")
         assert not problems, "; ".join(problems)
 
     return attack
