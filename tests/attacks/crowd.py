@@ -32,6 +32,9 @@ def body(prompt: str | list[int], max_tokens: int, **more: Any) -> Body:
     }
 
 
+LONG = body("a stream that is left", 300, stream=True)
+
+
 class Target(Protocol):
     """A server, and what opens it."""
 
@@ -156,6 +159,12 @@ def read_events(connection: socket.socket, count: int) -> bytes:
     return read
 
 
+def opened(arena: Arena, wish: Body) -> socket.socket:
+    connection = arena.connect()
+    connection.sendall(raw_post(arena, wish))
+    return connection
+
+
 def leave(connection: socket.socket, *, is_rude: bool) -> None:
     """Close; rudely is with a reset instead of a farewell."""
     if is_rude:
@@ -168,3 +177,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0
     while not condition():
         assert time.monotonic() < deadline, f"in vain: {what}"
         time.sleep(0.01)
+
+
+def wait_quiet(arena: Arena) -> None:
+    wait_until(lambda: not arena.account()["open_requests"], "all requests are over")

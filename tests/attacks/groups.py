@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tests.attacks import (
     rows_connections,
+    rows_contention,
     rows_doors,
     rows_faults,
     rows_fields,
@@ -15,12 +16,12 @@ from tests.attacks import (
     rows_http,
     rows_keys,
     rows_kills,
+    rows_leaving,
     rows_listening,
     rows_machines,
     rows_media,
     rows_private,
     rows_prompts,
-    rows_requests,
     rows_sampling,
     rows_signals,
     rows_templates,
@@ -54,7 +55,9 @@ GROUPS: tuple[Group, ...] = (
         (*rows_forms.ROWS, *rows_tools.ROWS, *rows_templates.ROWS),
     ),
     Group("2.5 media and remote fetch", USUAL, (), rows_media.NOT_THERE),
-    Group("2.6 life of a request", USUAL, rows_requests.ROWS, rows_requests.NOT_THERE),
+    Group(
+        "2.6 life of a request", USUAL, (*rows_leaving.ROWS, *rows_contention.ROWS), rows_leaving.NOT_THERE
+    ),
     Group(
         "2.7 processes, machine, shutdown",
         USUAL,
@@ -70,6 +73,6 @@ GROUPS: tuple[Group, ...] = (
         (*rows_prompts.EMBED_ROWS, *rows_templates.TEMPLATE_ROWS),
     ),
     Group("2.1 HTTP layer, few descriptors", Setting(num_descriptors=96), rows_connections.CROWD_ROWS),
-    Group("2.6 life of a request, few blocks", rows_requests.TIGHT, rows_requests.TIGHT_ROWS),
-    Group("2.6 life of a request, tenants", rows_requests.TENANTS, rows_requests.TENANT_ROWS),
+    Group("2.6 life of a request, few blocks", rows_contention.TIGHT, rows_contention.TIGHT_ROWS),
+    Group("2.6 life of a request, tenants", rows_contention.TENANTS, rows_contention.TENANT_ROWS),
 )
