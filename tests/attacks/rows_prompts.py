@@ -92,7 +92,14 @@ ROWS: tuple[Row, ...] = (
         "V03", "empty prompts", wrong("prompt", [], [[]], ["x", []], code=("invalid_value", CONTEXT_LENGTH))
     ),
     case("V03", "100,000 prompts", wrong("prompt", ["x"] * 100_000), with_victim=True, budget_ms=500),
-    case("V03", "100,000 lists", wrong("prompt", [[1]] * 100_000), with_victim=True, budget_ms=500),
+    case(
+        "V03",
+        "100,000 lists",
+        posts(COMPLETIONS, {"prompt": [[1]] * 100_000}, Refusal(413, "body_too_large")),
+        "413, at once",
+        with_victim=True,
+        budget_ms=500,
+    ),
     case(
         "V04",
         "too long by one, ten times, in a list",

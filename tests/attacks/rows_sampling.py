@@ -16,6 +16,7 @@ from tests.attacks.send import (
     Refusal,
     answers,
     each,
+    posts,
     sends,
     wrong,
     wrong_chat,
@@ -193,7 +194,8 @@ ROWS: tuple[Row, ...] = (
     case(
         "V11",
         "one million allowed ids",
-        wrong("allowed_token_ids", [1] * 1_000_000),
+        posts(COMPLETIONS, {**PLAIN, "allowed_token_ids": [1] * 1_000_000}, Refusal(413, "body_too_large")),
+        "413, at once",
         with_victim=True,
         stall_ms=150,
     ),
