@@ -59,7 +59,7 @@ class Bytes:
     """What a decode step reads of a model's weights."""
 
     def __init__(self, engine: OctavoEngine) -> None:
-        model: Any = engine.llm._core.executor._worker._model
+        model: Any = engine.llm._core.executor._worker._held.model
         self.mixtures = [module for module in model.modules() if isinstance(module, Experts)]
         all_of_them = sum(self._of_expert(each) * len(each.gate_up_XGE) for each in self.mixtures)
         looked_up = getattr(model.embedding, "weight_VE", None)  # a tied one is the head, too

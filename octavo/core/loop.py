@@ -1,4 +1,4 @@
-"""EngineCore: the loop of schedule, submit, collect and update, and what happens when a step fails.
+"""EngineCore: the loop of schedule, submit, collect and update.
 
 A state machine: time comes from a clock, work goes to an executor; nothing else is touched. Not
 thread-safe; one thread calls it. `step()` is the hot path.
@@ -6,33 +6,23 @@ thread-safe; one thread calls it. `step()` is the hot path.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable
 
 from octavo.base.clock import Clock, monotonic
-from octavo.base.errors import (
-    ConfigError,
-    DeviceBroken,
-    DeviceOutOfMemory,
-    EngineError,
-    ErrorCode,
-    OctavoError,
-)
+from octavo.base.errors import ConfigError, EngineError
 from octavo.config.cache import CacheConfig
 from octavo.config.schedule import ScheduleConfig
-from octavo.core.admission import check_request
 from octavo.core.answer import check_answer, gather_prompt_logprobs
-from octavo.core.deadlines import Deadlines
+from octavo.core.failed_steps import FailedSteps
 from octavo.core.finish import finish_reason, stop_token_id
 from octavo.core.in_flight import StepRecord
-from octavo.core.kv.block import Holding
 from octavo.core.kv.manager import KVCacheManager
 from octavo.core.kv.plan import max_request_tokens
 from octavo.core.ledger import check_ledger
-from octavo.core.policy import make_budget, make_limits, make_rank, make_waiting
+from octavo.core.live_requests import LiveRequests
+from octavo.core.policy import make_budget, make_limits, make_waiting
 from octavo.core.ports import Executor
-from octavo.core.probe import PROBE_ID, probe_like
 from octavo.core.request import Request, State
 from octavo.core.rows import Rows
 from octavo.core.scheduler import Scheduler
@@ -40,11 +30,6 @@ from octavo.core.trials import Trials
 from octavo.messages.kv import KVPlan
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import CoreStats, FinishReason, RequestDelta, StepOutput
-
-log = logging.getLogger(__name__)
-
-MAX_FAILED_STEPS = 3
-"""So many requests in a row failed alone, and the executor has to show that it works at all."""
 
 
 class EngineCore:
@@ -88,51 +73,34 @@ class EngineCore:
             rows=self._rows,
             kv=self._kv,
         )
-        self._policy = schedule.scheduling_policy
         self.executor = executor
         self._clock = clock
         self._depth = depth
-        self._requests: dict[str, Request] = {}
-        self._deadlines = Deadlines()
         self._in_flight: deque[StepRecord] = deque()
-        self._num_added = 0
+        self._trials = Trials()
+        self._requests = LiveRequests(
+            self._scheduler,
+            self._trials,
+            policy=schedule.scheduling_policy,
+            max_request_tokens=self.max_request_tokens,
+            clock=clock,
+        )
+        self._failures = FailedSteps(self._requests, self._scheduler, self._trials, self._in_flight)
         self._num_steps = 0
         self._step_tokens = 0
         self._prompt_tokens = 0
         self._generation_tokens = 0
-        self._block_seconds: dict[str, float] = {}
-        self._failed_in_a_row = 0
         self._collected_at = clock()
-        self._trials = Trials()
-        self._probe: Request | None = None
         self.num_collected = 0
         """Steps that came back, or failed: the stats have changed since it was less."""
 
     def add(self, message: EngineRequest) -> None:
         """Take a request. RequestError if it is malformed or can never fit."""
-        assert message.request_id not in self._requests, f"request id {message.request_id} is in use"
-        check_request(message, self.max_request_tokens)
-        self._kv.expire_pins(self._clock())
-        rank = make_rank(self._policy, message.priority, self._num_added)
-        self._num_added += 1
-        vectors = message.prompt_vectors
-        holding = self._kv.open(
-            message.request_id, message.cache_salt, None if vectors is None else vectors.digest
-        )
-        request = Request(message, rank, holding)
-        self._requests[message.request_id] = request
-        self._deadlines.add(request)
-        self._scheduler.add(request)
+        self._requests.add(message)
 
     def abort(self, request_ids: Iterable[str]) -> list[RequestDelta]:
         """End these requests and take back all they hold, now. Unknown ids are ignored."""
-        found = [self._requests[request_id] for request_id in request_ids if request_id in self._requests]
-        deltas = []
-        for request in dict.fromkeys(found):
-            delta = _delta(request)
-            self._finish(request, delta, FinishReason.ABORT)
-            deltas.append(delta)
-        return deltas
+        return self._requests.abort(request_ids)
 
     def has_work(self) -> bool:
         """step() has something to do, if only to tell the workers of ended rows."""
@@ -145,11 +113,11 @@ class EngineCore:
         be started anew; requests still held can go on in another core.
         """
         now = self._clock()
-        return [*self._expire(now), *self._step(now)]
+        return [*self._requests.expire(now), *self._step(now)]
 
     def _step(self, now: float) -> list[RequestDelta]:
         if self._trials.is_open:
-            self._hold_trial()
+            self._failures.hold_trial()
         record = self._scheduler.schedule(self._num_steps + 1, now)
         if record is not None:
             self._num_steps += 1
@@ -158,24 +126,10 @@ class EngineCore:
                 self.executor.submit(record.output)
             except Exception as error:
                 self._in_flight.pop()
-                return self._fail_step([record], error)
+                return self._failures.end_step([record], error)
         if not self._in_flight or (record is not None and len(self._in_flight) < self._depth):
             return []
-        deltas = self._collect()
-        return deltas if self._probe is None else self._without_probe(deltas)
-
-    def _expire(self, now: float) -> list[RequestDelta]:
-        """End requests whose deadline has passed, before anything more is computed for them."""
-        deltas = []
-        for request in self._deadlines.due(now):
-            num_tokens = len(request.token_ids) - request.num_prompt
-            state = (
-                "it still waited" if request.first_scheduled is None else f"{num_tokens} tokens were there"
-            )
-            delta = self._error(request, f"The deadline of this request passed when {state}.")
-            delta.error_code = ErrorCode.DEADLINE_EXCEEDED.name
-            deltas.append(delta)
-        return deltas
+        return self._failures.without_probe(self._collect())
 
     def stats(self) -> CoreStats:
         scheduler = self._scheduler
@@ -199,8 +153,7 @@ class EngineCore:
 
         A block that several requests share counts for each of them; one that nobody holds for nobody.
         """
-        taken, self._block_seconds = self._block_seconds, {}
-        return taken
+        return self._requests.take_block_seconds()
 
     def reset_prefix_cache(self) -> bool:
         """Forget all cached prefixes. Running requests go on; what they hold is not shared any more."""
@@ -222,7 +175,7 @@ class EngineCore:
 
     def check(self) -> None:
         """Prove that nothing leaks. Costs time for every block; meant for tests and for idle moments."""
-        check_ledger(self._requests, self._scheduler, self._in_flight)
+        check_ledger(self._requests.by_id, self._scheduler, self._in_flight)
 
     def shutdown(self) -> None:
         """Let the executor go. Idempotent; the core is of no use afterwards."""
@@ -236,10 +189,10 @@ class EngineCore:
             if not record.is_void:
                 check_answer(record, output)
         except Exception as error:
-            return [] if record.is_void else self._fail_step([record, *self._in_flight], error)
+            return [] if record.is_void else self._failures.end_step([record, *self._in_flight], error)
         if record.is_void:
             return []
-        self._failed_in_a_row = 0
+        self._failures.step_worked()
         now = self._clock()
         # Steps in flight run one after the other: what counts is the time since the one before.
         self._budget.step_took(record, now - max(record.began, self._collected_at))
@@ -249,7 +202,7 @@ class EngineCore:
 
     def _update(self, record: StepRecord, output: StepOutput, now: float) -> list[RequestDelta]:
         """Append what was sampled, apply the stop rules, end what is over."""
-        deltas = self._fail_rows(record, output.failed) if output.failed else []
+        deltas = self._failures.end_rows(record, output.failed) if output.failed else []
         numbers = output.numbers
         num_tokens = len(output.rows) - len(numbers)
         forced = output.forced
@@ -316,124 +269,4 @@ class EngineCore:
         if reason is FinishReason.STOP:
             delta.stop_token_id = stop_token_id(request, token)
         self._kv.publish(request.kv, request.token_ids, request.num_computed)
-        self._finish(request, delta, reason)
-
-    def _finish(self, request: Request, delta: RequestDelta, reason: FinishReason) -> None:
-        delta.finish_reason = reason
-        delta.timing = request.timing
-        self._trials.clear(request)
-        self._scheduler.remove(request)
-        tenant = request.message.terms.tenant
-        self._block_seconds[tenant] = self._block_seconds.get(tenant, 0.0) + request.kv.block_seconds
-        self._deadlines.forget(request)
-        del self._requests[request.request_id]
-
-    def _fail_rows(self, record: StepRecord, failed: dict[int, str]) -> list[RequestDelta]:
-        """End requests whose own result is unusable; start those again that may have read their blocks."""
-        places = record.places()
-        owners: set[Holding] = set()
-        deltas = []
-        for row, message in failed.items():
-            request = record.requests[places[row]]
-            # Who started again since then may even have done so on the blocks that this step spoiled.
-            owners.add(request.kv)
-            if record.is_wanted_by(request):
-                self._kv.withdraw_own(request.kv)
-                deltas.append(self._error(request, message))
-        since = [record, *self._in_flight]
-        if any(owner in owners for step in since for owner, _ in step.published):
-            # Only who entered on cached blocks since then can have met theirs. Rare: no closer look.
-            readers = [r for step in since for r in step.after_hit if r.state is not State.FINISHED]
-            owners.update(request.kv for request in readers)
-            for step in since:
-                self._kv.withdraw(block for owner, block in step.published if owner in owners)
-            self._restart(readers, since)
-        return deltas
-
-    def _fail_step(self, lost: list[StepRecord], error: Exception) -> list[RequestDelta]:
-        """A step brought nothing: find out whose fault it is, or try smaller steps if it was too large.
-
-        lost: the step and all that were submitted after it. Those are dropped and repeated.
-        """
-        for step in lost:
-            step.is_void = True
-            self._kv.withdraw(block for _, block in step.published)
-        deltas = []
-        is_broken = isinstance(error, DeviceBroken)
-        if not is_broken and not self._shrinks_steps(lost[0], error):
-            deltas = self._blame(lost[0], error)
-        # All in flight: tokens of steps before a lost one are lost to a request that starts again, too.
-        again = [request for step in lost for request in step.live_requests()]
-        self._restart(again, [*lost, *self._in_flight])
-        for step in lost:
-            self._rows.tell_again(step.output.ended_rows)
-        if is_broken:
-            raise error
-        if self._probe is not None and self._probe.state is State.FINISHED:
-            raise EngineError(
-                f"{self._failed_in_a_row} steps failed in a row; the engine has to be started anew."
-            ) from error
-        return deltas
-
-    def _shrinks_steps(self, record: StepRecord, error: Exception) -> bool:
-        """The step ran out of memory and a smaller one can be made of it."""
-        is_smallest = len(record.requests) <= 1 and (record.num_tokens <= 1 or self._scheduler.is_whole)
-        if not isinstance(error, DeviceOutOfMemory) or is_smallest:
-            return False
-        self._budget.shrink(record.num_tokens)
-        return True
-
-    def _blame(self, record: StepRecord, error: Exception) -> list[RequestDelta]:
-        """End the one whose step failed; of several, find out who it was."""
-        suspects = record.live_requests()
-        if len(record.requests) > 1:  # Also who has left since then may have been it.
-            log.warning("step %d failed: its %d requests are tried apart", record.output.step, len(suspects))
-            log.debug("step %d failed", record.output.step, exc_info=error)
-            self._trials.suspect(suspects)
-            return []
-        log.error("step %d failed", record.output.step, exc_info=error)
-        self._failed_in_a_row += 1
-        reason = error.message if isinstance(error, OctavoError) else "The worker could not compute it."
-        message = f"The step that held this request failed: {reason} Send the request again."
-        deltas = [self._error(request, message) for request in suspects]
-        if suspects and self._probe is None and self._failed_in_a_row >= MAX_FAILED_STEPS:
-            self.add(probe_like(suspects[0].message))
-            self._probe = self._requests[PROBE_ID]
-            self._trials.suspect([self._probe])
-        return deltas
-
-    def _without_probe(self, deltas: list[RequestDelta]) -> list[RequestDelta]:
-        """Nobody asked for its answer. That there is one shows that the executor works."""
-        assert self._probe is not None
-        if self._probe.state is State.FINISHED:
-            self._probe = None
-        return [delta for delta in deltas if delta.request_id != PROBE_ID]
-
-    def _hold_trial(self) -> None:
-        """Let only those run who are tried now. Everybody else waits, with all tokens."""
-        group, is_new = self._trials.next_group()
-        if is_new:
-            self._scheduler.waiting.narrow(group)
-        if is_new and group is not None:
-            self._restart(list(self._scheduler.running), list(self._in_flight))
-
-    def _restart(self, requests: list[Request], since: list[StepRecord]) -> None:
-        unique = dict.fromkeys(requests)
-        for step in since:
-            step.forget(unique.keys())
-        self._scheduler.restart(list(unique))
-
-    def _error(self, request: Request, message: str) -> RequestDelta:
-        delta = _delta(request)
-        delta.error = message
-        self._finish(request, delta, FinishReason.ERROR)
-        return delta
-
-
-def _delta(request: Request) -> RequestDelta:
-    return RequestDelta(
-        request_id=request.request_id,
-        token_ids=[],
-        num_cached_tokens=request.num_cached,
-        num_preemptions=request.num_preemptions,
-    )
+        self._requests.finish(request, delta, reason)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, ModelFileError
+from octavo.config.decisions.known import Reason
 from octavo.config.facts import CheckpointFacts, local_device
-from octavo.config.resolve import Reason, resolve
+from octavo.config.resolve import resolve
 from octavo.config.root import EngineConfig
 from octavo.grammar.vocabulary import Words
 from octavo.tokens.no_tokenizer import NoTokenizer

@@ -43,8 +43,3 @@ class OpenStream:
         """Done when there is something to look at that was not there at the call."""
         self._waiter = waiter = asyncio.get_running_loop().create_future()
         return waiter
-
-
-def raised_again(error: OctavoError) -> OctavoError:
-    """A fresh exception of the same kind: one traceback per raise."""
-    return type(error)(error.message, code=error.code, param=error.param)

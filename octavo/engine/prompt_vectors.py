@@ -10,7 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from octavo.base.errors import ErrorCode, ModelFileError, RequestError
+from octavo.base.errors import EngineError, ErrorCode, ModelFileError, RequestError
 from octavo.messages.params import SamplingParams
 from octavo.messages.prompt_vectors import PromptVectors, VectorType
 from octavo.weights.safetensors import read_header
@@ -85,6 +85,16 @@ def check_vectors(vectors: PromptVectors, *, width: int, dtype: str, param: str 
             f"{param} holds a number of {vectors.largest:g}; this model computes in {dtype}, which ends at "
             f"{LARGEST[dtype]:g}.",
             param=param,
+        )
+
+
+def check_room_for(num_bytes: int, *, held: int) -> None:
+    """Raise OVERLOADED unless so many may join those that are held."""
+    if held + num_bytes > MAX_HELD_BYTES:
+        raise EngineError(
+            f"The requests that run or wait hold {held} bytes of prompt_embeds; {MAX_HELD_BYTES} are the "
+            "most. Try again soon.",
+            code=ErrorCode.OVERLOADED,
         )
 
 

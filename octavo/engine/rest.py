@@ -7,7 +7,8 @@ sleeping engine, so nobody can be forgotten there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from octavo.base.errors import EngineError, ErrorCode, RequestError
 from octavo.messages.wire import Order, OrderDone, Sleep, WakeUp
@@ -24,7 +25,7 @@ class Rest:
 
     def __init__(
         self,
-        order: Callable[[Order], Awaitable[OrderDone]],
+        order: Callable[[Order], Coroutine[Any, Any, OrderDone]],
         idle: Callable[[], Awaitable[object]],
         abort_all: Callable[[], None],
     ) -> None:
@@ -36,6 +37,7 @@ class Rest:
         self.sleep_level = 0
         """0: awake."""
         self._is_falling_asleep = False
+        self._sleep_in_next: asyncio.Task[OrderDone] | None = None
 
     def check_awake(self) -> None:
         """Raise EngineError unless requests are welcome."""
@@ -70,6 +72,11 @@ class Rest:
                 self.sleep_level = level
             finally:
                 self._is_falling_asleep = False
+
+    def resume_sleep(self) -> None:
+        """Another core is there, and awake."""
+        if self.sleep_level:
+            self._sleep_in_next = asyncio.create_task(self._order(Sleep(level=self.sleep_level)))
 
     async def wake_up(self) -> None:
         """Back to where `sleep` began. Without effect on who is awake."""

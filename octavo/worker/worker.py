@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,40 +11,31 @@ import torch
 
 from octavo.attention.choose import attention_needs, choose_backend
 from octavo.attention.contract import StepLimits
-from octavo.base.errors import DeviceBroken, DeviceOutOfMemory, ModelFileError
-from octavo.base.integers import ceil_div
+from octavo.base.errors import DeviceBroken, DeviceOutOfMemory
 from octavo.base.native import native_kernels, why_no_kernels
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
 from octavo.config.schedule import ScheduleConfig
 from octavo.grammar.vocabulary import Words, no_words
-from octavo.layers.placement import Placement
-from octavo.messages.kv import KV_DTYPES, KVPlan, KVSpec, StateSpec
+from octavo.messages.kv import KV_DTYPES, KVPlan
 from octavo.messages.result import StepOutput
 from octavo.messages.start import WorkerFacts
 from octavo.messages.step import SchedulerOutput
-from octavo.models.build import build_model
-from octavo.models.contract import Backbone, recurrent_layers
-from octavo.models.load import Placed, load_weights, move_weights
+from octavo.models.contract import Backbone
 from octavo.models.native_layers import as_native
-from octavo.ops.cpu.engine import NativeEngine, native_engine
-from octavo.weights.checkpoint import Checkpoint, open_checkpoint
+from octavo.weights.checkpoint import Checkpoint
 from octavo.worker.forward import Forward
 from octavo.worker.give_back import give_back_memory
-from octavo.worker.graph_sizes import graph_sizes
 from octavo.worker.graphs import StepGraphs
+from octavo.worker.held_model import HeldModel
 from octavo.worker.kv_tensors import KVTensors
-from octavo.worker.memory import (
-    check_cache_fits,
-    check_weights_fit,
-    estimated_graph_bytes,
-    kv_cache_bytes,
-)
+from octavo.worker.memory import check_cache_fits, kv_cache_bytes
 from octavo.worker.native_forward import NativeForward
-from octavo.worker.profile import step_peak_bytes
+from octavo.worker.needs import needs_of
+from octavo.worker.placing import placement_of
 from octavo.worker.purpose import Purpose, purpose_of
-from octavo.worker.row_states import RowStates, check_states_fit, row_state_bytes
-from octavo.worker.rows import TokenRows, row_memory_bytes
+from octavo.worker.row_states import RowStates
+from octavo.worker.rows import TokenRows
 from octavo.worker.runner import ModelRunner, PendingStep
 from octavo.worker.step_attention import AttentionSteps, PackedSteps, PagedSteps
 from octavo.worker.step_buffers import StepBuffers
@@ -90,16 +80,13 @@ class Worker:
         assert schedule.max_num_batched_tokens is not None, "the config is resolved"
         self._config = model
         self._cache = cache
-        self._checkpoint = checkpoint
         self._words = words or no_words
         self._is_overlapping = bool(schedule.async_scheduling)
-        self._placement = _placement(model)
+        self._placement = placement_of(model)
+        self._held = HeldModel(checkpoint, model, self._placement, kv_dtype=cache.kv_cache_dtype)
         self._max_model_len = model.max_model_len
         self._max_seqs = schedule.max_num_seqs
         self._max_tokens = max(schedule.max_num_batched_tokens, schedule.max_num_seqs)
-        self._model: Backbone | None = None
-        self._kv_layers: list[KVSpec] = []
-        self._recurrent_layers: list[StateSpec] = []
         self._kv_dtype: torch.dtype = getattr(torch, cache.kv_cache_dtype)
         self._plan: KVPlan | None = None
         self._runner: ModelRunner | None = None
@@ -114,46 +101,47 @@ class Worker:
             self._compilers = _begin_to_compile()
         elif native_kernels() is None:
             logger.warning("Computing with torch, several times slower: %s.", why_no_kernels())
-        model, placed = self._load_model()
+        placed = self._held.load()
+        model = self._held.model
         self._backend = choose_backend(
             attention_needs(
                 model.kv_layers(), model.num_heads, place.dtype, place.device, kv_dtype=self._kv_dtype
             ),
             has_native=place.native is not None,
         )
-        self._model = model
-        self._kv_layers = self._kept_layers(model)
-        self._recurrent_layers = recurrent_layers(model)
         loaded = time.monotonic()
-        step_bytes = step_peak_bytes(
-            model, self._purpose(model), place, max_tokens=self._max_tokens, max_seqs=self._max_seqs
+        needs = needs_of(
+            self._held,
+            self._purpose(model),
+            place,
+            max_model_len=self._max_model_len,
+            max_seqs=self._max_seqs,
+            max_tokens=self._max_tokens,
+            block_size=self._cache.block_size,
+            captures_graphs=self._captures_graphs,
         )
-        row_bytes = self._row_bytes(model)
-        check_states_fit(self._recurrent_layers, self._max_seqs, place.device)
-        state_bytes = row_state_bytes(self._recurrent_layers, self._max_seqs)
         return WorkerFacts(
-            kv_layers=self._kv_layers,
+            kv_layers=self._held.kv_layers,
             vocab_size=model.vocab_size,
             hidden_size=model.hidden_size,
             available_bytes=kv_cache_bytes(
                 self._cache,
-                step_bytes=step_bytes + row_bytes + state_bytes,
-                graph_bytes=self._graph_bytes(model),
+                step_bytes=needs.step + needs.rows + needs.states,
+                graph_bytes=needs.graphs,
                 device=place.device,
             ),
             memory_bytes={
                 "weights": placed.num_bytes,
-                "largest step": step_bytes,
-                "rows": row_bytes,
-                **({"recurrent state": state_bytes} if state_bytes else {}),
+                "largest step": needs.step,
+                "rows": needs.rows,
+                **({"recurrent state": needs.states} if needs.states else {}),
             },
             seconds={"weights": loaded - began, "measure a step": time.monotonic() - loaded},
         )
 
     def allocate(self, plan: KVPlan) -> dict[str, float]:
         """Make rows and KV pages, compile, capture graphs. Called after load. Seconds by part."""
-        model, place = self._model, self._placement
-        assert model is not None, "load comes before allocate"
+        model, place = self._held.model, self._placement
         self._plan = plan
         check_cache_fits(plan.num_blocks * plan.block_bytes, place.device)
         rows = TokenRows(
@@ -163,7 +151,7 @@ class Worker:
             num_groups=len(plan.groups),
             device=place.device,
         )
-        states = RowStates(self._recurrent_layers, num_rows=self._max_seqs, placement=place)
+        states = RowStates(self._held.recurrent_layers, num_rows=self._max_seqs, placement=place)
         buffers = StepBuffers(rows, max_seqs=self._max_seqs, max_tokens=self._max_tokens)
         forward = self._make_forward(model, self._attention(model, plan, buffers), states, buffers)
         purpose = self._purpose(model)
@@ -172,7 +160,7 @@ class Worker:
         if self._compilers is not None:
             from octavo.worker.warm_up import warm_up  # needs Triton
 
-            if self._remembers:
+            if self._held.remembers:
                 warm_up(
                     purpose.logits,
                     forward,
@@ -222,9 +210,9 @@ class Worker:
         """Give memory back: 1 keeps the weights (of a GPU in the host's memory), 2 drops them too."""
         self._runner = None
         if level >= 2:
-            self._model = None
-        elif self._model is not None:
-            move_weights(self._model, torch.device("cpu"))
+            self._held.drop()
+        else:
+            self._held.leave_device()
         give_back_memory()
 
     def wake_up(self) -> None:
@@ -233,9 +221,7 @@ class Worker:
         if self._runner is not None:
             return
         try:
-            if self._model is None:
-                self._model = self._load_again()
-            move_weights(self._model, self._placement.device)
+            self._held.return_to_device()
             self.allocate(self._plan)
         except BaseException as error:
             self.sleep(1)
@@ -246,13 +232,12 @@ class Worker:
     def shutdown(self) -> None:
         """Let go of everything. Idempotent."""
         self._runner = None
-        self._model = None
-        self._checkpoint.close()
+        self._held.close()
         if self._compilers is not None:
             self._compilers.close()
 
     def _attention(self, model: Backbone, plan: KVPlan, buffers: StepBuffers) -> AttentionSteps:
-        if not self._remembers:
+        if not self._held.remembers:
             return PackedSteps(buffers)
         place = self._placement
         kv = KVTensors(
@@ -275,60 +260,11 @@ class Worker:
     def _purpose(self, model: Backbone) -> Purpose:
         return purpose_of(model, self._words, is_overlapping=self._is_overlapping)
 
-    def _load_model(self) -> tuple[Backbone, Placed]:
-        check_weights_fit(self._checkpoint, self._config, self._placement.device)
-        model = build_model(self._checkpoint, self._config, self._placement)
-        placed = load_weights(model, self._checkpoint)
-        self._checkpoint.close()
-        return model, placed
-
-    def _load_again(self) -> Backbone:
-        """From the same files. Weights may have changed meanwhile, shapes may not."""
-        self._checkpoint = open_checkpoint(
-            self._checkpoint.path, self._config.load_format, self._config.hf_overrides
-        )
-        model, _ = self._load_model()
-        layers = self._kept_layers(model), recurrent_layers(model)
-        if layers != (self._kv_layers, self._recurrent_layers):
-            raise ModelFileError(
-                "The checkpoint has become another model since the start. Put the old one back or start anew."
-            )
-        return model
-
-    def _kept_layers(self, model: Backbone) -> list[KVSpec]:
-        return [spec.kept_as(self._cache.kv_cache_dtype) for spec in model.kv_layers()]
-
     @property
     def _captures_graphs(self) -> bool:
         """Steps of whole texts, without a cache, have too many shapes."""
         is_gpu = self._placement.device.type == "cuda"
-        return is_gpu and self._remembers and not self._config.enforce_eager
-
-    @property
-    def _remembers(self) -> bool:
-        """Texts are computed bit by bit: something of them is kept from step to step."""
-        return bool(self._kv_layers or self._recurrent_layers)
-
-    def _row_bytes(self, model: Backbone) -> int:
-        counts = Counter(model.kv_layers()).values()
-        # As the core will group them: by the rarest kind's number of layers.
-        num_groups = sum(ceil_div(count, min(counts)) for count in counts)
-        return row_memory_bytes(
-            num_rows=self._max_seqs,
-            max_model_len=self._max_model_len,
-            block_size=self._cache.block_size,
-            num_groups=num_groups,
-        )
-
-    def _graph_bytes(self, model: Backbone) -> int:
-        sizes = graph_sizes(self._max_seqs, self._max_tokens) if self._captures_graphs else []
-        return estimated_graph_bytes(
-            num_graphs=len(sizes),
-            num_layers=len(model.kv_layers()) + len(self._recurrent_layers),
-            largest_tokens=max(sizes, default=0),
-            hidden_size=model.hidden_size,
-            dtype_bytes=self._placement.dtype.itemsize,
-        )
+        return is_gpu and self._held.remembers and not self._config.enforce_eager
 
     def _make_forward(
         self, model: Backbone, attention: AttentionSteps, states: RowStates, buffers: StepBuffers
@@ -362,29 +298,6 @@ class Worker:
                 "Captured %d graphs in %.1f s; they take %.2f GiB.", len(graphs), seconds, taken / 2**30
             )
         return graphs
-
-
-def _placement(model: ModelConfig) -> Placement:
-    assert model.max_model_len is not None, "the config is resolved"
-    dtype, native = getattr(torch, model.dtype), _native(model)
-    return Placement(
-        dtype=dtype if native is None else torch.float32,
-        device=torch.device(model.device),
-        max_positions=model.max_model_len,
-        deterministic=model.deterministic,
-        native=native,
-        weight_dtype=dtype,
-        keeps_packed=bool(model.packed_weights),
-    )
-
-
-def _native(model: ModelConfig) -> NativeEngine | None:
-    """Threads and kernels of a CPU. torch's own threads would spin against them."""
-    if not model.native_kernels:
-        return None
-    assert model.cpu_threads is not None, "the config is resolved"
-    torch.set_num_threads(1)
-    return native_engine(model.cpu_threads)
 
 
 def _begin_to_compile() -> KernelCompilers:

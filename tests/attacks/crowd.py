@@ -32,6 +32,9 @@ def body(prompt: str | list[int], max_tokens: int, **more: Any) -> Body:
     }
 
 
+LONG = body("a stream that is left", 300, stream=True)
+
+
 class Target(Protocol):
     """A server, and what opens it."""
 
@@ -70,6 +73,20 @@ async def ask_all_async(
         base_url=server.url, headers={**own, **(headers or {})}, timeout=PATIENCE_S, limits=limits
     ) as client:
         return list(await asyncio.gather(*(_ask(client, one) for one in bodies)))
+
+
+async def while_asking(server: Target, bodies: list[Body], act: Callable[[], object]) -> list[Answer]:
+    """Ask them all, and do something once the first of them runs."""
+    asking = asyncio.create_task(ask_all_async(server, bodies))
+    await asyncio.to_thread(wait_until, lambda: _running(server) > 0, "something runs")
+    await asyncio.to_thread(act)
+    return await asking
+
+
+def _running(server: Target) -> float:
+    page = httpx.get(server.url + "/metrics", timeout=10).text
+    line = next(line for line in page.splitlines() if line.startswith("vllm:num_requests_running"))
+    return float(line.rpartition(" ")[2])
 
 
 async def _ask(client: httpx.AsyncClient, wish: Body) -> Answer:
@@ -142,6 +159,12 @@ def read_events(connection: socket.socket, count: int) -> bytes:
     return read
 
 
+def opened(arena: Arena, wish: Body) -> socket.socket:
+    connection = arena.connect()
+    connection.sendall(raw_post(arena, wish))
+    return connection
+
+
 def leave(connection: socket.socket, *, is_rude: bool) -> None:
     """Close; rudely is with a reset instead of a farewell."""
     if is_rude:
@@ -154,3 +177,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 20.0
     while not condition():
         assert time.monotonic() < deadline, f"in vain: {what}"
         time.sleep(0.01)
+
+
+def wait_quiet(arena: Arena) -> None:
+    wait_until(lambda: not arena.account()["open_requests"], "all requests are over")

@@ -22,6 +22,7 @@ from tests.attacks.arena import CANARY, FLAGS, free_port
 from tests.tiny import save_model
 
 START_S = 30.0
+MANY_RESTARTS = ("--max-core-restarts", "1000000", "--core-restart-window", "0.001")
 SERVE = (sys.executable, "-m", "octavo.cli.main", "serve")
 
 

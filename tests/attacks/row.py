@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from tests.attacks.arena import Arena
 
@@ -33,6 +34,11 @@ class Row:
     """Whether the engine core may be started anew by it."""
     allowed_log: tuple[str, ...] = ()
     """Texts of lines at ERROR that belong to it."""
+
+
+def case(id: str, name: str, attack: Attack, expected: str = "400, the parameter named", **more: Any) -> Row:
+    """A row in few words."""
+    return Row(id=id, name=name, expected=expected, attack=attack, **more)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,25 +1,13 @@
-"""Rows 2.4: forms of answers, tools, templates."""
+"""Rows 2.4: forms of answers: regular expressions, schemas and grammars that explode, lie or never end."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from octavo.server.parsing.formats.table import TOOL_FORMATS
-from octavo.server.parsing.machine import AnswerReader, Machine
-from octavo.server.parsing.output import Output
-from tests.attacks.after import slowness
 from tests.attacks.arena import Arena
-from tests.attacks.row import Attack, Row
-from tests.attacks.send import CHAT, JSON, PLAIN_CHAT, Refusal, each
-
-FORM_S = 2.0
-"""One form, from request to answer, says the list."""
-BAD = Refusal(400)
+from tests.attacks.row import Row, case
+from tests.attacks.send import CHAT, IN_TIME, PLAIN_CHAT, Refusal, each, refused_or_done
 
 
 def form(**fields: Any) -> dict[str, Any]:
@@ -28,34 +16,6 @@ def form(**fields: Any) -> dict[str, Any]:
 
 def schema(value: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": value}}}
-
-
-def properties(**values: Any) -> dict[str, Any]:
-    return schema({"type": "object", "properties": values})
-
-
-def refused_or_done(cases: dict[str, dict[str, Any]], *, must_refuse: bool = False) -> Attack:
-    """Each in FORM_S: 400 in our words, or an answer that has ended."""
-
-    def attack(arena: Arena) -> None:
-        problems = []
-        bodies = {name: json.dumps({**PLAIN_CHAT, **fields}).encode() for name, fields in cases.items()}
-        with arena.client() as client:
-            for name, body in bodies.items():
-                began = time.monotonic()
-                reply = client.post(CHAT, content=body, headers=JSON)
-                seconds = time.monotonic() - began
-                try:
-                    if must_refuse or reply.status_code != 200:
-                        Refusal((400, 413)).check(reply)
-                    else:
-                        assert reply.json()["choices"][0]["finish_reason"] in ("stop", "length", "tool_calls")
-                    assert seconds < FORM_S * slowness(), f"{seconds:.1f} s"
-                except AssertionError as error:
-                    problems.append(f"{name}: {str(error)[:300]}")
-        assert not problems, "; ".join(problems)
-
-    return attack
 
 
 REGEXES = {
@@ -173,165 +133,6 @@ def cut_answers(arena: Arena) -> None:
             )
 
 
-def tool(name: Any = "f", description: str = "", parameters: Any = None) -> dict[str, Any]:
-    function = {"name": name, "description": description}
-    return {
-        "type": "function",
-        "function": function if parameters is None else {**function, "parameters": parameters},
-    }
-
-
-def tools(*all_tools: Any, choice: Any = "required") -> dict[str, Any]:
-    return {"tools": list(all_tools), "tool_choice": choice}
-
-
-LARGE = {
-    "type": "object",
-    "properties": {f"p{i}": {"type": "string", "description": "x" * 50} for i in range(2_000)},
-}
-EXPLODING = {"type": "object", "properties": {"x": {"type": "string", "pattern": "(a+)+b{1,9999}"}}}
-TOOLS = {
-    "1,000 tools": tools(*(tool(f"f{i}") for i in range(1_000))),
-    "descriptions of 1 MB": tools(tool(description="x" * 2**20)),
-    "names twice": tools(tool(), tool()),
-    "a quote in a name": tools(tool('f"x')),
-    "a line break in a name": tools(tool("f\nx")),
-    "regex in a name": tools(tool("f.*(")),
-    "a long name": tools(tool("f" * 10_000)),
-    "an empty name": tools(tool("")),
-    "a number for a name": tools(tool(5)),
-    "parameters of 200 kB": tools(tool(parameters=LARGE)),
-    "parameters that are none": tools(tool(parameters=5)),
-    "a pattern that explodes": tools(tool(parameters=EXPLODING)),
-    "a type that is none": tools(tool(parameters={"type": 5})),
-    "no function": tools({"type": "function"}),
-    "no list": {"tools": {"a": 1}},
-}
-
-
-def texts(size: int) -> dict[str, str]:
-    """What a model may be made to write, of about this many characters."""
-    return {
-        "openings": "<tool_call>" * (size // 11),
-        "an unclosed call": '<tool_call>{"name": "f", "arguments": {"x": "' + "y" * size,
-        "nested quotes": '<tool_call>{"name": "f", "arguments": {"x": "' + '\\"' * (size // 2),
-        "nested brackets": '<tool_call>{"name": "f", "arguments": ' + "[" * size,
-        "closings first": "</tool_call>" * (size // 12),
-        "angle brackets": "<" * size,
-        "nearly an opening": "<tool_cal" * (size // 9),
-        "names behind calls": '<tool_call>{"arguments": {"a": ' + "1" * size + '}, "name": "f"}</tool_call>',
-        "calls": '<tool_call>{"name": "f", "arguments": {}}</tool_call>' * (size // 54),
-    }
-
-
-def parsing_s(name: str, text: str) -> float:
-    """Seconds of this thread to read a text in pieces of four characters, the best of two."""
-    best = float("inf")
-    for _ in range(2):
-        output = Output(make_id=lambda: "id", schemas={"f": {"type": "object"}}, max_calls=None)
-        machine = Machine(AnswerReader(TOOL_FORMATS[name], None, starts_in_reasoning=False), output)
-        began = time.thread_time()
-        for start in range(0, len(text), 4):
-            machine.feed(text[start : start + 4])
-        machine.finish()
-        best = min(best, time.thread_time() - began)
-    return best
-
-
-def linear_parsers(arena: Arena) -> None:
-    """Twice as much takes twice as long (at most 2.6 times, and what takes no time is not compared)."""
-    size = arena.many(20_000, 5_000)
-    slow = []
-    for name in TOOL_FORMATS:
-        for what, text in texts(size).items():
-            once, twice = parsing_s(name, text), parsing_s(name, texts(2 * size)[what])
-            if twice > 0.05 and twice > 2.6 * once:
-                slow.append(f"{name}, {what}: {once:.3f} s, then {twice:.3f} s")
-    assert not slow, "; ".join(slow)
-
-
-HOSTILE = {
-    "an endless loop": "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
-    "a huge range": "{% for a in range(10**9) %}x{% endfor %}",
-    "a huge text": "{{ 'x' * 10**9 }}",
-    "a huge number": "{{ 10 ** 10 ** 10 }}",
-    "a doubling text": (
-        "{% set ns = namespace(t='x') %}{% for a in range(64) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}"
-        "{{ ns.t }}"
-    ),
-    "a walk to globals": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "a walk through a function": "{{ raise_exception.__globals__ }}",
-    "a walk by filter": "{{ messages | attr('__class__') }}",
-    "a walk by format": "{{ '{0.__class__}'.format(messages) }}",
-    "an include": "{% include '/etc/passwd' %}",
-    "an import": "{% import 'os' as os %}{{ os }}",
-    "a macro that calls itself": "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}",
-    "6,000 deep": "{% if 1 %}" * 6_000 + "x" + "{% endif %}" * 6_000,
-    "parentheses": "{{ " + "(" * 6_000 + "1" + ")" * 6_000 + " }}",
-    "no template": "{% if %}",
-    "padding": "{{ '%999999999d' % 1 }}",
-    "joined ranges": "{{ range(100000) | join('x' * 100000) }}",
-}
-
-
-def switched_off(arena: Arena) -> None:
-    each(
-        CHAT,
-        PLAIN_CHAT,
-        Refusal(400, "unsupported_value", "chat_template"),
-        {name: {"chat_template": text} for name, text in HOSTILE.items()},
-    )(arena)
-
-
-def hostile_kwargs() -> dict[str, dict[str, Any]]:
-    wishes = {
-        "tokenize": True,
-        "return_tensors": "pt",
-        "chat_template": "x",
-        "return_dict": True,
-        "messages": [],
-        "tools": [],
-        "documents": [],
-        "conversation": [],
-        "continue_final_message": True,
-        "raise_exception": 1,
-        "range": 1,
-        "namespace": 1,
-        "add_generation_prompt": "yes",
-        "self": 1,
-        "__class__": 1,
-    }
-    return {name: {"chat_template_kwargs": {name: value}} for name, value in wishes.items()}
-
-
-def refused_at_start(*names: str) -> Attack:
-    """A model's own template that cannot be read: the server says so and does not start."""
-
-    def attack(arena: Arena) -> None:
-        for name in names:
-            file = arena.log.parent / "hostile.jinja"
-            file.write_text(HOSTILE[name])
-            command = [
-                sys.executable,
-                "-m",
-                "octavo.cli.main",
-                "serve",
-                str(arena.model),
-                "--port",
-                "0",
-                "--chat-template",
-                str(file),
-            ]
-            done = subprocess.run(command, capture_output=True, timeout=120, text=True)
-            text = done.stdout + done.stderr
-            assert done.returncode != 0 and "template" in text and "Traceback" not in text, (
-                name,
-                text[-500:],
-            )
-
-    return attack
-
-
 def back_ends(arena: Arena) -> None:
     cases = {
         "unknown": {"guided_json": {}, "guided_decoding_backend": "nonsense"},
@@ -341,20 +142,10 @@ def back_ends(arena: Arena) -> None:
         "none": form(),
         "with min_tokens": {**form(regex="a"), "min_tokens": 2},
     }
-    each(CHAT, PLAIN_CHAT, BAD, cases)(arena)
+    each(CHAT, PLAIN_CHAT, Refusal(400), cases)(arena)
 
 
-def row(id: str, name: str, attack: Attack | Callable[[Arena], None], expected: str, **more: Any) -> Row:
-    return Row(
-        id=id,
-        name=name,
-        expected=expected,
-        attack=attack,
-        **{"budget_ms": 15_000, "with_victim": True, **more},
-    )
-
-
-IN_TIME = "400 or an answer, each within 2 s"
+row = partial(case, budget_ms=15_000, with_victim=True)
 ROWS: tuple[Row, ...] = (
     row(
         "G01",
@@ -415,44 +206,4 @@ ROWS: tuple[Row, ...] = (
     ),
     row("G08", "forms without an end", cut_answers, "400, or finish_reason length"),
     row("G09", "back ends and wishes that contradict", back_ends, "400"),
-    row("G10", "odd tools", refused_or_done(TOOLS), IN_TIME, stall_ms=150),
-    row(
-        "G11",
-        "what models are made to write",
-        linear_parsers,
-        "read in linear time by every format",
-        with_victim=False,
-        budget_ms=240_000,
-        only_full=True,
-    ),
-    row("G13", "templates from requests", switched_off, "400: switched off"),
-    row("G14", "template settings that mean our own", each(CHAT, PLAIN_CHAT, BAD, hostile_kwargs()), "400"),
-    row(
-        "G15",
-        "a model's template that is none",
-        refused_at_start("6,000 deep", "parentheses"),
-        "the server says so and does not start",
-        with_victim=False,
-        only_full=True,
-        budget_ms=40_000,
-    ),
-)
-
-TEMPLATE_ROWS: tuple[Row, ...] = (
-    row(
-        "G13",
-        "hostile templates, switched on",
-        refused_or_done({name: {"chat_template": text} for name, text in HOSTILE.items()}, must_refuse=True),
-        "400, stopped by time and size",
-        budget_ms=40_000,
-    ),
-    row(
-        "G15",
-        "templates as hostile as a model's own could be",
-        refused_or_done(
-            {name: {"chat_template": HOSTILE[name]} for name in ("an endless loop", "a walk to globals")},
-            must_refuse=True,
-        ),
-        "400 for the request: such templates are found out when they run",
-    ),
 )

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.attacks.arena import CONTEXT, Arena
+from tests.attacks.raw_requests import raw_reply
 from tests.attacks.row import Row
 from tests.attacks.send import (
     CHAT,
@@ -22,7 +23,6 @@ from tests.attacks.send import (
     PLAIN_CHAT,
     UNSPEAKABLE,
     USER,
-    raw_reply,
     read_error,
 )
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
+from tests.attacks.after import slowness
 from tests.attacks.arena import Arena
 from tests.attacks.row import Attack
 
 COMPLETIONS, CHAT, MESSAGES = "/v1/completions", "/v1/chat/completions", "/v1/messages"
 JSON = {"content-type": "application/json"}
+CONTEXT_LENGTH = "context_length_exceeded"
 UNSPEAKABLE = re.compile(r"Traceback|object at 0x|octavo\.\w|/work/|/usr/|/tmp/|pydantic|msgspec|\w+Error\(")
 """What no error may say."""
-HUNG_UP = (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN)
+FORM_S = 2.0
+"""One form, from request to answer, says the list."""
+IN_TIME = "400 or an answer, each within 2 s"
 
 
 @dataclass(frozen=True)
@@ -100,41 +104,6 @@ def chats(body: dict[str, Any], refusal: Refusal) -> Attack:
     return posts(CHAT, {"messages": messages, "max_tokens": 4, **body}, refusal)
 
 
-def raw_reply(arena: Arena, pieces: Sequence[bytes], *, half_close: bool = False, most: int = 2**20) -> bytes:
-    """Send bytes on a connection of one's own; all that comes back until the server hangs up."""
-    answer = b""
-    with arena.connect() as connection:
-        try:
-            for piece in pieces:
-                connection.sendall(piece)
-            if half_close:
-                connection.shutdown(1)
-            while len(answer) < most:
-                data = connection.recv(65536)
-                if not data:
-                    break
-                answer += data
-        except OSError as error:
-            # The server hung up, at whichever of the calls we noticed; a timeout is a failure.
-            if error.errno not in HUNG_UP:
-                raise
-    return answer
-
-
-def sends_raw(data: bytes, *statuses: int, may_be_silent: bool = False) -> Attack:
-    """Send these bytes instead of a request: one of `statuses`, and the connection is closed."""
-
-    def attack(arena: Arena) -> None:
-        answer = raw_reply(arena, [data])
-        if not answer and may_be_silent:
-            return
-        status = int(answer[9:12] or b"0") if answer.startswith(b"HTTP/1.1 ") else 0
-        assert status in statuses, f"expected one of {statuses}, got {answer[:300]!r}"
-        assert not UNSPEAKABLE.search(answer.decode("latin-1")), answer[:500]
-
-    return attack
-
-
 def each(path: str, plain: dict[str, Any], refusal: Refusal, wrong: dict[str, dict[str, Any]]) -> Attack:
     """POST `plain` with each of these fields instead: all are refused so. Raises with those that are not."""
 
@@ -183,6 +152,30 @@ def answers(path: str, plain: dict[str, Any], bodies: dict[str, dict[str, Any]])
                     problems.append(f"{name}: {reply.status_code} {reply.text[:200]}")
                 elif re.search(r"NaN|Infinity", reply.text):
                     problems.append(f"{name}: {reply.text[:300]}")
+        assert not problems, "; ".join(problems)
+
+    return attack
+
+
+def refused_or_done(cases: dict[str, dict[str, Any]], *, must_refuse: bool = False) -> Attack:
+    """Each in FORM_S: 400 in our words, or an answer that has ended."""
+
+    def attack(arena: Arena) -> None:
+        problems = []
+        bodies = {name: json.dumps({**PLAIN_CHAT, **fields}).encode() for name, fields in cases.items()}
+        with arena.client() as client:
+            for name, body in bodies.items():
+                began = time.monotonic()
+                reply = client.post(CHAT, content=body, headers=JSON)
+                seconds = time.monotonic() - began
+                try:
+                    if must_refuse or reply.status_code != 200:
+                        Refusal((400, 413)).check(reply)
+                    else:
+                        assert reply.json()["choices"][0]["finish_reason"] in ("stop", "length", "tool_calls")
+                    assert seconds < FORM_S * slowness(), f"{seconds:.1f} s"
+                except AssertionError as error:
+                    problems.append(f"{name}: {str(error)[:300]}")
         assert not problems, "; ".join(problems)
 
     return attack

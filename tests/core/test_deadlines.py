@@ -42,4 +42,4 @@ def test_deadlines_of_ended_requests_are_forgotten(bench, request_for) -> None:
     for number in range(200):
         b.core.add(request_for(f"r{number}", [1], 1, terms=Terms(deadline=1e9)))
     b.run()
-    assert not b.core._deadlines._requests and len(b.core._deadlines._heap) <= 17
+    assert not b.core._requests._deadlines._requests and len(b.core._requests._deadlines._heap) <= 17

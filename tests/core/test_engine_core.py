@@ -436,7 +436,7 @@ class TestLedger:
             running.check()
         record = StepRecord(1)
         record.sampling[request.row] = request
-        check_ledger(running._requests, running._scheduler, [record])
+        check_ledger(running._requests.by_id, running._scheduler, [record])
         record.forget([request])
         with pytest.raises(EngineError):
-            check_ledger(running._requests, running._scheduler, [record])
+            check_ledger(running._requests.by_id, running._scheduler, [record])

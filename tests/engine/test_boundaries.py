@@ -90,7 +90,7 @@ async def test_whatever_else_breaks_ends_the_engine_and_says_so(
 ) -> None:
     """Better than to go on with an engine whose answers nobody takes any more."""
     engine = await make_engine()
-    monkeypatch.setattr(engine._processor, "process", fails)
+    monkeypatch.setattr(engine._streams._processor, "process", fails)
     with pytest.raises(EngineError):
         await asyncio.wait_for(tokens(engine, GREEDY), 10)
     failure: OctavoError = await asyncio.wait_for(engine.failed(), 10)

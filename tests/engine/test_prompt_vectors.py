@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from octavo.base.errors import EngineError, ErrorCode, RequestError
 from octavo.core.kv.prefix import root_key
-from octavo.engine import async_llm
+from octavo.engine import prompt_vectors
 from octavo.engine.prompt_vectors import LARGEST, check_vectors, vectors_from, vectors_from_file
 from octavo.messages.params import SamplingParams
 from octavo.messages.prompt_vectors import PromptVectors
@@ -50,7 +50,7 @@ async def test_off_unless_told(make_engine: Any) -> None:
 
 
 async def test_what_all_requests_hold_is_bounded(make_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(async_llm, "MAX_HELD_BYTES", 3 * 5 * 4 * 4)
+    monkeypatch.setattr(prompt_vectors, "MAX_HELD_BYTES", 3 * 5 * 4 * 4)
     engine = await make_engine(enable_prompt_embeds=True)
     try:
         two = msgspec.structs.replace(PARAMS, n=2)

@@ -155,8 +155,8 @@ async def test_suspects_are_tried_one_by_one_and_can_leave(make_engine: Any) -> 
         core_of(engine).kill()
         while not engine._core.is_down:
             await asyncio.sleep(0)
-    await until(lambda: engine._resumption.is_careful)
-    held = [stream for stream in engine._streams.values() if engine._resumption.is_held(stream)]
+    await until(lambda: engine._streams._resumption.is_careful)
+    held = [stream for stream in engine._streams if engine._streams._resumption.is_held(stream)]
     assert len(held) == 3, "one is tried"
     calls[0].cancel()  # That one.
     await engine.abort(held[1].state.prepared.request_id)
@@ -164,7 +164,7 @@ async def test_suspects_are_tried_one_by_one_and_can_leave(make_engine: Any) -> 
     assert [output[-1].outputs[0].finish_reason for output in outputs] == ["length", "abort", "length"]
     for n in (1, 3):
         assert outputs[n - 1][-1].outputs[0].token_ids == expected(PROMPT[: n + 1], n, 200)
-    assert not engine._resumption.is_careful
+    assert not engine._streams._resumption.is_careful
     await engine.shutdown()
 
 

@@ -15,7 +15,7 @@ from server_fakes import FakeEngine, fake_config
 from server_replies import check_error
 
 from octavo.base.errors import ConfigError, EngineError
-from octavo.config.resolve import Reason
+from octavo.config.decisions.known import Reason
 from octavo.engine.rest import Rest
 from octavo.messages.wire import Order, OrderDone, Sleep, WakeUp
 from octavo.server.admin.abort import known_as

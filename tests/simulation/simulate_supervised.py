@@ -197,7 +197,7 @@ class Simulation:
             client.end = error.code.name
             if error.code is ErrorCode.DEADLINE_EXCEEDED:
                 assert client.terms.deadline is not None and loop.time() >= client.terms.deadline
-            if engine._failure is not None:
+            if engine._failure:
                 client.end = "given up"
 
     async def _read(self, engine: AsyncLLM, client: Client) -> None:
@@ -219,14 +219,14 @@ class Simulation:
             if engine._core.is_down or process.core is None or process.is_hanging:
                 missing = set()
                 continue
-            unknown = _open_samples(engine) - process.core._requests.keys()
+            unknown = _open_samples(engine) - process.core._requests.by_id.keys()
             assert not (missing & unknown), "the engine waits for what the core does not know"
             missing = unknown
 
     async def _check_end(self, engine: AsyncLLM) -> None:
-        assert not engine._streams and not len(engine._processor), "a request is still open"
+        assert not list(engine._streams) and not len(engine._streams._processor), "a request is still open"
         assert engine._bound.num_waiting == 0 and not engine._bound._loads, "the queue is not empty"
-        if engine._failure is None:
+        if not engine._failure:
             async with asyncio.timeout(LIMIT_S):
                 while engine._core.is_down:
                     await asyncio.sleep(0.1)
@@ -296,8 +296,8 @@ def _open_samples(engine: AsyncLLM) -> set[str]:
     """Ids of what the core has been sent and has not ended."""
     return {
         sample.request_id
-        for stream in engine._streams.values()
-        if not engine._resumption.is_held(stream)
+        for stream in engine._streams
+        if not engine._streams._resumption.is_held(stream)
         for index, sample in enumerate(stream.state.prepared.samples)
         if not stream.state.has_ended(index)
     }

@@ -10,7 +10,8 @@ import torch
 
 from tests.tiny import VOCAB_SIZE, save_model
 from tests.weights.gguf_conversions import stacked_experts
-from tests.weights.gguf_families import FAMILIES, HEADS, INNER, KV_HEADS, WIDTH, GGUFFamily
+from tests.weights.gguf_families.family import HEADS, INNER, KV_HEADS, WIDTH, GGUFFamily
+from tests.weights.gguf_families.table import FAMILIES
 
 
 def common(layers: int) -> dict[str, Any]:

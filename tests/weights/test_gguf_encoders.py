@@ -15,7 +15,7 @@ from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.pooling_files import read_pooling
 from tests.conformance.pooled import ENCODERS, LONGEST, save_pooled
 from tests.weights.gguf_conversions import Named
-from tests.weights.gguf_families import GGUFFamily
+from tests.weights.gguf_families.family import GGUFFamily
 from tests.weights.gguf_writer import read_config, write
 
 TOLERANCE = 1e-5

@@ -58,8 +58,7 @@ class Recorder(Extra):
     """Keeps the logits of every computed position, by row."""
 
     def __init__(self, worker: Worker) -> None:
-        assert worker._model is not None
-        self._model = worker._model
+        self._model = worker._held.model
         self.logits: dict[int, list[torch.Tensor]] = {}
         self.calls: list[str] = []
 

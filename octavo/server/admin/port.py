@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from octavo.config.resolve import Reason
+from octavo.config.decisions.known import Reason
 from octavo.engine.rest import Rest
 from octavo.server.engine_port import EnginePort
 

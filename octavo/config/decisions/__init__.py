@@ -1,0 +1,1 @@
+"""How wishes become values: one file per kind of option."""

@@ -1,0 +1,188 @@
+"""OpenStreams: all that callers of one engine wait for, from their first step to their last output."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from octavo.base.clock import Clock
+from octavo.base.errors import OctavoError
+from octavo.core.queue_bound import QueueBound
+from octavo.engine.beam_search import BeamSearch
+from octavo.engine.failure import raised_again
+from octavo.engine.listeners import Listeners
+from octavo.engine.open_request import OpenRequest, Prepared
+from octavo.engine.open_stream import OpenStream
+from octavo.engine.output_processor import OutputProcessor
+from octavo.engine.outputs import RequestOutput
+from octavo.engine.pooling.outputs import PoolingRequestOutput
+from octavo.engine.resume import Resumption
+from octavo.engine.supervised_core import SupervisedCore
+from octavo.messages.request import AbortRequest
+from octavo.messages.result import FinishReason, RequestDelta
+from octavo.tokens.tokenizer import Tokenizer
+
+Out = TypeVar("Out", RequestOutput, PoolingRequestOutput)
+
+
+class OpenStreams:
+    """Streams of requests, and beam searches, which are open between their requests, too."""
+
+    def __init__(
+        self,
+        core: SupervisedCore,
+        tokenizer: Tokenizer,
+        *,
+        check_welcome: Callable[[], None],
+        bound: QueueBound,
+        listeners: Listeners,
+        clock: Clock,
+    ) -> None:
+        """check_welcome raises unless requests are taken; asked when a stream begins."""
+        self._core = core
+        self._check_welcome = check_welcome
+        self._bound = bound
+        self._listeners = listeners
+        self._clock = clock
+        self._processor = OutputProcessor(tokenizer, clock)
+        self._streams: dict[int, OpenStream] = {}
+        self._searches: dict[int, tuple[str, BeamSearch]] = {}
+        self._resumption = Resumption(core.send)
+        self._has_failed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __iter__(self) -> Iterator[OpenStream]:
+        return iter(self._streams.values())
+
+    @property
+    def vector_bytes(self) -> int:
+        """What all prompts of vectors take."""
+        return sum(stream.state.prepared.vector_bytes for stream in self)
+
+    async def idle(self) -> None:
+        """Wait until nothing is open."""
+        await self._idle.wait()
+
+    async def run(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
+        """Send a request to the core and give its outputs. Closing this early aborts it."""
+        self._check_welcome()
+        state = self._processor.open(prepared)
+        stream = self._streams[id(state)] = OpenStream(state)
+        self._idle.clear()
+        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
+        for number, sample in enumerate(prepared.samples):
+            # Further samples find the prompt in the cache.
+            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
+        self._listeners.request_begun(terms.tenant, num_tokens)
+        try:
+            for sample in prepared.samples:
+                self._core.send(sample)
+            while True:
+                stream.raise_failure()
+                output = state.take_output()
+                if output is None:
+                    await stream.changed()
+                    continue
+                yield output
+                if output.finished:
+                    return
+        finally:
+            self._forget(state)
+
+    async def run_search(
+        self, name: str, search: BeamSearch, outputs: AsyncGenerator[RequestOutput, None]
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """Known by its name, and work, also between its steps, where nothing runs."""
+        self._searches[id(search)] = name, search
+        try:
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield output
+        finally:
+            del self._searches[id(search)]
+            self._note_idle()
+
+    def _forget(self, state: OpenRequest[Any]) -> None:
+        stream = self._streams.pop(id(state), None)
+        if stream is not None:
+            self._resumption.forget(stream)
+        unfinished = self._processor.close(state)
+        for sample in state.prepared.samples:
+            self._bound.left(sample.request_id)
+        self._listeners.request_ended(state, self._clock())
+        if unfinished and not self._has_failed:
+            self._core.send(AbortRequest(request_ids=unfinished))
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self._streams and not self._searches:
+            self._idle.set()
+
+    def take(self, deltas: list[RequestDelta]) -> None:
+        """What the core has to say of them."""
+        if self._bound.num_waiting:
+            for delta in deltas:
+                if delta.timing is not None:
+                    self._bound.began(delta.request_id)
+        changed, to_abort = self._processor.process(deltas)
+        if to_abort:
+            self._core.send(AbortRequest(request_ids=to_abort))
+        for state in changed:
+            # Only a stream that waits runs at all, and then takes all that has come for it as one output.
+            if state.has_output:
+                self._streams[id(state)].wake()
+        if self._resumption.is_careful:
+            self._resumption.note_progress()
+
+    def core_lost(self) -> None:
+        """They wait for the next one, unless they lost too many."""
+        self._resumption.count_losses(self)
+
+    def resume(self) -> None:
+        """Send the new core what is open, in the order of arrival."""
+        for stream in self:
+            if stream.is_aborted:
+                self._end_here(stream)
+        self._resumption.resume(self)
+
+    def fail(self, error: OctavoError) -> None:
+        """There is no core any more, and will be none."""
+        self._has_failed = True
+        for stream in self:
+            stream.fail(raised_again(error))
+
+    def abort(self, request_id: str) -> None:
+        """End a request by the id its outputs carry; its stream ends with finish reason 'abort'."""
+        for name, search in self._searches.values():
+            if name == request_id:
+                search.stop()
+        for stream in list(self):
+            if stream.state.prepared.request_id == request_id:
+                self._abort(stream)
+
+    def abort_all(self) -> None:
+        for _, search in self._searches.values():
+            search.stop()
+        for stream in list(self):
+            self._abort(stream)
+
+    def _abort(self, stream: OpenStream) -> None:
+        stream.is_aborted = True
+        if self._core.is_down or self._resumption.is_held(stream):
+            self._end_here(stream)
+        ids = [sample.request_id for sample in stream.state.prepared.samples]
+        self._core.send(AbortRequest(request_ids=ids))
+
+    def _end_here(self, stream: OpenStream) -> None:
+        """Say what the core would have said to an abort."""
+        state = stream.state
+        self.take(
+            [
+                RequestDelta(request_id=sample.request_id, token_ids=[], finish_reason=FinishReason.ABORT)
+                for index, sample in enumerate(state.prepared.samples)
+                if not state.has_ended(index)
+            ]
+        )
