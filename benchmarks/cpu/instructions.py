@@ -24,6 +24,10 @@ KINDS |= {
     "Q4_1": (3, 20 * COLUMNS // 32),
     "Q4_K": (12, 144 * COLUMNS // 256),
     "Q6_K": (14, 210 * COLUMNS // 256),
+    "Q2_K": (10, 84 * COLUMNS // 256),
+    "Q3_K": (11, 110 * COLUMNS // 256),
+    "IQ4_XS": (23, 136 * COLUMNS // 256),
+    "MXFP4": (39, 17 * COLUMNS // 32),
 }
 """GGUF's number, and bytes of a row."""
 TOKENS = (1, 64)

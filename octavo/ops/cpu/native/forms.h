@@ -137,10 +137,10 @@ struct FormFp4 {
     }
 };
 
-// What a block's minima are multiplied with: the scale of the inputs, times the sum of those that it is for.
+// What minimum number `m` of a block is multiplied with: the sum of the inputs that it is for, in their scale.
 template <class F>
-static inline float scaled_share(const Activations& a, int64_t block, int minimum) {
-    return F::MINIMA == 1 ? a.scaled_sum[block] : a.scale[block] * float(a.sum[2 * block + minimum]);
+static inline float scaled_share(const float* scaled_sums, const float* scales, const int32_t* sums, int block, int m) {
+    return F::MINIMA == 1 ? scaled_sums[block] : scales[block] * float(sums[2 * block + m]);
 }
 
 }  // namespace OCTAVO_ISA

@@ -59,6 +59,7 @@ static void unit_tile(const uint8_t* group, const Activations& a, int token, int
     const int num_blocks = a.columns / BLOCK_COLUMNS;
     const int8_t* q = a.q + int64_t(token) * a.columns;
     const float* scales = a.scale + int64_t(token) * num_blocks;
+    const float* scaled_sums = a.scaled_sum + int64_t(token) * num_blocks;
     const int32_t* sums = a.sum + int64_t(token) * num_blocks * 2;
     Floats acc[UNIT_TOKENS] = {};
     const uint8_t* block = group;
@@ -80,7 +81,7 @@ static void unit_tile(const uint8_t* group, const Activations& a, int token, int
             const Floats minimum = load_half(halves + (F::SCALES + m) * GROUP_ROWS);
             OCTAVO_UNROLL_16
             for (int t = 0; t < UNIT_TOKENS; ++t)
-                acc[t] = fma(minimum, all(scaled_share<F>(a, int64_t(token + t) * num_blocks + b, m)), acc[t]);
+                acc[t] = fma(minimum, all(scaled_share<F>(scaled_sums, scales, sums, t * num_blocks + b, m)), acc[t]);
         }
     }
     OCTAVO_UNROLL_16

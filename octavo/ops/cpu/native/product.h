@@ -20,6 +20,7 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
     const int num_blocks = a.columns / BLOCK_COLUMNS;
     const int8_t* q = a.q + int64_t(token) * a.columns;
     const float* scales = a.scale + int64_t(token) * num_blocks;
+    const float* scaled_sums = a.scaled_sum + int64_t(token) * num_blocks;
     const int32_t* sums = a.sum + int64_t(token) * num_blocks * 2;
     for (int part = 0; part < GROUP_ROWS / LANES; ++part) {
         Floats acc[TOKENS] = {};
@@ -41,7 +42,7 @@ static void tile(const uint8_t* group, const Activations& a, int token, int row,
                     acc[t] = fma(to_float(sum), scale[s] * x_scale, acc[t]);
                 }
                 for (int m = 0; m < F::MINIMA; ++m)
-                    acc[t] = fma(minimum[m], all(scaled_share<F>(a, int64_t(token + t) * num_blocks + b, m)), acc[t]);
+                    acc[t] = fma(minimum[m], all(scaled_share<F>(scaled_sums, scales, sums, t * num_blocks + b, m)), acc[t]);
             }
         }
         OCTAVO_UNROLL
