@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from octavo.base.errors import ModelFileError
 from octavo.tokens.parts import TokenizerParts
 from octavo.tokens.pretokenizers import DEFAULT, PRE_TOKENIZERS, PreTokenizer
+from octavo.tokens.turn_ends import turn_ends
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,8 @@ def build_from_gguf(metadata: Mapping[str, Any]) -> TokenizerParts:
 
 
 def _parts(tokenizer: Tokenizer, vocabulary: _Vocabulary) -> TokenizerParts:
-    ends = [vocabulary.token_id(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
+    stated = [vocabulary.token_id(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
+    ends = [*stated, *turn_ends(vocabulary.tokens)]
     named: dict[str, str] = {}
     for name, key in (
         ("bos_token", "bos_token_id"),
@@ -292,7 +294,11 @@ def _word_piece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
 def _add_special_tokens(tokenizer: Tokenizer, vocabulary: _Vocabulary) -> None:
     """Control tokens become special ones, user-defined tokens are kept whole but are ordinary text."""
     named = {
-        vocabulary.token_id(f"{name}_token_id") for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
+        *(
+            vocabulary.token_id(f"{name}_token_id")
+            for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
+        ),
+        *turn_ends(vocabulary.tokens),
     }
     added = []
     for index, token in enumerate(vocabulary.tokens):

@@ -71,7 +71,7 @@ def test_byte_level_ids_equal_the_original() -> None:
         assert tokenizer.encode(text) == original.encode(text).ids
         assert tokenizer.decode(tokenizer.encode(text), False) == text
     assert tokenizer.chat_template == CHATML
-    assert tokenizer.eos_token_ids == [original.token_to_id("<|im_end|>")]
+    assert tokenizer.eos_token_ids == [original.token_to_id(end) for end in ("<|im_end|>", "<|endoftext|>")]
     assert rendered(tokenizer, [{"role": "user"}], tools=[{}]) == "T"
 
 
@@ -125,7 +125,33 @@ def test_bos_and_eos_as_the_file_says() -> None:
     assert load({**metadata, "tokenizer.ggml.pre": "llama-bpe"}).encode("the fox")[0] == bos
     both = load({**metadata, "tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True})
     assert both.encode("the fox") == [bos, *body, eos]
-    assert both.eos_token_ids == [eos]
+    assert both.eos_token_ids[0] == eos
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ends"),
+    [
+        (["<eos>", "<end_of_turn>"], ["<eos>", "<end_of_turn>"]),  # Gemma 2 and 3
+        (["<s>", "<|end|>", "<|user|>"], ["<s>", "<|end|>"]),  # Phi 3
+        (["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"], ["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"]),
+        (["<|return|>", "<|end|>", "<|call|>"], ["<|return|>", "<|call|>"]),  # GPT-OSS
+        (["<eos>", "</s>"], ["<eos>"]),  # Gemma's </s> is a tag of HTML
+    ],
+)
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_answers_end_where_the_file_names_only_the_end_of_documents(
+    tokens: list[str], ends: list[str], kind: int
+) -> None:
+    backend = byte_level_backend()
+    first = backend.get_vocab_size()
+    metadata = metadata_of(backend, "gpt2", eos_token_id=first)
+    metadata["tokenizer.ggml.tokens"] += tokens
+    metadata["tokenizer.ggml.token_type"] += [3] + [kind] * (len(tokens) - 1)
+    tokenizer = load(metadata)
+    wanted = {first + tokens.index(token) for token in ends}
+    of_the_backend = {backend.token_to_id(name) for name in ("<|endoftext|>", "<|im_end|>")}
+    assert set(tokenizer.eos_token_ids) == wanted | of_the_backend
+    assert tokenizer.decode(sorted(wanted)) == ""
 
 
 def test_an_unknown_pre_tokenizer_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -219,4 +245,4 @@ def test_default_model_equals_transformers(
     assert rendered(tokenizer, messages) == theirs.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True
     )
-    assert tokenizer.eos_token_ids == [theirs.eos_token_id]
+    assert tokenizer.eos_token_ids[0] == theirs.eos_token_id
