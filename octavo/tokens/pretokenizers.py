@@ -34,6 +34,8 @@ _DEEPSEEK3_WORDS = (
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}"
 )
 _OLD_CJK = "[一-龥ࠀ-一가-\ud7ff]+"
+_CASED = r"[\p{Lu}\p{Ll}\p{Lt}]"
+_ASCII_OR_WIDE = "[!-/:-~！-／：-～‘-‟\u3000-。]"
 _BLOOM = " ?[^(\\s|.,!?…。，、।۔،)]+"
 
 
@@ -80,7 +82,7 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     **_same(_O200K, ("gpt-4o", "llama4", "kanana2", "minimax-m2")),
     **_same(_DEEPSEEK3, ("deepseek-v3", "hunyuan-dense", "joyai-llm")),
     "deepseek-llm": PreTokenizer(
-        splits=(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"\s+$", _OLD_CJK, r"\p{N}+"),
+        splits=(r"[\r\n]", rf"\s?{_CASED}+", rf"\s?{_ASCII_OR_WIDE}+", r"\s+$", _OLD_CJK, r"\p{N}+"),
     ),
     "deepseek-coder": PreTokenizer(splits=(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _OLD_CJK, r"\p{N}")),
     "falcon": PreTokenizer(splits=(r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]")),

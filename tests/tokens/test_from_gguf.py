@@ -180,6 +180,7 @@ def test_every_split_is_a_valid_pattern() -> None:
         ("qwen2", "x 123", ["x", " ", "1", "2", "3"]),
         ("tekken", "HelloWorld 12", ["Hello", "World", " ", "1", "2"]),
         ("gpt-4o", "WE'LL 1234", ["WE'LL", " ", "123", "4"]),
+        ("deepseek-llm", "a->b </i> == 中 x1", ["a", "->", "b", " </", "i", ">", " ==", " ", "中", " x", "1"]),
         ("deepseek-v3", "日本x 1234", ["日本", "x", " ", "123", "4"]),
         ("falcon", "a12345!", ["a", "123", "45", "!"]),
     ],
