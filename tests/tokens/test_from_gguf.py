@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chats import rendered
 from small_tokenizers import CHATML, byte_level_backend, sentencepiece_backend, word_piece_backend
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from octavo.base.errors import ModelFileError
 from octavo.tokens import from_gguf
@@ -75,17 +75,49 @@ def test_byte_level_ids_equal_the_original() -> None:
     assert rendered(tokenizer, [{"role": "user"}], tools=[{}]) == "T"
 
 
+BEHIND_SPECIAL = ["<s>the fox</s> the dog", "</s>\nthe <unk>the"]
+
+
+def spm_metadata(original: Tokenizer, **more: Any) -> dict[str, Any]:
+    metadata = metadata_of(original, "llama", bos_token_id=1, eos_token_id=2, unknown_token_id=0, **more)
+    metadata["tokenizer.ggml.scores"] = [-float(index) for index in range(original.get_vocab_size())]
+    return metadata
+
+
 def test_sentencepiece_ids_equal_the_original() -> None:
     original = sentencepiece_backend()
-    metadata = metadata_of(original, "llama", bos_token_id=1, eos_token_id=2, unknown_token_id=0)
-    metadata["tokenizer.ggml.scores"] = [-float(index) for index in range(original.get_vocab_size())]
+    original.pre_tokenizer = None
+    original.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    metadata = spm_metadata(original)
     tokenizer = load(metadata)
-    for text in CORPUS:
+    for text in [*CORPUS, *BEHIND_SPECIAL]:
         assert tokenizer.encode(text) == original.encode(text).ids
         assert tokenizer.decode(tokenizer.encode(text)) == original.decode(original.encode(text).ids)
     bare = load({**metadata, "tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.add_space_prefix": False})
     assert bare.backend.decode(bare.encode("the fox")) == "the fox"
     assert bare.encode("the fox")[0] == original.token_to_id("t")
+
+
+def test_mistrals_with_turns_as_tokens_put_a_space_only_in_front_of_the_text() -> None:
+    original = sentencepiece_backend("first")
+    original.add_special_tokens(["[INST]"])
+    tokenizer = load(spm_metadata(original))
+    for text in [*CORPUS, *BEHIND_SPECIAL, "[INST]the fox", "[INST] the fox"]:
+        assert tokenizer.encode(text) == original.encode(text).ids
+
+
+def test_special_tokens_of_phi_3_take_the_white_space_behind_them() -> None:
+    original = sentencepiece_backend()
+    original.add_special_tokens(["<|user|>", "<|end|>"])
+    tokenizer = load({**spm_metadata(original), "general.architecture": "phi3"})
+    user, end = (original.token_to_id(name) for name in ("<|user|>", "<|end|>"))
+    assert tokenizer.encode("<|user|>\n the fox<|end|>\n<|user|>", add_special_tokens=False) == [
+        user,
+        *original.encode("the fox", add_special_tokens=False).ids,
+        end,
+        user,
+    ]
+    assert len(tokenizer.encode("<s> the fox")) > len(tokenizer.encode("<s>the fox"))
 
 
 def test_control_and_byte_tokens_never_come_out_of_text() -> None:
@@ -180,7 +212,11 @@ def test_every_split_is_a_valid_pattern() -> None:
         ("qwen2", "x 123", ["x", " ", "1", "2", "3"]),
         ("tekken", "HelloWorld 12", ["Hello", "World", " ", "1", "2"]),
         ("gpt-4o", "WE'LL 1234", ["WE'LL", " ", "123", "4"]),
-        ("deepseek-llm", "a->b </i> == 中 x1", ["a", "->", "b", " </", "i", ">", " ==", " ", "中", " x", "1"]),
+        (
+            "deepseek-llm",
+            "a->b </i> == 中 x1",
+            ["a", "->", "b", " </", "i", ">", " ==", " ", "中", " x", "1"],
+        ),
         ("deepseek-v3", "日本x 1234", ["日本", "x", " ", "123", "4"]),
         ("falcon", "a12345!", ["a", "123", "45", "!"]),
     ],
