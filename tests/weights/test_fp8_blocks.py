@@ -113,6 +113,16 @@ def test_what_does_not_go_together(
         open_checkpoint(save(tmp_path / "m", tensors, quantization_config=quantization))
 
 
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.int8])
+def test_scales_that_no_config_explains_are_refused(tmp_path: Path, stored: torch.dtype) -> None:
+    """As in older files of ModelOpt, which says it in hf_quant_config.json."""
+    tensors = {NAME: torch.ones(70, 41).to(stored), f"{NAME}_scale": torch.ones(())}
+    with pytest.raises(ModelFileError, match=rf"quantised: '{NAME}' is in .* and has '{NAME}_scale'"):
+        open_checkpoint(save(tmp_path / "m", tensors, quantization_config=None))
+    plain = save(tmp_path / "plain", {NAME: torch.ones(70, 41).to(stored)}, quantization_config=None)
+    assert open_checkpoint(plain).load(NAME, torch.float32).sum() == 70 * 41
+
+
 def test_numbers_are_made_in_float32() -> None:
     """A scale may take a number out of bfloat16's fraction: it is rounded once, at the end."""
     out = np.empty((1, 2), dtype=np.float32)
