@@ -46,6 +46,13 @@ def refused(path: Path, keys: dict[str, Any], tensors: list[Info] | None, *words
         assert word in caught.value.message
 
 
+def test_a_decoder_made_to_see_both_ways_says_so(path: Path) -> None:
+    """The models refuse it."""
+    checkpoint = open_checkpoint(write_gguf(path, {**LLAMA_KEYS, "llama.attention.causal": False}))
+    assert checkpoint.config["is_causal"] is False
+    assert "is_causal" not in open_checkpoint(write_gguf(path)).config
+
+
 def test_config_and_facts(path: Path) -> None:
     checkpoint = open_checkpoint(write_gguf(path))
     assert isinstance(checkpoint, GGUFCheckpoint)

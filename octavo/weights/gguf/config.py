@@ -59,6 +59,8 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
     }
     if architecture.attends:
         config |= _attention(file, keys, architecture, hidden)
+    if not keys.flag("attention.causal", True):
+        config["is_causal"] = False
     if architecture.extend is not None:
         architecture.extend(config, keys)
     check_config(config)
