@@ -47,6 +47,8 @@ WITHOUT_POSITIONS = ("mamba2",)
 """Models that know no positions: a text may have any length."""
 LONG_CONTEXT = 2**18
 """What texts of theirs are held to: ids are kept for so many."""
+UNSAID = {"falcon": 2048}
+"""Positions of models whose first configs do not say it: Falcon 7B's, 40B's and 180B's."""
 OLDER_NAMES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -232,6 +234,8 @@ def context_length(config: dict[str, Any]) -> int:
     stated = next((text[name] for name in CONTEXT_NAMES if text.get(name) is not None), None)
     if stated is None and text.get("model_type") in WITHOUT_POSITIONS:
         return LONG_CONTEXT
+    if stated is None:
+        stated = UNSAID.get(str(text.get("model_type")))
     if stated is None:
         raise ModelFileError(
             "The model's config does not say how many positions it has (max_position_embeddings)."
