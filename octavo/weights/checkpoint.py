@@ -21,6 +21,7 @@ from octavo.weights.pooling_files import can_write, made_for_pooling, pooling_of
 from octavo.weights.recurrent import recurrent_facts
 from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_safetensors
 from octavo.weights.shapes import check_shapes
+from octavo.weights.text_part import TextPart, text_only
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +115,11 @@ def _open(path: Path, load_format: str) -> Checkpoint:
         only = _only_gguf(path, must_exist=load_format == "gguf")
         if only is not None:
             return GGUFCheckpoint(only)
-    return DummyCheckpoint(path) if load_format == "dummy" else SafetensorsCheckpoint(path)
+    if load_format == "dummy":
+        return DummyCheckpoint(path)
+    whole = SafetensorsCheckpoint(path)
+    of_text = text_only(whole.config)
+    return whole if of_text is None else TextPart(whole, of_text)
 
 
 def _only_gguf(folder: Path, *, must_exist: bool) -> Path | None:

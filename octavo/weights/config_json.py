@@ -97,10 +97,13 @@ def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str,
             f"hf_overrides cannot change {fixed[0]}: it says what lies in the model's files. Leave it out.",
             param="hf_overrides",
         )
-    merged = {**config, **entries}
     own, wished = config.get("text_config"), entries.get("text_config")
+    merged = {**config, **entries}
     if isinstance(own, dict) and isinstance(wished, dict):
         merged["text_config"] = {**own, **wished}
+    elif isinstance(wished, dict):  # there is nothing but text
+        del merged["text_config"]
+        merged |= wished
     add_modern_names(merged)
     check_config(merged)
     return merged
