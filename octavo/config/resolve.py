@@ -15,7 +15,7 @@ from octavo.base.errors import ConfigError
 from octavo.base.integers import ceil_div
 from octavo.base.native import why_no_kernels
 from octavo.config.facts import CPU, CheckpointFacts, DeviceFacts
-from octavo.config.native_families import NATIVE
+from octavo.config.native_families import NATIVE, OVERFLOWING
 from octavo.config.pooling import PoolingType
 from octavo.config.root import EngineConfig
 
@@ -248,6 +248,9 @@ def _dtype(config: EngineConfig, known: _Known) -> EngineConfig:
     if known.device.kind == "cpu":
         return _set(config, "model", known, dtype=("float32", "exact, whatever width weights are stored in"))
     stored = known.checkpoint.stored_dtype
+    if known.checkpoint.architecture.startswith(OVERFLOWING):
+        wide = "bfloat16" if known.device.has_fast_bfloat16 else "float32"
+        return _set(config, "model", known, dtype=(wide, "this model's numbers are too large for float16"))
     if not known.device.has_fast_bfloat16:
         why = f"checkpoint is {stored}; the {known.device.name} computes no bfloat16"
         return _set(config, "model", known, dtype=("float16", why))
