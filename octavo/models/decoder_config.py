@@ -86,12 +86,12 @@ class DecoderConfig:
 
 
 def _check_direction(config: Mapping[str, Any]) -> None:
-    """Embedding models may be decoders by name whose tokens see all others."""
+    """Decoders that were made into encoders are only pooled (see pooled/both_ways.py)."""
     stated = [name for name, both in (("is_causal", False), (BOTH_WAYS, True)) if config.get(name) is both]
     if stated:
         raise ModelFileError(
             f"The model's config has {stated[0]} {str(config[stated[0]]).lower()}: its tokens see those after"
-            " them too. Supported are decoders whose tokens see only those before them, to write or to embed."
+            " them too, so it cannot write text. It can embed: leave out runner, or set it to pooling."
         )
 
 

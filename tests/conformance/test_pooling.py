@@ -12,7 +12,7 @@ import torch
 from octavo import LLM
 from octavo.base.errors import ModelFileError
 from octavo.messages.pooling import PoolingParams
-from tests.conformance.pooled import DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
+from tests.conformance.pooled import BOTH_WAYS, DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
 from tests.tiny import VOCAB_SIZE
 
 TOLERANCE = 1e-5
@@ -107,6 +107,19 @@ def test_decoders_embed_as_transformers(tmp_path: Path, name: str, mode: str, po
             check(llm.encode(given, RAW, use_tqdm=False), expected)
         hits = llm.stats().prefix_hits_tokens
         assert (hits > 0) == (pooling == "last")
+        check(llm.encode(given, pooling_task="token_embed", pooling_params=RAW, use_tqdm=False), hidden)
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_decoders_whose_tokens_see_both_ways_embed_as_transformers(tmp_path: Path, name: str) -> None:
+    family, overrides = BOTH_WAYS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    given = prompts()
+    hidden = states(folder, given)
+    assert (hidden[-1][0] - states(folder, [given[-1][:20]])[0][0]).abs().max() > 1e-3, "it sees only before"
+    with LLM(str(folder), max_model_len=LONGEST) as llm:
+        assert llm.config.model.pooling_type == "mean" and not llm.config.cache.enable_prefix_caching
+        check(llm.encode(given, RAW, use_tqdm=False), [one.mean(0) for one in hidden])
         check(llm.encode(given, pooling_task="token_embed", pooling_params=RAW, use_tqdm=False), hidden)
 
 
