@@ -219,6 +219,8 @@ def test_every_split_is_a_valid_pattern() -> None:
         ),
         ("deepseek-v3", "日本x 1234", ["日本", "x", " ", "123", "4"]),
         ("falcon", "a12345!", ["a", "123", "45", "!"]),
+        ("seed-coder", "x 12;\n\nI'm", ["x", " ", "1", "2", ";", "\n\n", "I", "'m"]),
+        ("kimi-k2", "中文abc Hello日本 1234I'm", ["中文", "abc", " Hello", "日本", " ", "123", "4", "I'm"]),
     ],
 )
 def test_how_families_split(pre: str, text: str, pieces: list[str]) -> None:
