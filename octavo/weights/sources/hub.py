@@ -26,7 +26,8 @@ _WANTED = (
     "*.model",
     "*.txt",
 )
-_WANTED_BELOW = ("additional_chat_templates/*.jinja", "1_Pooling/config.json")
+_WANTED_BELOW = ("additional_chat_templates/*.jinja", "[0-9]_*/config.json", "[0-9]_*/model.safetensors")
+"""The latter two: modules of sentence-transformers, such as 1_Pooling and 2_Dense."""
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _REFERENCE = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(?::(?P<quant>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
