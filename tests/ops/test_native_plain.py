@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +87,22 @@ def test_products_in_groups(kernels: str, kind: str) -> None:
     y_PO = native.grouped(linears, ends, x_PI)
     for part, bias_O, size, end in zip(parts, biases_XO, sizes, ends, strict=True):
         assert torch.equal(y_PO[end - size : end], native.linear(x_PI[end - size : end], part, bias_O))
+
+
+def test_a_forked_process_computes_and_ends() -> None:
+    """Its threads stay behind: the caller does all of the work, and waits for nobody when it exits."""
+    code = """
+import os, signal, sys, torch
+from tests.ops.test_native_plain import draw, packed
+from octavo.ops.cpu.engine import NativeEngine
+
+native = NativeEngine(2)
+matrix, x = packed(native, draw(40, 70)), draw(5, 70)
+y = native.linear(x, [matrix], None)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    sys.exit(not torch.equal(native.linear(x, [matrix], None), y))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
