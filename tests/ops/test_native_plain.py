@@ -106,3 +106,26 @@ if not child:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_process_may_end_while_a_thread_computes() -> None:
+    """As a script does that is interrupted. It ended with a fault every second time."""
+    code = """
+import ctypes, threading, time, torch
+from octavo.base.native import native_library
+from octavo.ops.cpu.engine import NativeEngine
+from tests.ops.test_native_products import stored
+
+native = NativeEngine(2)
+matrix, x, y = native.pack(stored("Q8_0", 512, 4096)[0]), torch.randn(3000, 4096), torch.empty(3000, 512)
+arguments = native.handle, ctypes.byref(matrix.struct), 1, x.data_ptr(), 3000, y.data_ptr(), 512, None, 0
+
+def compute():
+    while True:
+        native_library().octavo_linear(*arguments)
+
+threading.Thread(target=compute, daemon=True).start()
+time.sleep(0.2)
+"""
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -69,7 +69,8 @@ class NativeEngine:
         handle = library.octavo_open(num_threads, None if kernels is None else kernels.encode())
         assert handle, f"this processor does not run {kernels}"
         self.handle = c_void_p(handle)
-        weakref.finalize(self, _close, library, self.handle, os.getpid())
+        closing = weakref.finalize(self, _close, library, self.handle, os.getpid())
+        closing.atexit = False  # another thread may still compute then, in memory that would be freed
 
     def pack(self, stored: StoredMatrix) -> PackedMatrix:
         """Pack a matrix of one of the TYPES."""
