@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,29 @@ def test_encoders_classify_as_transformers(tmp_path: Path, name: str) -> None:
         probabilities = [torch.tensor(one.outputs.probs) for one in llm.classify(given, use_tqdm=False)]
     for ours, wanted in zip(probabilities, expected, strict=True):
         assert (ours - wanted.softmax(-1)).abs().max().item() < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("is_bare", [True, False])
+def test_an_embedder_may_be_called_what_it_was_trained_from(tmp_path: Path, name: str, is_bare: bool) -> None:
+    """all-distilroberta-v1 says RobertaForMaskedLM and holds a bare model; others have the head, too."""
+    from transformers import AutoModel, AutoModelForMaskedLM
+
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    given = prompts()[:8]
+    expected = [one.mean(0) for one in states(folder, given)]
+    model = AutoModelForMaskedLM.from_config(AutoModel.from_pretrained(folder).config)
+    model.base_model.load_state_dict(AutoModel.from_pretrained(folder).state_dict(), strict=False)
+    if not is_bare:
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [type(model).__name__]
+    (folder / "config.json").write_text(json.dumps(config))
+    save_modules(folder, "mean_tokens", normalizes=False)
+    with LLM(str(folder)) as llm:
+        check(llm.encode(given, use_tqdm=False), expected)
 
 
 MODES: dict[str, dict[str, Any]] = {
