@@ -3,7 +3,7 @@
 Texts of one length are served together, as they lie. Others of similar length are padded: a padding token is
 the text's own last one again, seen by nobody and thrown away. For CPUs and GPUs, by torch's own attention.
 
-T tokens, O = 3 * H * D for H heads of width D, B texts of L tokens each.
+T tokens, O = (H + 2 K) * D for H query heads and K KV heads of width D, B texts of L tokens each.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class PackedAttention:
 
     def __call__(self, layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
         """[T, H * D]. A layer's window counts the keys that a query sees, itself in the middle."""
-        if layer.rotation_PD is not None:
-            self._rotate(layer, qkv_TO)
+        if layer.rotation_PD is not None or layer.q_norm_D is not None:
+            self._norm_and_rotate(layer, qkv_TO)
         if len(self._runs) == 1 and self._runs[0].end == len(qkv_TO):
             return self._attend(self._runs[0], layer, qkv_TO)
         out_TC = qkv_TO.new_empty(len(qkv_TO), layer.num_heads * layer.head_dim)
@@ -94,16 +94,21 @@ class PackedAttention:
 
     def _attend(self, run: Run, layer: AttentionLayer, qkv_TO: torch.Tensor) -> torch.Tensor:
         own_NO = qkv_TO[run.start : run.end] if run.rows_N is None else qkv_TO.index_select(0, run.rows_N)
-        heads = own_NO.view(run.num_texts, run.length, 3, layer.num_heads, layer.head_dim)
-        q_BHLD, k_BHLD, v_BHLD = heads.permute(2, 0, 3, 1, 4)
-        bias = run.bias(layer.terms.window, qkv_TO)
+        heads = own_NO.view(run.num_texts, run.length, -1, layer.head_dim).transpose(1, 2)
+        first_value = layer.num_heads + layer.num_kv_heads
+        q_BHLD, k_BKLD, v_BKLD = heads.tensor_split((layer.num_heads, first_value), 1)
         out_BHLD = scaled_dot_product_attention(
-            q_BHLD, k_BHLD, v_BHLD, attn_mask=bias, scale=layer.terms.scale
+            q_BHLD,
+            k_BKLD,
+            v_BKLD,
+            attn_mask=run.bias(layer.terms.window, qkv_TO),
+            scale=layer.terms.scale,
+            enable_gqa=layer.num_heads != layer.num_kv_heads,
         )
         out_NC = out_BHLD.transpose(1, 2).reshape(run.num_texts * run.length, -1)
         return out_NC if run.kept_N is None else out_NC.index_select(0, run.kept_N)
 
-    def _rotate(self, layer: AttentionLayer, qkv_TO: torch.Tensor) -> None:
+    def _norm_and_rotate(self, layer: AttentionLayer, qkv_TO: torch.Tensor) -> None:
         """In place, by the op that otherwise also writes pages: here no token has a slot."""
         nowhere_T = self._positions_T.new_full((len(qkv_TO),), -1)
         page_BKND = qkv_TO.new_zeros(1, layer.num_kv_heads, 1, layer.head_dim)

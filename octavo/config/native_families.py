@@ -9,3 +9,6 @@ Nemotron OPT Olmo2 Olmo3 Olmoe Phi Phi3 Qwen2 Qwen2Moe Qwen3 Qwen3Moe Qwen3Next 
 """
 NATIVE = frozenset({"GPT2LMHeadModel", *(f"{name}ForCausalLM" for name in _NAMES.split())})
 """By the names of their classes. tests/conformance shows them equal to transformers."""
+
+OVERFLOWING = ("Gemma2", "Gemma3")
+"""How architectures begin whose hidden states pass float16's largest number, 65504: NaN is what comes out."""

@@ -13,6 +13,7 @@ from octavo.layers.rope import RopeFacts
 MAX_LAYERS = 4096
 MAX_WIDTH = 2**20
 MAX_VOCAB = 2**24
+BOTH_WAYS = "use_bidirectional_attention"
 SILU = ("silu", "swish")
 
 
@@ -45,6 +46,7 @@ class DecoderConfig:
         may_be_partial: the family may rotate a part of each head (partial_rotary_factor). activations:
         how configs call the only one that the family computes.
         """
+        _check_direction(config)
         hidden_size = read_count(config, "hidden_size", MAX_WIDTH)
         num_heads = read_count(config, "num_attention_heads", MAX_WIDTH)
         num_kv_heads = read_count(config, "num_key_value_heads", MAX_WIDTH, default=num_heads)
@@ -80,6 +82,16 @@ class DecoderConfig:
             tie_word_embeddings=bool(config.get("tie_word_embeddings")),
             sliding_window=None if window is None else read_count(config, "sliding_window", 2**31),
             rope=RopeFacts.from_config(config, head_dim, may_be_partial=may_be_partial),
+        )
+
+
+def _check_direction(config: Mapping[str, Any]) -> None:
+    """Decoders that were made into encoders are only pooled (see pooled/both_ways.py)."""
+    stated = [name for name, both in (("is_causal", False), (BOTH_WAYS, True)) if config.get(name) is both]
+    if stated:
+        raise ModelFileError(
+            f"The model's config has {stated[0]} {str(config[stated[0]]).lower()}: its tokens see those after"
+            " them too, so it cannot write text. It can embed: leave out runner, or set it to pooling."
         )
 
 

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 from msgspec import structs
 
-from octavo.base.errors import ModelFileError
 from octavo.layers.attention import HeadNorms, HeadShape, SelfAttention
 from octavo.layers.mlp import Gate
 from octavo.layers.placement import Placement
@@ -40,11 +39,6 @@ class GemmaForCausalLM(LlamaForCausalLM):
     )
 
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
-        if config.get("use_bidirectional_attention"):
-            raise ModelFileError(
-                "The model's config has use_bidirectional_attention: tokens see those after them, so it "
-                "cannot generate text."
-            )
         super().__init__(config, placement)
         self.embedding_scale = torch.tensor(self.hidden_size**0.5, dtype=placement.dtype).item()
         """Rounded to the model's type, as in training."""

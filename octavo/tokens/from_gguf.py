@@ -8,116 +8,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from enum import IntEnum
 from functools import lru_cache
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from octavo.base.errors import ModelFileError
+from octavo.tokens.gguf_vocabulary import TokenType, Vocabulary
 from octavo.tokens.parts import TokenizerParts
 from octavo.tokens.pretokenizers import DEFAULT, PRE_TOKENIZERS, PreTokenizer
+from octavo.tokens.turn_ends import turn_ends
 
 log = logging.getLogger(__name__)
 
 SPACE = "▁"
-MAX_VOCABULARY = 4_000_000
-
-
-class _TokenType(IntEnum):
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
-
-
-class _Vocabulary:
-    """Checked view of the tokenizer.ggml.* keys."""
-
-    def __init__(self, metadata: Mapping[str, Any]) -> None:
-        self._metadata = metadata
-        self.model: str = self._get("model", str, "")
-        self.pre: str = self._get("pre", str, "")
-        self.architecture = str(metadata.get("general.architecture", ""))
-        self.tokens = self._strings("tokens")
-        if not self.tokens:
-            raise ModelFileError("The GGUF file has no tokens (tokenizer.ggml.tokens); it cannot serve text.")
-        if len(self.tokens) > MAX_VOCABULARY:
-            raise ModelFileError(
-                f"The GGUF file lists {len(self.tokens)} tokens; at most {MAX_VOCABULARY} are allowed."
-            )
-        self.types: list[int] = self._get("token_type", list, [])
-        if self.types and len(self.types) != len(self.tokens):
-            raise ModelFileError(
-                f"The GGUF file lists {len(self.tokens)} tokens but {len(self.types)} token types."
-            )
-        self.scores: list[float] = self._get("scores", list, [])
-
-    def _get(self, key: str, kind: type, default: Any) -> Any:
-        value = self._metadata.get(f"tokenizer.ggml.{key}", default)
-        if not isinstance(value, kind):
-            raise ModelFileError(
-                f"tokenizer.ggml.{key} of the GGUF file is a {type(value).__name__}; "
-                f"it has to be a {kind.__name__}. Get the file again or convert the model anew."
-            )
-        return value
-
-    def _strings(self, key: str) -> list[str]:
-        values: list[str] = self._get(key, list, [])
-        if not all(isinstance(value, str) for value in values):
-            raise ModelFileError(f"tokenizer.ggml.{key} of the GGUF file holds something that is not text.")
-        return values
-
-    def flag(self, key: str, default: bool) -> bool:
-        return bool(self._get(key, bool, default))
-
-    def type_of(self, token_id: int) -> int:
-        return self.types[token_id] if self.types else _TokenType.NORMAL
-
-    def token_id(self, key: str) -> int | None:
-        """A special token's id, None when the file names none."""
-        value = self._metadata.get(f"tokenizer.ggml.{key}")
-        if value is None:
-            return None
-        if not isinstance(value, int) or not 0 <= value < len(self.tokens):
-            raise ModelFileError(
-                f"tokenizer.ggml.{key} is {value!r}, outside the vocabulary of {len(self.tokens)} tokens."
-            )
-        return value
-
-    def first_token_id(self, *keys: str, token: str) -> int | None:
-        """Of the first key that the file has; else of the token itself, if there is one."""
-        ids = (self.token_id(key) for key in keys)
-        found = next((token_id for token_id in ids if token_id is not None), None)
-        return self.tokens.index(token) if found is None and token in self.tokens else found
-
-    def merges(self) -> list[tuple[str, str]] | None:
-        lines = self._strings("merges")
-        if not lines:
-            return None
-        # A piece may itself start with a space in no vocabulary, so the first space inside divides the two.
-        pairs = [tuple(line.split(" ", 1)) for line in lines]
-        if any(len(pair) != 2 for pair in pairs):
-            raise ModelFileError("tokenizer.ggml.merges of the GGUF file has a line that is not two pieces.")
-        return pairs  # type: ignore[return-value]
-
-    def chat_templates(self) -> dict[str, str]:
-        """The default template and named ones (tokenizer.chat_template and tokenizer.chat_template.NAME)."""
-        prefix = "tokenizer.chat_template"
-        texts = {key: value for key, value in self._metadata.items() if isinstance(value, str)}
-        named = {
-            key.removeprefix(prefix + "."): text
-            for key, text in texts.items()
-            if key.startswith(prefix + ".")
-        }
-        return {**named, "default": texts[prefix]} if prefix in texts else named
+_PHI3_PLAIN = ("<unk>", "<s>", "<|endoftext|>")
+"""Special tokens of Phi 3 that leave white space alone."""
 
 
 def build_from_gguf(metadata: Mapping[str, Any]) -> TokenizerParts:
     """Build the tokenizer a GGUF file describes. Raises ModelFileError when the file is wrong or unknown."""
-    vocabulary = _Vocabulary(metadata)
+    vocabulary = Vocabulary(metadata)
     build = _BUILDERS.get(vocabulary.model)
     if build is None:
         raise ModelFileError(
@@ -138,8 +49,9 @@ def build_from_gguf(metadata: Mapping[str, Any]) -> TokenizerParts:
     return _parts(tokenizer, vocabulary)
 
 
-def _parts(tokenizer: Tokenizer, vocabulary: _Vocabulary) -> TokenizerParts:
-    ends = [vocabulary.token_id(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
+def _parts(tokenizer: Tokenizer, vocabulary: Vocabulary) -> TokenizerParts:
+    stated = [vocabulary.token_id(key) for key in ("eos_token_id", "eot_token_id", "eom_token_id")]
+    ends = [*stated, *turn_ends(vocabulary.tokens)]
     named: dict[str, str] = {}
     for name, key in (
         ("bos_token", "bos_token_id"),
@@ -178,7 +90,7 @@ def _pre_tokenizer_facts(name: str) -> PreTokenizer:
     return facts
 
 
-def _byte_level(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
+def _byte_level(vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
     facts = _pre_tokenizer_facts(vocabulary.pre)
     merges = vocabulary.merges()
     if merges is None:
@@ -194,7 +106,7 @@ def _byte_level(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     return tokenizer, facts.add_bos
 
 
-def _sentencepiece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
+def _sentencepiece(vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
     is_gemma = vocabulary.architecture.startswith("gemma") or vocabulary.model == "gemma4"
     # Some files write runs of spaces as such; the merges need the visible sign.
     known = set(vocabulary.tokens)
@@ -222,6 +134,10 @@ def _sentencepiece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     decoding: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if is_gemma:
         tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    elif add_prefix and not _has_turns_as_tokens(vocabulary):
+        tokenizer.normalizer = normalizers.Sequence(
+            [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
+        )
     else:
         scheme = "first" if add_prefix else "never"
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme=scheme, split=False)
@@ -231,8 +147,14 @@ def _sentencepiece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     return tokenizer, vocabulary.model == "llama"
 
 
+def _has_turns_as_tokens(vocabulary: Vocabulary) -> bool:
+    """As Mistral's has from version 3 on: a space stands in front of a text, not behind special tokens."""
+    turn = vocabulary.tokens.index("[INST]") if "[INST]" in vocabulary.tokens else None
+    return turn is not None and vocabulary.type_of(turn) == TokenType.CONTROL
+
+
 def _merges_from_scores(
-    vocabulary: _Vocabulary, vocab: Mapping[str, int], by_position: bool
+    vocabulary: Vocabulary, vocab: Mapping[str, int], by_position: bool
 ) -> list[tuple[str, str]]:
     """Recover merges: every way to cut a piece in two pieces, the best-scored pieces first.
 
@@ -244,7 +166,7 @@ def _merges_from_scores(
             "merges; a SentencePiece tokenizer needs a score for every token."
         )
     # Control and byte tokens never come out of text, or a user could write one.
-    outside = {_TokenType.CONTROL, _TokenType.BYTE, _TokenType.UNKNOWN, _TokenType.UNUSED}
+    outside = {TokenType.CONTROL, TokenType.BYTE, TokenType.UNKNOWN, TokenType.UNUSED}
     usable = {
         token for index, token in enumerate(vocabulary.tokens) if vocabulary.type_of(index) not in outside
     }
@@ -258,7 +180,7 @@ def _merges_from_scores(
     ]
 
 
-def _word_piece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
+def _word_piece(vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
     """BERT: GGUF marks the starts of words where the original marks their continuations."""
     vocab: dict[str, int] = {}
     for index, token in enumerate(vocabulary.tokens):
@@ -289,22 +211,26 @@ def _word_piece(vocabulary: _Vocabulary) -> tuple[Tokenizer, bool]:
     return tokenizer, False
 
 
-def _add_special_tokens(tokenizer: Tokenizer, vocabulary: _Vocabulary) -> None:
+def _add_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
     """Control tokens become special ones, user-defined tokens are kept whole but are ordinary text."""
     named = {
-        vocabulary.token_id(f"{name}_token_id") for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
+        *(
+            vocabulary.token_id(f"{name}_token_id")
+            for name in ("bos", "eos", "eot", "eom", "unknown", "padding")
+        ),
+        *turn_ends(vocabulary.tokens),
     }
     added = []
     for index, token in enumerate(vocabulary.tokens):
         kind = vocabulary.type_of(index)
-        if kind == _TokenType.CONTROL or index in named:
-            added.append(AddedToken(token, normalized=False, special=True))
-        elif kind == _TokenType.USER_DEFINED:
-            added.append(AddedToken(token, normalized=False, special=False))
+        is_special = kind == TokenType.CONTROL or index in named
+        if is_special or kind == TokenType.USER_DEFINED:
+            takes_space = vocabulary.is_phi3 and token not in _PHI3_PLAIN
+            added.append(AddedToken(token, normalized=False, special=is_special, rstrip=takes_space))
     tokenizer.add_tokens(added)
 
 
-def _add_template(tokenizer: Tokenizer, vocabulary: _Vocabulary, add_bos_default: bool) -> None:
+def _add_template(tokenizer: Tokenizer, vocabulary: Vocabulary, add_bos_default: bool) -> None:
     """Put bos and eos around text where the file asks for it."""
     bos, eos = vocabulary.token_id("bos_token_id"), vocabulary.token_id("eos_token_id")
     add_bos = vocabulary.flag("add_bos_token", add_bos_default) and bos is not None
@@ -325,7 +251,7 @@ def _add_template(tokenizer: Tokenizer, vocabulary: _Vocabulary, add_bos_default
         )
 
 
-_BUILDERS: dict[str, Callable[[_Vocabulary], tuple[Tokenizer, bool]]] = {
+_BUILDERS: dict[str, Callable[[Vocabulary], tuple[Tokenizer, bool]]] = {
     "gpt2": _byte_level,
     "llama": _sentencepiece,
     "gemma4": _sentencepiece,

@@ -28,12 +28,22 @@ _GPT4O = (
     rf"{_OPENING}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_OPENING}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"
     rf"|\p{{N}}{{1,3}}|{_PUNCTUATION}[\r\n/]*|{_SPACES}"
 )
+_SEED_CODER = rf"{_CONTRACTIONS}|{_OPENING}\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|{_SPACES}"
+_UPPER_NOT_HAN = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]"
+_LOWER_NOT_HAN = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]"
+_KIMI = (
+    rf"\p{{Han}}+|{_OPENING}{_UPPER_NOT_HAN}*{_LOWER_NOT_HAN}+{_CONTRACTIONS}?"
+    rf"|{_OPENING}{_UPPER_NOT_HAN}+{_LOWER_NOT_HAN}*{_CONTRACTIONS}?"
+    rf"|\p{{N}}{{1,3}}|{_PUNCTUATION}[\r\n]*|{_SPACES}"
+)
 _DEEPSEEK_CJK = "[一-龥぀-ゟ゠-ヿ]+"
 _DEEPSEEK3_WORDS = (
     r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
     rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACES}"
 )
 _OLD_CJK = "[一-龥ࠀ-一가-\ud7ff]+"
+_CASED = r"[\p{Lu}\p{Ll}\p{Lt}]"
+_ASCII_OR_WIDE = "[!-/:-~！-／：-～‘-‟\u3000-。]"
 _BLOOM = " ?[^(\\s|.,!?…。，、।۔،)]+"
 
 
@@ -67,6 +77,7 @@ def _same(facts: PreTokenizer, names: Iterable[str]) -> dict[str, PreTokenizer]:
 
 PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     **_same(DEFAULT, ("default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "exaone4")),
+    **_same(DEFAULT, ("gigachat", "a.x-4.0", "mellum", "modern-bert")),
     **_same(DEFAULT, ("granite-docling", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "roberta-bpe")),
     **_same(_DIGITS, ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")),
     **_same(
@@ -75,12 +86,14 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
     **_same(_THOUSANDS, ("dbrx", "smaug-bpe", "chatglm-bpe", "glm4")),
     **_same(_QWEN, ("qwen2", "deepseek-r1-qwen", "kormo", "megrez")),
     **_same(PreTokenizer(splits=(_QWEN2,)), ("stablelm2", "hunyuan", "solar-open")),
+    "seed-coder": PreTokenizer(splits=(_SEED_CODER,)),
+    "kimi-k2": PreTokenizer(splits=(_KIMI,)),
     "qwen35": PreTokenizer(splits=(_QWEN35,), nfc=True),
     "tekken": PreTokenizer(splits=(_TEKKEN,), ignore_merges=True, add_bos=True),
     **_same(_O200K, ("gpt-4o", "llama4", "kanana2", "minimax-m2")),
     **_same(_DEEPSEEK3, ("deepseek-v3", "hunyuan-dense", "joyai-llm")),
     "deepseek-llm": PreTokenizer(
-        splits=(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"\s+$", _OLD_CJK, r"\p{N}+"),
+        splits=(r"[\r\n]", rf"\s?{_CASED}+", rf"\s?{_ASCII_OR_WIDE}+", r"\s+$", _OLD_CJK, r"\p{N}+"),
     ),
     "deepseek-coder": PreTokenizer(splits=(r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _OLD_CJK, r"\p{N}")),
     "falcon": PreTokenizer(splits=(r"[\p{P}\$\+<=>\^~\|`]+", _GPT2, "[0-9][0-9][0-9]")),

@@ -15,12 +15,14 @@ from octavo.config.model import ModelConfig
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import context_length, override, text_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
+from octavo.weights.gguf.part_names import model_names
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.pickled import PICKLE_SUFFIXES, how_to_convert
 from octavo.weights.pooling_files import can_write, made_for_pooling, pooling_of
 from octavo.weights.recurrent import recurrent_facts
 from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_safetensors
 from octavo.weights.shapes import check_shapes
+from octavo.weights.text_part import TextPart, text_only
 
 if TYPE_CHECKING:
     import torch
@@ -117,20 +119,24 @@ def _open(path: Path, load_format: str) -> Checkpoint:
         only = _only_gguf(path, must_exist=load_format == "gguf")
         if only is not None:
             return GGUFCheckpoint(only)
-    return DummyCheckpoint(path) if load_format == "dummy" else SafetensorsCheckpoint(path)
+    if load_format == "dummy":
+        return DummyCheckpoint(path)
+    whole = SafetensorsCheckpoint(path)
+    of_text = text_only(whole.config)
+    return whole if of_text is None else TextPart(whole, of_text)
 
 
 def _only_gguf(folder: Path, *, must_exist: bool) -> Path | None:
-    """The folder's GGUF file, if it has just one."""
-    found = sorted(entry for entry in folder.iterdir() if entry.suffix == ".gguf")
+    """The folder's GGUF file, or the first part of it, if it has just one."""
+    found = model_names(entry.name for entry in folder.iterdir())
     if len(found) > 1:
-        names = ", ".join(entry.name for entry in found[:5])
+        names = ", ".join(found[:5])
         raise ModelFileError(
             f"The folder {folder.name!r} has {len(found)} GGUF files ({names}); give one of them."
         )
     if not found and must_exist:
         raise ModelFileError(f"The folder {folder.name!r} has no .gguf file.")
-    return found[0] if found else None
+    return folder / found[0] if found else None
 
 
 def checkpoint_facts(checkpoint: Checkpoint, model: ModelConfig) -> CheckpointFacts:

@@ -47,6 +47,8 @@ WITHOUT_POSITIONS = ("mamba2",)
 """Models that know no positions: a text may have any length."""
 LONG_CONTEXT = 2**18
 """What texts of theirs are held to: ids are kept for so many."""
+UNSAID = {"falcon": 2048}
+"""Positions of models whose first configs do not say it: Falcon 7B's, 40B's and 180B's."""
 OLDER_NAMES = {
     "n_embd": "hidden_size",
     "n_layer": "num_hidden_layers",
@@ -95,10 +97,13 @@ def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str,
             f"hf_overrides cannot change {fixed[0]}: it says what lies in the model's files. Leave it out.",
             param="hf_overrides",
         )
-    merged = {**config, **entries}
     own, wished = config.get("text_config"), entries.get("text_config")
+    merged = {**config, **entries}
     if isinstance(own, dict) and isinstance(wished, dict):
         merged["text_config"] = {**own, **wished}
+    elif isinstance(wished, dict):  # there is nothing but text
+        del merged["text_config"]
+        merged |= wished
     add_modern_names(merged)
     check_config(merged)
     return merged
@@ -232,6 +237,8 @@ def context_length(config: dict[str, Any]) -> int:
     stated = next((text[name] for name in CONTEXT_NAMES if text.get(name) is not None), None)
     if stated is None and text.get("model_type") in WITHOUT_POSITIONS:
         return LONG_CONTEXT
+    if stated is None:
+        stated = UNSAID.get(str(text.get("model_type")))
     if stated is None:
         raise ModelFileError(
             "The model's config does not say how many positions it has (max_position_embeddings)."

@@ -15,6 +15,7 @@ from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.safetensors_checkpoint import folder_name
 from octavo.weights.shapes import expected_shapes
 from octavo.weights.skeleton import build_skeleton, has_skeleton, stored_tensors
+from octavo.weights.text_part import text_only
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,8 @@ class DummyCheckpoint:
         self._known_shapes: dict[str, tuple[int, ...]] | None
         if path.is_dir():
             self.name = folder_name(path)
-            self.config = read_config(path)
+            config = read_config(path)
+            self.config = text_only(config) or config
             self.generation_config = read_generation_config(path)
             self._tokenizer = TokenizerSource(folder=path)
             self._known_shapes = None

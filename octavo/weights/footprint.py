@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.messages.kv import KV_DTYPES
 from octavo.weights.config_json import text_config
-from octavo.weights.label_scores import ENCODERS
+from octavo.weights.label_scores import sees_both_ways
 from octavo.weights.latent_shapes import row_width
 from octavo.weights.recurrent import recurrent_facts
 
@@ -77,7 +77,7 @@ def kv_bytes_per_token(config: dict[str, Any], dtype: str, *, keeps_latents_twic
     dtype: one of KV_DTYPES. keeps_latents_twice: as key and value, by which native kernels attend.
     """
     text = text_config(config)
-    if text.get("model_type") in ENCODERS:
+    if sees_both_ways(text):
         return 0
     num_layers, kept = recurrent_facts(config).num_attention_layers, KV_DTYPES[dtype]
     row = row_width(text)

@@ -1,4 +1,4 @@
-"""FP8 in blocks in safetensors, as DeepSeek V3, R1 and Kimi K2 have their matrices.
+"""FP8 in blocks in safetensors, as DeepSeek V3, R1, Kimi K2 and Qwen 3 have their matrices.
 
 `NAME.weight` [R, I] holds eight bits a number (E4M3: a sign, four of exponent, three of fraction, no
 infinity), `NAME.weight_scale_inv` the factor of each block of rows and columns (weight_block_size in
@@ -32,6 +32,7 @@ Floats = npt.NDArray[np.float32]
 
 SCALES = "_scale_inv"
 FP8 = "float8_e4m3fn"
+SCALE_TYPES = ("float32", "bfloat16", "float16")
 ROWS_AT_ONCE = 1024
 
 
@@ -88,12 +89,16 @@ class ScaledTensor:
     def shape(self) -> tuple[int, ...]:
         return self.stored.shape
 
+    def _scales(self) -> Floats:
+        loaded: Floats = self.scales_file.load(self.name + SCALES).float().numpy()
+        return loaded
+
     def load(self, dtype: torch.dtype | None) -> torch.Tensor:
         """float32 where no type is given."""
         import torch
 
         stored_RI = self.file.load(self.name).view(torch.uint8).numpy()
-        scales = self.scales_file.load(self.name + SCALES).numpy()
+        scales = self._scales()
         made_RI = torch.empty(self.shape, dtype=dtype or torch.float32)
         for start in range(0, len(stored_RI), ROWS_AT_ONCE):
             rows = stored_RI[start : start + ROWS_AT_ONCE]
@@ -112,7 +117,7 @@ class ScaledTensor:
         from octavo.weights.transfer import Piece, cut
 
         inputs = self.shape[1]
-        scales = self.scales_file.load(self.name + SCALES).numpy()
+        scales = self._scales()
         for part, first in cut(target, torch.float32.itemsize):
             assert part.ndim == 2, "no row is longer than a buffer"
             fill = partial(self._fill, descriptors, scales, first // inputs, len(part))
@@ -161,8 +166,8 @@ def find_scaled(
 def _check(tensor: ScaledTensor) -> None:
     shape, scales = tensor.shape, tensor.scales
     wanted = tuple(ceil_div(size, block) for size, block in zip(shape, tensor.block, strict=False))
-    if len(shape) != 2 or scales.shape != wanted or scales.dtype != "float32":
+    if len(shape) != 2 or scales.shape != wanted or scales.dtype not in SCALE_TYPES:
         raise ModelFileError(
             f"{tensor.name!r} has the shape {list(shape)} and its scales {list(scales.shape)} in "
-            f"{scales.dtype}; {list(wanted)} in float32 are expected."
+            f"{scales.dtype}; {list(wanted)} in {', '.join(SCALE_TYPES)} are expected."
         )

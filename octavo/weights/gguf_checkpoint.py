@@ -1,4 +1,4 @@
-"""GGUFCheckpoint: a .gguf file behind Hugging Face names, dequantised at load."""
+"""GGUFCheckpoint: a .gguf file, or the parts of one, behind Hugging Face names, dequantised at load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from octavo.weights.gguf.architectures import find_architecture
 from octavo.weights.gguf.bits import Bytes
 from octavo.weights.gguf.config import TORCH_NAMES, build_config, build_generation_config, stored_type
 from octavo.weights.gguf.dequant import BlockType, dequantize, iter_dequantized
+from octavo.weights.gguf.joined import open_gguf
 from octavo.weights.gguf.names import NO_WEIGHTS, layer_index
+from octavo.weights.gguf.part_names import without_part
 from octavo.weights.gguf.reader import GGUFFile, GGUFTensor
 from octavo.weights.gguf.views import (
     Joint,
@@ -52,8 +54,8 @@ class GGUFCheckpoint:
     def __init__(self, path: Path) -> None:
         """Check header, metadata and shapes. Raises ModelFileError."""
         self.path = path
-        self.name = _TYPE_SUFFIX.sub("", path.name.removesuffix(".gguf")) or "model"
-        file = GGUFFile(path)
+        self.name = _TYPE_SUFFIX.sub("", without_part(path.name)) or "model"
+        file = open_gguf(path)
         self._file: GGUFFile | None = file
         arch_name, self._architecture = find_architecture(file.metadata)
         self.config: dict[str, Any] = build_config(file)
@@ -97,7 +99,7 @@ class GGUFCheckpoint:
         plain = TORCH_NAMES.get(part.tensor.kind.name)
         wanted = dtype or getattr(torch, plain or "float32")
         if plain is not None and wanted is getattr(torch, plain) and part.is_as_stored:
-            return mapped_tensor(file.data, part.start, part.shape, plain)
+            return mapped_tensor(file.map_of(part.tensor.name), part.start, part.shape, plain)
         return _dequantized(self._packed(part), part, wanted)
 
     def stored_kind(self, name: str) -> str:

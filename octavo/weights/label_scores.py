@@ -12,6 +12,13 @@ MAX_LABELS = 2**16
 ENCODERS = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
 """model_type of those whose tokens see all others."""
 
+
+def sees_both_ways(config: Mapping[str, Any]) -> bool:
+    """Whether tokens see those after them: of encoders, and of decoders that were made into one."""
+    is_remade = config.get("is_causal") is False or config.get("use_bidirectional_attention") is True
+    return is_remade or config.get("model_type") in ENCODERS
+
+
 _ACTIVATIONS = {"Identity": Activation.NONE, "Sigmoid": Activation.SIGMOID, "Softmax": Activation.SOFTMAX}
 
 
@@ -22,13 +29,12 @@ def num_labels(config: Mapping[str, Any]) -> int:
 def classifying(config: dict[str, Any]) -> PoolingFacts:
     """Of a model with a head for labels."""
     labels = _labels(config)
-    is_encoder = config.get("model_type") in ENCODERS
     return PoolingFacts(
         task="classify",
-        pooling=_head_pooling(config, is_encoder),
+        pooling=_head_pooling(config, config.get("model_type") in ENCODERS),
         why_pooling="what the model's head was trained on",
         num_outputs=len(labels),
-        is_encoder=is_encoder,
+        is_encoder=sees_both_ways(config),
         activation=_label_activation(config, len(labels)),
         labels=labels,
     )
@@ -36,7 +42,7 @@ def classifying(config: dict[str, Any]) -> PoolingFacts:
 
 def by_tokens(config: dict[str, Any], scores: TokenScores, labels: tuple[str, ...]) -> PoolingFacts:
     """Of a model that predicts the next token, and is asked which one it is."""
-    if config.get("model_type") in ENCODERS:
+    if sees_both_ways(config):
         raise ModelFileError(
             "Scores by tokens are for models that predict the next one; an encoder does not."
         )

@@ -12,7 +12,7 @@ from octavo.base.files import has_file
 from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.weights.config_json import text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
-from octavo.weights.label_scores import ENCODERS, by_tokens, classifying
+from octavo.weights.label_scores import ENCODERS, by_tokens, classifying, sees_both_ways
 from octavo.weights.pooling_modules import with_modules
 from octavo.weights.token_scores import names_tokens, scores_by_name
 
@@ -28,7 +28,9 @@ def made_for_pooling(checkpoint: Checkpoint) -> bool:
 
 def can_write(checkpoint: Checkpoint) -> bool:
     """Whether it has what predicting tokens needs, whatever it was made for."""
-    return not is_bare(checkpoint.config) and not architecture_of(checkpoint.config).endswith(CLASSIFIES)
+    config = checkpoint.config
+    has_head = not is_bare(config) and not architecture_of(config).endswith(CLASSIFIES)
+    return has_head and not sees_both_ways(config)
 
 
 def pooling_of(checkpoint: Checkpoint, model: ModelConfig) -> PoolingFacts:
@@ -87,21 +89,27 @@ def _usual(config: dict[str, Any]) -> PoolingFacts:
     """Where no module says how. A GGUF file may; else an encoder's first token was made for this, and a
     decoder's last knows most.
     """
-    is_encoder = config.get("model_type") in ENCODERS
     pooling = _of_gguf(config)
     why = "as the GGUF file says"
     if pooling is None:
-        pooling = PoolingType.CLS if is_encoder else PoolingType.LAST
-        why = "usual for encoders" if is_encoder else "the only token of a decoder that has seen all others"
+        pooling, why = _usual_pooling(config)
         why += "; no file of the model says how"
     return PoolingFacts(
         task="embed",
         pooling=pooling,
         why_pooling=why,
         num_outputs=_width(config),
-        is_encoder=is_encoder,
+        is_encoder=sees_both_ways(config),
         normalizes=True,
     )
+
+
+def _usual_pooling(config: Mapping[str, Any]) -> tuple[PoolingType, str]:
+    if config.get("model_type") in ENCODERS:
+        return PoolingType.CLS, "usual for encoders"
+    if sees_both_ways(config):
+        return PoolingType.MEAN, "usual for decoders whose tokens see all others"
+    return PoolingType.LAST, "the only token of a decoder that has seen all others"
 
 
 def _of_gguf(config: dict[str, Any]) -> PoolingType | None:

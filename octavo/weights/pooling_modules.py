@@ -22,6 +22,8 @@ _MODES = {
     "pooling_mode_lasttoken": PoolingType.LAST,
     "pooling_mode_mean_tokens": PoolingType.MEAN,
 }
+_LIMITS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+"""What sentence-transformers may have called the model in the name of its file of limits."""
 _MODE_NAMES = {"cls": PoolingType.CLS, "lasttoken": PoolingType.LAST, "mean": PoolingType.MEAN}
 
 
@@ -122,7 +124,7 @@ def _with_dense(facts: PoolingFacts, folder: Path, path: str) -> PoolingFacts:
 
 
 def _with_limits(facts: PoolingFacts, folder: Path) -> PoolingFacts:
-    said = _read(folder, "sentence_bert_config.json")
+    said = next((found for name in _LIMITS if (found := _read(folder, f"sentence_{name}_config.json"))), {})
     # Older versions write it there, newer ones leave it to the tokenizer, who may say that there is no end.
     most = said.get("max_seq_length")
     if most is None:

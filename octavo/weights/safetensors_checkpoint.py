@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,9 @@ MAX_TENSORS = 2**19
 
 PLAIN_KINDS = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """torch's names of types, and GGUF's."""
+
+NARROW = ("float8_e4m3fn", "float8_e5m2", "int8", "uint8")
+SCALE_ENDS = ("_scale", "_scale_inv")
 
 _LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]{1,6})\.", re.ASCII)
 
@@ -85,6 +88,7 @@ class SafetensorsCheckpoint:
         self._packed = _packed_tensors(self.config, self._files)
         halves = {name for packed in self._packed.values() for name in packed.stored_names}
         self._names = [*(name for name in self._files if name not in halves), *self._packed]
+        _refuse_unexplained(self._files, halves)
         _check_layers(self.config, self._files)
         check_shapes(self.config, self._names, self.shape)
         self.stored_dtype = _main_dtype(self._files, self._packed)
@@ -243,6 +247,19 @@ def _packed_tensors(config: dict[str, Any], files: Mapping[str, SafetensorsFile]
             f"{' and '.join(QUANTIZATIONS)} are read. Use the unquantised model or its GGUF."
         )
     return QUANTIZATIONS[method](files, quantization)
+
+
+def _refuse_unexplained(files: Mapping[str, SafetensorsFile], explained: Collection[str]) -> None:
+    """Numbers of 8 bits with scales of which no quantization_config speaks (ModelOpt has its own file)."""
+    for name, file in files.items():
+        is_narrow = file.tensors[name].dtype in NARROW and name not in explained
+        scales = next((name + end for end in SCALE_ENDS if name + end in files), None)
+        if is_narrow and scales is not None:
+            raise ModelFileError(
+                f"The checkpoint is quantised: {name!r} is in {file.tensors[name].dtype} and has {scales!r}, "
+                "but its config has no quantization_config that says how to read them. Use the unquantised "
+                "model or its GGUF."
+            )
 
 
 def _check_layers(config: dict[str, Any], names: dict[str, SafetensorsFile]) -> None:

@@ -180,10 +180,15 @@ def check_shapes(config: dict[str, Any], names: Iterable[str], shape_of: Callabl
 
 
 def _as_in(present: set[str], expected: dict[str, Shape]) -> dict[str, Shape]:
-    """The same without the prefix of a backbone behind which there is a head, where files leave it out."""
-    first = next(iter(expected), "")
+    """The same by the names in files: with the prefix of a backbone that has a head beside it, or without."""
+    first = next(iter(expected), None)
+    if first is None or first in present:
+        return expected
+    longer = next((name for name in sorted(present) if name.endswith(f".{first}")), None)
+    if longer is not None:
+        return {longer.removesuffix(first) + name: shape for name, shape in expected.items()}
     prefix, _, bare = first.partition(".")
-    if not bare or first in present or bare not in present:
+    if not bare or bare not in present:
         return expected
     return {name.removeprefix(f"{prefix}."): shape for name, shape in expected.items()}
 

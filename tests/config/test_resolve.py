@@ -83,6 +83,16 @@ def test_a_gpu_computes_as_stored_or_bfloat16():
     assert resolved(CUDA, packed).config.model.dtype == "bfloat16"
 
 
+@pytest.mark.parametrize("name", ["Gemma2ForCausalLM", "Gemma3ForCausalLM", "Gemma3TextModel"])
+def test_gemmas_never_compute_in_float16_unasked(name):
+    """The 270M answers with NaN in it."""
+    half = dataclasses.replace(CHECKPOINT, architecture=name, stored_dtype="float16")
+    assert resolved(CUDA, half).config.model.dtype == "bfloat16"
+    assert resolved(OLD_GPU, half).config.model.dtype == "float32"
+    assert resolved(CPU, half).config.model.dtype == "float32"
+    assert resolved(CUDA, half, dtype="float16").config.model.dtype == "float16"
+
+
 def test_without_chunks_the_budget_holds_a_whole_prompt():
     assert resolved(enable_chunked_prefill=False).config.schedule.max_num_batched_tokens == 2048
 

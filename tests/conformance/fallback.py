@@ -94,7 +94,10 @@ FALLBACK: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "helium": ("helium", {"hidden_size": 72}),
-    "hunyuan_v1_dense": ("hunyuan_v1_dense", {}),
+    "hunyuan_v1_dense": (
+        "hunyuan_v1_dense",
+        {"rope_parameters": {"rope_type": "dynamic", "alpha": 40.0, "factor": 1.0, "rope_theta": 10000.0}},
+    ),
     "hunyuan_v1_moe": ("hunyuan_v1_moe", {"num_experts": 6, "moe_topk": 2}),
     "hyperclovax": ("hyperclovax", {}),
     "jais2": ("jais2", {}),

@@ -64,6 +64,17 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+BOTH_WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma3": (
+        "gemma3_text",
+        {"num_hidden_layers": 4, "sliding_window": 24, "use_bidirectional_attention": True, "head_dim": 16},
+    ),
+    "qwen3": ("qwen3", {"is_causal": False}),
+    "mistral": ("mistral", {"is_causal": False, "sliding_window": 9}),
+}
+"""Decoders that were made into encoders."""
+
+
 def save_pooled(folder: Path, family: str, *, num_labels: int | None = None, **overrides: Any) -> Path:
     """A bare model, or one with a head for so many labels. Returns the folder."""
     import torch

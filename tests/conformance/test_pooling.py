@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from octavo import LLM
 from octavo.base.errors import ModelFileError
 from octavo.messages.pooling import PoolingParams
-from tests.conformance.pooled import DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
+from tests.conformance.pooled import BOTH_WAYS, DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
 from tests.tiny import VOCAB_SIZE
 
 TOLERANCE = 1e-5
@@ -85,6 +86,29 @@ def test_encoders_classify_as_transformers(tmp_path: Path, name: str) -> None:
         assert (ours - wanted.softmax(-1)).abs().max().item() < TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("is_bare", [True, False])
+def test_an_embedder_may_be_called_what_it_was_trained_from(tmp_path: Path, name: str, is_bare: bool) -> None:
+    """all-distilroberta-v1 says RobertaForMaskedLM and holds a bare model; others have the head, too."""
+    from transformers import AutoModel, AutoModelForMaskedLM
+
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    given = prompts()[:8]
+    expected = [one.mean(0) for one in states(folder, given)]
+    model = AutoModelForMaskedLM.from_config(AutoModel.from_pretrained(folder).config)
+    model.base_model.load_state_dict(AutoModel.from_pretrained(folder).state_dict(), strict=False)
+    if not is_bare:
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = [type(model).__name__]
+    (folder / "config.json").write_text(json.dumps(config))
+    save_modules(folder, "mean_tokens", normalizes=False)
+    with LLM(str(folder)) as llm:
+        check(llm.encode(given, use_tqdm=False), expected)
+
+
 MODES: dict[str, dict[str, Any]] = {
     "plain": {},
     "chunked": {"max_num_batched_tokens": 32},
@@ -107,6 +131,19 @@ def test_decoders_embed_as_transformers(tmp_path: Path, name: str, mode: str, po
             check(llm.encode(given, RAW, use_tqdm=False), expected)
         hits = llm.stats().prefix_hits_tokens
         assert (hits > 0) == (pooling == "last")
+        check(llm.encode(given, pooling_task="token_embed", pooling_params=RAW, use_tqdm=False), hidden)
+
+
+@pytest.mark.parametrize("name", BOTH_WAYS)
+def test_decoders_whose_tokens_see_both_ways_embed_as_transformers(tmp_path: Path, name: str) -> None:
+    family, overrides = BOTH_WAYS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    given = prompts()
+    hidden = states(folder, given)
+    assert (hidden[-1][0] - states(folder, [given[-1][:20]])[0][0]).abs().max() > 1e-3, "it sees only before"
+    with LLM(str(folder), max_model_len=LONGEST) as llm:
+        assert llm.config.model.pooling_type == "mean" and not llm.config.cache.enable_prefix_caching
+        check(llm.encode(given, RAW, use_tqdm=False), [one.mean(0) for one in hidden])
         check(llm.encode(given, pooling_task="token_embed", pooling_params=RAW, use_tqdm=False), hidden)
 
 

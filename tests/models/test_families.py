@@ -82,6 +82,11 @@ def test_olmo3_in_the_old_spelling_stretches_only_full_layers() -> None:
     [
         ("Granite", {"residual_multiplier": "much"}, "residual_multiplier 'much'"),
         ("Granite", {"logits_scaling": 0}, "logits_scaling 0"),
+        (
+            "Granite",
+            {"is_causal": False},
+            "is_causal false: its tokens see those after them too, so it cannot write",
+        ),
         ("Phi3", {"rope_scaling": {"type": "su"}}, "short_factor of rope type 'longrope' is None"),
         ("Phi3", {"rope_scaling": {"type": "linear2"}}, "rope type is 'linear2'"),
         ("Glm4", {"partial_rotary_factor": 0.1}, "0 of the 4 values of a head"),

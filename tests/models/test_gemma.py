@@ -95,7 +95,10 @@ def test_a_missing_norm_is_named() -> None:
         ({"layer_types": ["full_attention"] * 6}, "6 layer_types for 7 layers"),
         ({"layer_types": ["full_attention"] * 6 + ["linear_attention"]}, "'linear_attention'"),
         ({"sliding_window": None}, "6 layers with a window, but no sliding_window"),
-        ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        (
+            {"use_bidirectional_attention": True},
+            "use_bidirectional_attention true: its tokens see those after",
+        ),
         ({"hidden_activation": "silu"}, "hidden_act is 'silu'; only 'gelu_pytorch_tanh'"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar 0"),
         ({"final_logit_softcapping": float("nan")}, "final_logit_softcapping nan"),

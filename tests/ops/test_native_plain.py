@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +87,45 @@ def test_products_in_groups(kernels: str, kind: str) -> None:
     y_PO = native.grouped(linears, ends, x_PI)
     for part, bias_O, size, end in zip(parts, biases_XO, sizes, ends, strict=True):
         assert torch.equal(y_PO[end - size : end], native.linear(x_PI[end - size : end], part, bias_O))
+
+
+def test_a_forked_process_computes_and_ends() -> None:
+    """Its threads stay behind: the caller does all of the work, and waits for nobody when it exits."""
+    code = """
+import os, signal, sys, torch
+from tests.ops.test_native_plain import draw, packed
+from octavo.ops.cpu.engine import NativeEngine
+
+native = NativeEngine(2)
+matrix, x = packed(native, draw(40, 70)), draw(5, 70)
+y = native.linear(x, [matrix], None)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    sys.exit(not torch.equal(native.linear(x, [matrix], None), y))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_process_may_end_while_a_thread_computes() -> None:
+    """As a script does that is interrupted. It ended with a fault every second time."""
+    code = """
+import ctypes, threading, time, torch
+from octavo.base.native import native_library
+from octavo.ops.cpu.engine import NativeEngine
+from tests.ops.test_native_products import stored
+
+native = NativeEngine(2)
+matrix, x, y = native.pack(stored("Q8_0", 512, 4096)[0]), torch.randn(3000, 4096), torch.empty(3000, 512)
+arguments = native.handle, ctypes.byref(matrix.struct), 1, x.data_ptr(), 3000, y.data_ptr(), 512, None, 0
+
+def compute():
+    while True:
+        native_library().octavo_linear(*arguments)
+
+threading.Thread(target=compute, daemon=True).start()
+time.sleep(0.2)
+"""
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

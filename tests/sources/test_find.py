@@ -280,6 +280,9 @@ def test_a_repository_is_fetched_without_code_and_second_copies(tmp_path: Path) 
         "tokenizer.json": b"{}",
         "chat_template.jinja": b"",
         "additional_chat_templates/rag.jinja": b"",
+        "1_Pooling/config.json": b"{}",
+        "2_Dense/config.json": b"{}",
+        "2_Dense/model.safetensors": b"",
         "pytorch_model.bin": b"pickle",
         "modeling_x.py": b"import os",
         "onnx/model.onnx": b"",
@@ -311,9 +314,25 @@ def test_a_quantisation_is_picked_by_name(tmp_path: Path) -> None:
     assert hub.fetched == ["x-Q4_K_M.gguf", "x-Q8_0.gguf"]
 
 
+PARTS = {f"q8/x-Q8_0-{number:05d}-of-00002.gguf": GGUF for number in (1, 2)}
+
+
+def test_all_parts_of_a_split_model_are_fetched(tmp_path: Path) -> None:
+    hub = FakeHub({"org/x": {**PARTS, "x-Q4_0.gguf": GGUF, "mmproj-x-Q8_0.gguf": b""}}, tmp_path / "hub")
+    first, second = PARTS
+    path = find("org/x:Q8_0", hub)
+    assert path.name == "x-Q8_0-00001-of-00002.gguf" and hub.fetched == [first, second]
+    assert find(f"org/x/{second}", hub) == path
+    assert find("org/x:Q8_0", hub, offline=True) == path
+    (path.parent / "x-Q8_0-00002-of-00002.gguf").unlink()
+    with pytest.raises(ModelFileError, match="not completely in the local cache"):
+        find("org/x:Q8_0", hub, offline=True)
+
+
 @pytest.mark.parametrize(
     ("model", "files", "message"),
     [
+        ("org/x", {next(iter(PARTS)): GGUF}, "has 2 parts, and 'q8/x-Q8_0-00002-of-00002.gguf' is not there"),
         ("org/x", QUANTS, "several GGUF files: x-Q4_K_M.gguf"),
         ("org/x:Q2_K", QUANTS, "no GGUF file of Q2_K. GGUF files in it: x-Q4_K_M"),
         ("org/x/y.gguf", QUANTS, "no y.gguf"),

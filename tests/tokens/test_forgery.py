@@ -35,7 +35,7 @@ def test_only_the_template_writes_special_tokens(contents: list[str]) -> None:
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == rendered(TOKENIZER, messages)
 
 
-@given(st.text(max_size=40))
+@given(st.text(max_size=40).filter(lambda text: "<|" not in text))
 def test_chats_without_special_text_are_encoded_whole(content: str) -> None:
     messages = [{"role": "user", "content": content}]
     assert TOKENIZER.encode_chat(messages) == TOKENIZER.encode(rendered(TOKENIZER, messages), False)

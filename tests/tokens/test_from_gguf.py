@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from chats import rendered
 from small_tokenizers import CHATML, byte_level_backend, sentencepiece_backend, word_piece_backend
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
 from octavo.base.errors import ModelFileError
 from octavo.tokens import from_gguf
@@ -71,21 +71,53 @@ def test_byte_level_ids_equal_the_original() -> None:
         assert tokenizer.encode(text) == original.encode(text).ids
         assert tokenizer.decode(tokenizer.encode(text), False) == text
     assert tokenizer.chat_template == CHATML
-    assert tokenizer.eos_token_ids == [original.token_to_id("<|im_end|>")]
+    assert tokenizer.eos_token_ids == [original.token_to_id(end) for end in ("<|im_end|>", "<|endoftext|>")]
     assert rendered(tokenizer, [{"role": "user"}], tools=[{}]) == "T"
+
+
+BEHIND_SPECIAL = ["<s>the fox</s> the dog", "</s>\nthe <unk>the"]
+
+
+def spm_metadata(original: Tokenizer, **more: Any) -> dict[str, Any]:
+    metadata = metadata_of(original, "llama", bos_token_id=1, eos_token_id=2, unknown_token_id=0, **more)
+    metadata["tokenizer.ggml.scores"] = [-float(index) for index in range(original.get_vocab_size())]
+    return metadata
 
 
 def test_sentencepiece_ids_equal_the_original() -> None:
     original = sentencepiece_backend()
-    metadata = metadata_of(original, "llama", bos_token_id=1, eos_token_id=2, unknown_token_id=0)
-    metadata["tokenizer.ggml.scores"] = [-float(index) for index in range(original.get_vocab_size())]
+    original.pre_tokenizer = None
+    original.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    metadata = spm_metadata(original)
     tokenizer = load(metadata)
-    for text in CORPUS:
+    for text in [*CORPUS, *BEHIND_SPECIAL]:
         assert tokenizer.encode(text) == original.encode(text).ids
         assert tokenizer.decode(tokenizer.encode(text)) == original.decode(original.encode(text).ids)
     bare = load({**metadata, "tokenizer.ggml.add_bos_token": False, "tokenizer.ggml.add_space_prefix": False})
     assert bare.backend.decode(bare.encode("the fox")) == "the fox"
     assert bare.encode("the fox")[0] == original.token_to_id("t")
+
+
+def test_mistrals_with_turns_as_tokens_put_a_space_only_in_front_of_the_text() -> None:
+    original = sentencepiece_backend("first")
+    original.add_special_tokens(["[INST]"])
+    tokenizer = load(spm_metadata(original))
+    for text in [*CORPUS, *BEHIND_SPECIAL, "[INST]the fox", "[INST] the fox"]:
+        assert tokenizer.encode(text) == original.encode(text).ids
+
+
+def test_special_tokens_of_phi_3_take_the_white_space_behind_them() -> None:
+    original = sentencepiece_backend()
+    original.add_special_tokens(["<|user|>", "<|end|>"])
+    tokenizer = load({**spm_metadata(original), "general.architecture": "phi3"})
+    user, end = (original.token_to_id(name) for name in ("<|user|>", "<|end|>"))
+    assert tokenizer.encode("<|user|>\n the fox<|end|>\n<|user|>", add_special_tokens=False) == [
+        user,
+        *original.encode("the fox", add_special_tokens=False).ids,
+        end,
+        user,
+    ]
+    assert len(tokenizer.encode("<s> the fox")) > len(tokenizer.encode("<s>the fox"))
 
 
 def test_control_and_byte_tokens_never_come_out_of_text() -> None:
@@ -125,7 +157,33 @@ def test_bos_and_eos_as_the_file_says() -> None:
     assert load({**metadata, "tokenizer.ggml.pre": "llama-bpe"}).encode("the fox")[0] == bos
     both = load({**metadata, "tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.add_eos_token": True})
     assert both.encode("the fox") == [bos, *body, eos]
-    assert both.eos_token_ids == [eos]
+    assert both.eos_token_ids[0] == eos
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ends"),
+    [
+        (["<eos>", "<end_of_turn>"], ["<eos>", "<end_of_turn>"]),  # Gemma 2 and 3
+        (["<s>", "<|end|>", "<|user|>"], ["<s>", "<|end|>"]),  # Phi 3
+        (["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"], ["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"]),
+        (["<|return|>", "<|end|>", "<|call|>"], ["<|return|>", "<|call|>"]),  # GPT-OSS
+        (["<eos>", "</s>"], ["<eos>"]),  # Gemma's </s> is a tag of HTML
+    ],
+)
+@pytest.mark.parametrize("kind", [1, 3, 4])
+def test_answers_end_where_the_file_names_only_the_end_of_documents(
+    tokens: list[str], ends: list[str], kind: int
+) -> None:
+    backend = byte_level_backend()
+    first = backend.get_vocab_size()
+    metadata = metadata_of(backend, "gpt2", eos_token_id=first)
+    metadata["tokenizer.ggml.tokens"] += tokens
+    metadata["tokenizer.ggml.token_type"] += [3] + [kind] * (len(tokens) - 1)
+    tokenizer = load(metadata)
+    wanted = {first + tokens.index(token) for token in ends}
+    of_the_backend = {backend.token_to_id(name) for name in ("<|endoftext|>", "<|im_end|>")}
+    assert set(tokenizer.eos_token_ids) == wanted | of_the_backend
+    assert tokenizer.decode(sorted(wanted)) == ""
 
 
 def test_an_unknown_pre_tokenizer_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -154,8 +212,15 @@ def test_every_split_is_a_valid_pattern() -> None:
         ("qwen2", "x 123", ["x", " ", "1", "2", "3"]),
         ("tekken", "HelloWorld 12", ["Hello", "World", " ", "1", "2"]),
         ("gpt-4o", "WE'LL 1234", ["WE'LL", " ", "123", "4"]),
+        (
+            "deepseek-llm",
+            "a->b </i> == 中 x1",
+            ["a", "->", "b", " </", "i", ">", " ==", " ", "中", " x", "1"],
+        ),
         ("deepseek-v3", "日本x 1234", ["日本", "x", " ", "123", "4"]),
         ("falcon", "a12345!", ["a", "123", "45", "!"]),
+        ("seed-coder", "x 12;\n\nI'm", ["x", " ", "1", "2", ";", "\n\n", "I", "'m"]),
+        ("kimi-k2", "中文abc Hello日本 1234I'm", ["中文", "abc", " Hello", "日本", " ", "123", "4", "I'm"]),
     ],
 )
 def test_how_families_split(pre: str, text: str, pieces: list[str]) -> None:
@@ -219,4 +284,4 @@ def test_default_model_equals_transformers(
     assert rendered(tokenizer, messages) == theirs.apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True
     )
-    assert tokenizer.eos_token_ids == [theirs.eos_token_id]
+    assert tokenizer.eos_token_ids[0] == theirs.eos_token_id

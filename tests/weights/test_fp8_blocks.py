@@ -67,6 +67,18 @@ def test_weights_come_back_times_their_scales(tmp_path: Path, monkeypatch: pytes
     assert torch.equal(wide.t(), truth)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_scales_may_be_in_16_bits_as_qwen_stores_them(tmp_path: Path, dtype: torch.dtype) -> None:
+    stored, scales = scaled(70, 41)
+    narrow = scales.to(dtype)
+    checkpoint = open_checkpoint(save(tmp_path / "m", {NAME: stored, f"{NAME}_scale_inv": narrow}))
+    truth = expected(stored, narrow.float())
+    assert torch.equal(checkpoint.load(NAME), truth)
+    target = torch.zeros(70, 41)
+    checkpoint.upload([(NAME, target)])
+    assert torch.equal(target, truth)
+
+
 def test_a_large_matrix_goes_up_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.weights.transfer.BUFFER_BYTES", 41 * 4 * 10)
     stored, scales = scaled(70, 41)
@@ -81,7 +93,7 @@ def test_a_large_matrix_goes_up_in_pieces(tmp_path: Path, monkeypatch: pytest.Mo
     [
         (None, QUANTIZATION, f"{NAME}' in FP8, but no '{NAME}_scale_inv"),
         (torch.ones(5, 2), QUANTIZATION, r"\[70, 41\] and its scales \[5, 2\].*\[5, 3\] in float32"),
-        (torch.ones(5, 3).half(), QUANTIZATION, "in float16"),
+        (torch.ones(5, 3).double(), QUANTIZATION, "in float64"),
         (torch.ones(5, 3), {"quant_method": "fp8"}, "weight_block_size None"),
         (
             torch.ones(5, 3),
@@ -99,6 +111,16 @@ def test_what_does_not_go_together(
         tensors[f"{NAME}_scale_inv"] = scales
     with pytest.raises(ModelFileError, match=words):
         open_checkpoint(save(tmp_path / "m", tensors, quantization_config=quantization))
+
+
+@pytest.mark.parametrize("stored", [torch.float8_e4m3fn, torch.int8])
+def test_scales_that_no_config_explains_are_refused(tmp_path: Path, stored: torch.dtype) -> None:
+    """As in older files of ModelOpt, which says it in hf_quant_config.json."""
+    tensors = {NAME: torch.ones(70, 41).to(stored), f"{NAME}_scale": torch.ones(())}
+    with pytest.raises(ModelFileError, match=rf"quantised: '{NAME}' is in .* and has '{NAME}_scale'"):
+        open_checkpoint(save(tmp_path / "m", tensors, quantization_config=None))
+    plain = save(tmp_path / "plain", {NAME: torch.ones(70, 41).to(stored)}, quantization_config=None)
+    assert open_checkpoint(plain).load(NAME, torch.float32).sum() == 70 * 41
 
 
 def test_numbers_are_made_in_float32() -> None:

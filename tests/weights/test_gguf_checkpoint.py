@@ -46,6 +46,35 @@ def refused(path: Path, keys: dict[str, Any], tensors: list[Info] | None, *words
         assert word in caught.value.message
 
 
+@pytest.mark.parametrize(("name", "of_text"), [("qwen2vl", "qwen2"), ("qwen3vl", "qwen3")])
+def test_the_text_part_of_a_model_that_sees_pictures_is_the_model_for_text(
+    tmp_path: Path, name: str, of_text: str
+) -> None:
+    head_dim, extra = HIDDEN // 4, []
+    for layer in range(2):
+        for part, heads in (("q", 4), ("k", 2), ("v", 2)):
+            if of_text == "qwen2":
+                extra.append(Info(f"blk.{layer}.attn_{part}.bias", (heads * head_dim,)))
+            elif part != "v":
+                extra.append(Info(f"blk.{layer}.attn_{part}_norm.weight", (head_dim,)))
+    opened = []
+    for architecture in (name, of_text):
+        keys = {key.replace("llama.", f"{architecture}."): value for key, value in LLAMA_KEYS.items()}
+        keys |= {"general.architecture": architecture, f"{architecture}.attention.key_length": head_dim}
+        if architecture == name:
+            keys |= {f"{name}.rope.dimension_sections": [2, 1, 1, 0], f"{name}.n_deepstack_layers": 3}
+        opened.append(open_checkpoint(write_gguf(tmp_path / architecture, keys, [*llama_tensors(), *extra])))
+    assert opened[0].config == opened[1].config
+    assert opened[0].tensor_names() == opened[1].tensor_names()
+
+
+def test_a_decoder_made_to_see_both_ways_says_so(path: Path) -> None:
+    """The models refuse it."""
+    checkpoint = open_checkpoint(write_gguf(path, {**LLAMA_KEYS, "llama.attention.causal": False}))
+    assert checkpoint.config["is_causal"] is False
+    assert "is_causal" not in open_checkpoint(write_gguf(path)).config
+
+
 def test_config_and_facts(path: Path) -> None:
     checkpoint = open_checkpoint(write_gguf(path))
     assert isinstance(checkpoint, GGUFCheckpoint)

@@ -324,6 +324,10 @@ def test_context_length_must_be_known_and_sane(tmp_path: Path) -> None:
         context_length({})
 
 
+def test_falcons_first_configs_do_not_say_their_length() -> None:
+    assert context_length({"model_type": "falcon", "alibi": False, "hidden_size": 4544}) == 2048
+
+
 def test_dummy_weights(tmp_path: Path) -> None:
     write_config(tmp_path)
     first, second = (open_checkpoint(tmp_path, "dummy") for _ in range(2))

@@ -20,6 +20,14 @@ SCORES = {"architectures": ["BertForSequenceClassification"], "model_type": "ber
 POOLING = "1_Pooling/config.json"
 
 
+def test_decoders_made_into_encoders_only_embed() -> None:
+    for entry in ({"is_causal": False}, {"use_bidirectional_attention": True}):
+        facts = read_pooling({**QWEN, **entry})
+        assert (facts.pooling, facts.is_encoder) == (PoolingType.MEAN, True)
+    facts = read_pooling({**QWEN, "is_causal": True, "use_bidirectional_attention": False})
+    assert (facts.pooling, facts.is_encoder) == (PoolingType.LAST, False)
+
+
 def test_without_files_what_is_usual() -> None:
     bert, qwen = read_pooling(BERT), read_pooling(QWEN)
     assert (bert.task, bert.pooling, bert.normalizes, bert.is_encoder) == (
@@ -43,6 +51,13 @@ def test_modules_say_how(tmp_path: Path, mode: str, pooling: PoolingType) -> Non
     assert (facts.pooling, facts.normalizes) == (pooling, mode == "cls_token")
     assert (facts.max_tokens, facts.lowercases) == (99, False)
     assert (facts.prompts, facts.default_prompt_name) == (prompts, "query")
+
+
+def test_limits_in_a_file_by_the_older_name(tmp_path: Path) -> None:
+    save_modules(tmp_path, "mean_tokens", max_seq_length=99, do_lower_case=True)
+    (tmp_path / "sentence_bert_config.json").rename(tmp_path / "sentence_xlm-roberta_config.json")
+    facts = read_pooling(BERT, tmp_path)
+    assert (facts.max_tokens, facts.lowercases) == (99, True)
 
 
 @pytest.mark.parametrize(("stated", "most"), [(40, 40), (10**30, None), (None, None)])

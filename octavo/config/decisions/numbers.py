@@ -5,6 +5,7 @@ from __future__ import annotations
 from octavo.base.errors import ConfigError
 from octavo.config.decisions.device import obstacle_to_kernels
 from octavo.config.decisions.known import Known, Reason, decided
+from octavo.config.native_families import OVERFLOWING
 from octavo.config.root import EngineConfig
 
 DTYPES = {"float": "float32", "half": "float16"}
@@ -63,6 +64,9 @@ def decide_dtype(config: EngineConfig, known: Known) -> EngineConfig:
             config, "model", known, dtype=("float32", "exact, whatever width weights are stored in")
         )
     stored = known.checkpoint.stored_dtype
+    if known.checkpoint.architecture.startswith(OVERFLOWING):
+        wide = "bfloat16" if known.device.has_fast_bfloat16 else "float32"
+        return decided(config, "model", known, dtype=(wide, "this model's numbers are too large for float16"))
     if not known.device.has_fast_bfloat16:
         why = f"checkpoint is {stored}; the {known.device.name} computes no bfloat16"
         return decided(config, "model", known, dtype=("float16", why))

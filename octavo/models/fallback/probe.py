@@ -17,7 +17,7 @@ from torch import nn
 
 from octavo.base.errors import ModelFileError
 from octavo.models.fallback.interface import MaskRule, answered_by, rule_of
-from octavo.models.fallback.ropes import MOVING, held_still, moving_ropes
+from octavo.models.fallback.ropes import MOVING, held_still, tell_their_type
 
 NUM_TOKENS = 3
 FAR = 1 << 20
@@ -106,7 +106,7 @@ def refuse_class(skeleton: Any) -> None:
         raise _refusal(skeleton, "it counts positions itself (its forward has no position_ids)")
     ropes = rope_types(text)
     moving = [name for name in MOVING if name in ropes]
-    if moving and not moving_ropes(skeleton):
+    if moving and not tell_their_type(skeleton):
         raise _refusal(
             skeleton, f"its rope ({moving[0]}) turns all tokens of a step by the length of the longest text"
         )

@@ -37,6 +37,11 @@ def moving_ropes(skeleton: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
     ]
 
 
+def tell_their_type(skeleton: nn.Module) -> bool:
+    """Whether ropes say how they turn. Configs may call one dynamic that its module never moves (HunYuan)."""
+    return any(isinstance(getattr(module, "rope_type", None), str) for module in skeleton.modules())
+
+
 @contextmanager
 def held_still(skeleton: nn.Module) -> Iterator[None]:
     """Without numbers there is no longest text to look at."""

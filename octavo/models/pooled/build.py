@@ -7,6 +7,7 @@ from dataclasses import replace
 from octavo.base.errors import ModelFileError
 from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
+from octavo.models.pooled.both_ways import check_layers, decoder_part
 from octavo.models.pooled.dense import DenseLayers
 from octavo.models.pooled.heads import ScoreHead, TokenHead
 from octavo.models.pooled.model import Head, PlainHead, PooledModel
@@ -47,7 +48,10 @@ def _decoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: P
             whole, TokenHead(whole, facts.from_tokens), facts, prefix=DECODER_PREFIX, names=names
         )
     # Tied, so that no head is made: the embedding is all that is left of it.
-    backbone = MODELS.load(key)({**checkpoint.config, "tie_word_embeddings": True}, placement)
+    config = {**checkpoint.config, "tie_word_embeddings": True}
+    backbone = MODELS.load(key)(decoder_part(config) if facts.is_encoder else config, placement)
+    if facts.is_encoder:
+        check_layers(backbone, key)
     head = _embedding_head(checkpoint, facts, placement)
     if head is None:
         head = ScoreHead(backbone.hidden_size, facts.num_outputs, placement)

@@ -66,7 +66,7 @@ class PooledModel(nn.Module):
             backbone, "embed_second", None
         )
         """As `embed`, for tokens of the second text of a pair; None: the model does not tell."""
-        self._kv_layers = backbone.kv_layers()
+        self._kv_layers = [] if facts.is_encoder else backbone.kv_layers()
         self._prefix = prefix
         self._names = names
 

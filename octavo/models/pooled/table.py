@@ -25,13 +25,16 @@ ENCODERS: LazyTable[type[Encoder]] = LazyTable(
 )
 """Each as `...Model`, which embeds, and as `...ForSequenceClassification`."""
 
+GUESSES = "ForMaskedLM"
+"""Some embedding models still call themselves what they were trained from. Their head is left out."""
+
 DECODER_PREFIX = "model."
 WRITES = "ForCausalLM"
 
 
 def encoder_of(architecture: str) -> str | None:
     """Its key in ENCODERS, if it is one."""
-    for ending in ("Model", CLASSIFIES):
+    for ending in ("Model", CLASSIFIES, GUESSES):
         if architecture.endswith(ending) and architecture.removesuffix(ending) in ENCODERS:
             return architecture.removesuffix(ending)
     return None

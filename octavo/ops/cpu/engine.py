@@ -6,6 +6,7 @@ T tokens, I input width, O output width.
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from collections.abc import Sequence
 from ctypes import c_char_p, c_int32, c_int64, c_void_p
@@ -73,7 +74,8 @@ class NativeEngine:
         handle = library.octavo_open(num_threads, None if kernels is None else kernels.encode())
         assert handle, f"this processor does not run {kernels}"
         self.handle = c_void_p(handle)
-        weakref.finalize(self, library.octavo_close, self.handle)
+        closing = weakref.finalize(self, _close, library, self.handle, os.getpid())
+        closing.atexit = False  # another thread may still compute then, in memory that would be freed
 
     def pack(self, stored: StoredMatrix) -> PackedMatrix:
         """Pack a matrix of one of the TYPES."""
@@ -195,6 +197,12 @@ class NativeEngine:
             out_TE.data_ptr(),
         )
         return out_TE
+
+
+def _close(library: ctypes.CDLL, handle: c_void_p, owner: int) -> None:
+    """Threads do not come along into a forked process, which would wait for their end for ever."""
+    if os.getpid() == owner:
+        library.octavo_close(handle)
 
 
 def linear_struct(parts: Sequence[PackedMatrix], bias_O: torch.Tensor | None) -> LinearStruct:

@@ -100,6 +100,16 @@ def _gpt_oss(config: Config, keys: Keys) -> None:
 
 SEPARATE = ExpertNames("mlp", gate="gate_proj", up="up_proj", down="down_proj")
 
+_QWEN2 = Architecture(class_name="Qwen2ForCausalLM", model_type="qwen2", layer_names=names.LLAMA_LAYER)
+_QWEN3 = Architecture(class_name="Qwen3ForCausalLM", model_type="qwen3", layer_names=names.QK_NORM_LAYER)
+_QWEN3_MOE = Architecture(
+    class_name="Qwen3MoeForCausalLM",
+    model_type="qwen3_moe",
+    layer_names=names.QWEN3_MOE_LAYER,
+    experts=SEPARATE,
+    extend=_qwen3_moe,
+)
+
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
@@ -110,8 +120,11 @@ ARCHITECTURES: dict[str, Architecture] = {
         experts=ExpertNames("block_sparse_moe", gate="w1", up="w3", down="w2"),
         extend=_maybe_mistral,
     ),
-    "qwen2": Architecture(class_name="Qwen2ForCausalLM", model_type="qwen2", layer_names=names.LLAMA_LAYER),
-    "qwen3": Architecture(class_name="Qwen3ForCausalLM", model_type="qwen3", layer_names=names.QK_NORM_LAYER),
+    "qwen2": _QWEN2,
+    "qwen3": _QWEN3,
+    "qwen2vl": _QWEN2,  # as the next two: the part for text of models that see pictures
+    "qwen3vl": _QWEN3,
+    "qwen3vlmoe": _QWEN3_MOE,
     "qwen2moe": Architecture(
         class_name="Qwen2MoeForCausalLM",
         model_type="qwen2_moe",
@@ -119,13 +132,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         experts=SEPARATE,
         extend=_qwen2_moe,
     ),
-    "qwen3moe": Architecture(
-        class_name="Qwen3MoeForCausalLM",
-        model_type="qwen3_moe",
-        layer_names=names.QWEN3_MOE_LAYER,
-        experts=SEPARATE,
-        extend=_qwen3_moe,
-    ),
+    "qwen3moe": _QWEN3_MOE,
     "gpt-oss": Architecture(
         class_name="GptOssForCausalLM",
         model_type="gpt_oss",

@@ -39,7 +39,6 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
     """Translate the metadata. Raises ModelFileError for unknown architectures and for lies."""
     name, architecture = find_architecture(file.metadata)
     keys = Keys(file.metadata, name, file.tensors)
-    _refuse_split(file.metadata)
     vocab_size, hidden = _embedding(file, keys)
     config: dict[str, Any] = {
         "architectures": [architecture.class_name],
@@ -59,6 +58,8 @@ def build_config(file: GGUFFile) -> dict[str, Any]:
     }
     if architecture.attends:
         config |= _attention(file, keys, architecture, hidden)
+    if not keys.flag("attention.causal", True):
+        config["is_causal"] = False
     if architecture.extend is not None:
         architecture.extend(config, keys)
     check_config(config)
@@ -187,15 +188,6 @@ def _experts(keys: Keys, architecture: Architecture) -> dict[str, int]:
     found = {"num_experts": experts, "num_experts_per_tok": keys.count("expert_used_count")}
     inner = keys.optional_count("expert_feed_forward_length")
     return found if inner is None else {**found, "moe_intermediate_size": inner}
-
-
-def _refuse_split(metadata: Mapping[str, Any]) -> None:
-    parts = metadata.get("split.count", 1)
-    if parts not in (0, 1):
-        raise ModelFileError(
-            f"This is one of {str(parts)[:20]} parts of a split GGUF model. Merge them into one file "
-            "(llama-gguf-split --merge) and give that."
-        )
 
 
 def _embedding(file: GGUFFile, keys: Keys) -> tuple[int, int]:

@@ -57,22 +57,21 @@ class GGUFFile:
         self.metadata: dict[str, Any] = _read_metadata(cursor, num_keys)
         self.tensors: dict[str, GGUFTensor] = _read_tensors(cursor, num_tensors, _alignment(self.metadata))
 
-    @property
-    def data(self) -> mmap.mmap:
-        """The map of the whole file."""
+    def map_of(self, name: str) -> mmap.mmap:  # noqa: ARG002
+        """The map of the whole file that a tensor lies in."""
         return self._data
 
     def packed(self, name: str) -> Bytes:
         """Return the bytes of a tensor as a read-only view [rows, bytes per row]."""
-        tensor = self.tensors[name]
-        flat: Bytes = np.frombuffer(self._data, dtype=np.uint8, count=tensor.num_bytes, offset=tensor.start)
+        tensor, data = self.tensors[name], self.map_of(name)
+        flat: Bytes = np.frombuffer(data, dtype=np.uint8, count=tensor.num_bytes, offset=tensor.start)
         row_bytes = tensor.shape[-1] // tensor.kind.block_size * tensor.kind.block_bytes
         return flat.reshape(-1, row_bytes)
 
     def forget(self, name: str) -> None:
         """The pages of a tensor leave this process; they come back from the file if read again."""
         tensor = self.tensors[name]
-        forget_pages(self._data, tensor.start, tensor.num_bytes)
+        forget_pages(self.map_of(name), tensor.start, tensor.num_bytes)
 
 
 def _read_counts(cursor: Cursor) -> tuple[int, int]:

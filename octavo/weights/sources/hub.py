@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from octavo.base.errors import ModelFileError
+from octavo.weights.gguf.part_names import model_names, part_names
 from octavo.weights.sources.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,8 @@ _WANTED = (
     "*.model",
     "*.txt",
 )
-_WANTED_BELOW = ("additional_chat_templates/*.jinja", "1_Pooling/config.json")
+_WANTED_BELOW = ("additional_chat_templates/*.jinja", "[0-9]_*/config.json", "[0-9]_*/model.safetensors")
+"""The latter two: modules of sentence-transformers, such as 1_Pooling and 2_Dense."""
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _REFERENCE = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(?::(?P<quant>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
@@ -142,15 +144,14 @@ class ChosenFiles:
 
 def choose_files(reference: HubReference, files: Mapping[str, int]) -> ChosenFiles:
     """Pick what a model needs out of a repository. Raises ModelFileError saying what there is."""
-    ggufs = sorted(name for name in files if name.endswith(".gguf"))
+    ggufs = model_names(files)
     if reference.file is not None or reference.quant is not None:
-        name = _named_gguf(reference, ggufs)
-        return ChosenFiles(files={name: files[name]}, main=name, is_folder=False)
+        return _with_parts(_named_gguf(reference, ggufs), files)
     folder = _folder_files(files)
     if "config.json" in folder and any(name.endswith(".safetensors") for name in folder):
         return ChosenFiles(files=folder, main="config.json", is_folder=True)
     if len(ggufs) == 1:
-        return ChosenFiles(files={ggufs[0]: files[ggufs[0]]}, main=ggufs[0], is_folder=False)
+        return _with_parts(ggufs[0], files)
     if ggufs:
         raise ModelFileError(
             f"{reference.repo!r} holds several GGUF files: {_listing(ggufs)}. Name one, for example "
@@ -167,6 +168,14 @@ def choose_files(reference: HubReference, files: Mapping[str, int]) -> ChosenFil
     )
 
 
+def _with_parts(first: str, files: Mapping[str, int]) -> ChosenFiles:
+    names = part_names(first)
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise ModelFileError(f"The model has {len(names)} parts, and {missing[0]!r} is not there.")
+    return ChosenFiles(files={name: files[name] for name in names}, main=first, is_folder=False)
+
+
 def _folder_files(files: Mapping[str, int]) -> dict[str, int]:
     has_model = any(fnmatch.fnmatchcase(name, "model*.safetensors") for name in files if "/" not in name)
     wanted = {}
@@ -180,7 +189,7 @@ def _folder_files(files: Mapping[str, int]) -> dict[str, int]:
 
 def _named_gguf(reference: HubReference, ggufs: list[str]) -> str:
     if reference.file is not None:
-        found = [name for name in ggufs if name == reference.file]
+        found = [name for name in ggufs if name == part_names(reference.file)[0]]
         what = reference.file
     else:
         assert reference.quant is not None, "called only for a named file or a named quantisation"
@@ -192,8 +201,7 @@ def _named_gguf(reference: HubReference, ggufs: list[str]) -> str:
     if found:
         raise ModelFileError(
             f"{reference.repo!r} has several files for {reference.quant}: {_listing(found)}. Name one "
-            "exactly: "
-            f"{reference.repo}/{found[0]}. Models split over several GGUF files are not supported."
+            f"exactly: {reference.repo}/{found[0]}."
         )
     raise ModelFileError(f"{reference.repo!r} has no {what}. GGUF files in it: {_listing(ggufs) or 'none'}.")
 

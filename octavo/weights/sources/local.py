@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from octavo.base.errors import ModelFileError
+from octavo.weights.gguf.part_names import model_names
 
 _MAGIC = b"GGUF"
 
@@ -45,11 +46,11 @@ def _starts_like_gguf(path: Path) -> bool:
 def _check_folder(folder: Path) -> Path:
     if (folder / "config.json").is_file():
         return folder
-    files = sorted(file for file in folder.glob("*.gguf") if file.is_file())
+    files = model_names(file.name for file in folder.glob("*.gguf") if file.is_file())
     if len(files) == 1:
-        return check_local(files[0])
+        return check_local(folder / files[0])
     if files:
-        names = ", ".join(file.name for file in files)
+        names = ", ".join(files)
         raise ModelFileError(
             f"The folder {str(folder)!r} holds several GGUF files: {names}. Name one of them."
         )
