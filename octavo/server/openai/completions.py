@@ -11,7 +11,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.engine.outputs import CompletionOutput, RequestOutput
+from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
 from octavo.server.body import read
 from octavo.server.disconnect import while_connected
 from octavo.server.form_check import with_checked_form
@@ -22,6 +22,7 @@ from octavo.server.openai.schema.completion import (
     CompletionLogprobs,
     CompletionReply,
 )
+from octavo.server.openai.text_offsets import TextOffsets
 from octavo.server.openai.timings import timings_of
 from octavo.server.openai.usage import UsageCount
 from octavo.server.render.completion import drops_answer, render_completion
@@ -51,7 +52,7 @@ async def create_completion(serving: Serving, request: Request) -> Response:
 class _Choice:
     """How far one choice has been written."""
 
-    offset: int = 0
+    offsets: TextOffsets
     has_begun: bool = False
 
 
@@ -67,6 +68,8 @@ class CompletionWriter:
         self._empty = empty
         self._format = LogprobFormat(serving.tokenizer, bool(body.return_tokens_as_token_ids))
         self._choices: dict[int, _Choice] = {}
+        self._prompt_logprobs: dict[int, list[LogprobsOnePosition | None]] = {}
+        """By prompt: in a stream they come once, and every sample echoes them, whenever it begins."""
         self._usage = UsageCount()
         self._drops_answer = drops_answer(body)
         self._has_text = not serving.engine.config.model.skip_tokenizer_init
@@ -132,14 +135,18 @@ class CompletionWriter:
         number = index * self._rendered.params.n + part.index
         if self._is_plain:
             return CompletionChoice(number, part.text, None, part.finish_reason, part.stop_reason)
-        state = self._choices.setdefault(number, _Choice())
+        state = self._choices.get(number)
+        if state is None:
+            skips_special = self._rendered.params.skip_special_tokens
+            offsets = TextOffsets(self._serving.tokenizer, skips_special=skips_special)
+            state = self._choices[number] = _Choice(offsets)
         is_first, state.has_begun = not state.has_begun, True
         echoes = bool(self._body.echo) and is_first
         text = "" if self._drops_answer else part.text
         choice = CompletionChoice(
             number,
             self._prompt_text(index) + text if echoes else text,
-            self._logprobs(state, output, part, echoes),
+            self._logprobs(state, index, output, part, echoes),
             # The token behind an echoed prompt is nobody's answer: what ended it means nothing.
             "length" if self._drops_answer and part.finish_reason else part.finish_reason,
             None if self._drops_answer else part.stop_reason,
@@ -153,20 +160,24 @@ class CompletionWriter:
         return choice
 
     def _logprobs(
-        self, state: _Choice, output: RequestOutput, part: CompletionOutput, echoes: bool
+        self, state: _Choice, index: int, output: RequestOutput, part: CompletionOutput, echoes: bool
     ) -> CompletionLogprobs | None:
         if self._body.logprobs is None:
             return None
-        token_ids, positions = [], []
+        token_ids: list[int] = []
+        positions: list[LogprobsOnePosition | None] = []
+        offsets: list[int] = []
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs[index] = output.prompt_logprobs
         if echoes:
-            assert output.prompt_logprobs is not None, "echo with logprobs asks for them"
             token_ids += output.prompt_token_ids
-            positions += output.prompt_logprobs
+            positions += self._prompt_logprobs[index]
+            offsets += state.offsets.of(output.prompt_token_ids, self._rendered.prompts[index].text)
         if part.logprobs is not None and not self._drops_answer:
             token_ids += part.token_ids
             positions += part.logprobs
-        lists, state.offset = self._format.legacy(token_ids, positions, state.offset)
-        return lists
+            offsets += state.offsets.of(part.token_ids)
+        return self._format.legacy(token_ids, positions, offsets)
 
     def _prompt_text(self, index: int) -> str:
         prompt = self._rendered.prompts[index]
