@@ -14,6 +14,15 @@ LOWEST = -9999.0
 """Stands for minus infinity, which JSON cannot say."""
 
 
+LOGPROB_BYTES = 16
+"""What showing one counts as, against LONG_BODY_BYTES: 2 us and more."""
+
+
+def weight_of(positions: Sequence[LogprobsOnePosition | None] | None) -> int:
+    """What showing all of them counts as, for `off_loop_if_long`."""
+    return len(positions) * len(positions[-1] or ()) * LOGPROB_BYTES if positions else 0
+
+
 class LogprobFormat:
     """How tokens are shown: as text, or as `token_id:N` if the caller wants ids."""
 
