@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -22,6 +22,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from octavo.base.errors import EngineError, ErrorCode, OctavoError, RequestError
 from octavo.server.connections.half_close import HalfClosed
 from octavo.server.connections.plain_reply import plain_reply
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
 LINGER_S = 2.0
 """How long a client may still read an answer that came before the end of its body."""
@@ -65,6 +68,7 @@ class Connection(H11Protocol):
         self._send_timer: asyncio.TimerHandle | None = None
         self._half_closed: HalfClosed | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
+        self._rest_of: RequestResponseCycle | None = None
         self._num_rest_bytes = 0
         self._lingers = False
 
@@ -104,6 +108,8 @@ class Connection(H11Protocol):
         if self._half_closed is not None:
             self._half_closed.end()
         super().connection_lost(exc)
+        if self.cycle is not None:
+            self.cycle.transport = self.transport  # No circle, which only the collector would find.
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -117,7 +123,15 @@ class Connection(H11Protocol):
 
     # What uvicorn calls
 
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self.cycle.transport = cast("asyncio.Transport", _CycleTransport(self.transport, self._end_cycle))
+
     def on_response_complete(self) -> None:
+        if self._lingers:
+            return
         is_cut_short = self.conn.their_state is h11.SEND_BODY
         super().on_response_complete()
         self._end_unless_taken()
@@ -178,6 +192,13 @@ class Connection(H11Protocol):
         else:
             self._close()
 
+    def _end_cycle(self) -> None:
+        """A request was answered, and the connection ends with it."""
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            self._linger()
+        else:
+            self.transport.close()
+
     def _close(self) -> None:
         self.transport.close()
         self._end_unless_taken()
@@ -200,12 +221,14 @@ class Connection(H11Protocol):
         """Bound what may still come, by bytes and time."""
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
+        self._rest_of = self.cycle
         self._num_rest_bytes = 0
         self._rest_timer = self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _stop_at_rests_end(self) -> None:
-        """The connection is an ordinary one again once the whole body has come."""
-        if self._rest_timer is None or self._lingers or self.conn.their_state is h11.SEND_BODY:
+        """The connection is an ordinary one again once the whole body has come, maybe with a request."""
+        is_over = self.conn.their_state is not h11.SEND_BODY or self.cycle is not self._rest_of
+        if self._rest_timer is None or self._lingers or not is_over:
             return
         self._rest_timer.cancel()
         self._rest_timer = None
@@ -223,6 +246,15 @@ class Connection(H11Protocol):
         self._send_timer = None
         if self.transport.get_write_buffer_size():
             self.transport.abort()
+
+
+class _CycleTransport:
+    """What uvicorn's cycle sees of the transport: its `close` is ours."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
 
 
 def _parse_error(error: BaseException | None, *, is_head_line: bool) -> RequestError:
