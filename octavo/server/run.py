@@ -201,12 +201,13 @@ async def serve(
         finally:
             for server in servers:
                 server.stop()
-            await lifecycle.close_background()
+            lifecycle.begin_drain()
             if engine is not None:
                 # Streams that are still open end with one last event, which needs the connection.
                 await engine.shutdown()
             for server in servers:
                 await server.ended()
+            await lifecycle.close_background()
     return 0
 
 

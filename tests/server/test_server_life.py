@@ -80,10 +80,12 @@ def start() -> Iterator[Starter]:
 class Stream:
     """A streamed completion read in a thread."""
 
-    def __init__(self, server: ServerProcess, max_tokens: int = 100) -> None:
+    def __init__(
+        self, server: ServerProcess, max_tokens: int = 100, path: str = "/v1/completions", **body: Any
+    ) -> None:
         self.lines: list[str] = []
-        body = {"prompt": "x", "stream": True, "max_tokens": max_tokens}
-        self._thread = threading.Thread(target=self._read, args=(server.url + "/v1/completions", body))
+        body = {**(body or {"prompt": "x", "max_tokens": max_tokens}), "stream": True}
+        self._thread = threading.Thread(target=self._read, args=(server.url + path, body))
         self._thread.start()
         until(lambda: bool(self.lines))
 
@@ -157,6 +159,24 @@ def test_streams_that_may_not_finish_get_a_last_event(start: Starter, num_signal
     assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
     assert server.exit_status() == 0
     assert time.monotonic() - began < 30, "far below the time to drain"
+
+
+def test_a_stored_response_that_may_not_finish_is_kept_as_failed(start: Starter, tmp_path: Path) -> None:
+    config = {"response_store": str(tmp_path / "responses"), "shutdown_timeout": 30.0}
+    server = start(engine={"stall_at": 3}, config=config)
+    server.wait_ready()
+    stream = Stream(server, path="/v1/responses", input="x")
+    server.signal()
+    until(lambda: is_ready(server) == 503)
+    server.signal()
+    *_, name, last = stream.join()
+    assert name == "event: response.failed", "the store is there until the last answer has ended"
+    reply = json.loads(last.removeprefix("data: "))["response"]
+    assert reply["error"]["message"] == "The server is shutting down."
+    assert server.exit_status() == 0
+    again = start(config=config)
+    again.wait_ready()
+    assert again.get(f"/v1/responses/{reply['id']}").json()["status"] == "failed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE])
