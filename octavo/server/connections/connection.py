@@ -1,7 +1,7 @@
 """Connection: uvicorn's HTTP/1.1 connection, with an end to everybody's patience and errors of our shape.
 
 nothing complete arrives   header_timeout, from the first byte (or the start) to the end of the head
-nothing is taken           send_timeout, while more is to be written than the transport wants to hold
+next to nothing is taken   send_timeout, while more is to be written than the transport wants to hold
 answered before its end    the rest of a body is read past, so that the next request may follow, up to a bound
 half closed                see half_close.py
 too many of them           refused with 503, so that descriptors are left for what is being served
@@ -22,6 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from octavo.base.errors import EngineError, ErrorCode, OctavoError, RequestError
 from octavo.server.connections.half_close import HalfClosed
 from octavo.server.connections.plain_reply import plain_reply
+from octavo.server.connections.taken import num_taken
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
@@ -32,6 +33,8 @@ MAX_REST_BYTES = 2**20
 """What may still come of a body that was answered before its end."""
 UNSENT_BYTES = 64 * 1024
 """What the kernel holds of one connection beyond what is on its way; the transport holds as much again."""
+MIN_TAKEN = 4096
+"""Bytes within send_timeout. Who takes less holds a connection by single bytes."""
 TCP_NOTSENT_LOWAT = 25
 """Linux's number; socket has the name from Python 3.12 on."""
 
@@ -66,6 +69,7 @@ class Connection(H11Protocol):
         self._patience = patience
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
+        self._num_taken = 0
         self._half_closed: HalfClosed | None = None
         self._rest_timer: asyncio.TimerHandle | None = None
         self._rest_of: RequestResponseCycle | None = None
@@ -238,14 +242,19 @@ class Connection(H11Protocol):
             )
 
     def _end_unless_taken(self) -> None:
-        """Give the client time to take what is still to be written."""
+        """Give the client time to take what is still to be written, and more while it takes some."""
         if self._send_timer is None and self.transport.get_write_buffer_size():
-            self._send_timer = self.loop.call_later(self._patience.send_timeout_s, self._was_not_taken)
+            self._num_taken = num_taken(self.transport)
+            self._send_timer = self.loop.call_later(self._patience.send_timeout_s, self._look_what_was_taken)
 
-    def _was_not_taken(self) -> None:
+    def _look_what_was_taken(self) -> None:
         self._send_timer = None
-        if self.transport.get_write_buffer_size():
+        if not self.transport.get_write_buffer_size():
+            return
+        if num_taken(self.transport) - self._num_taken < MIN_TAKEN:
             self.transport.abort()
+        else:
+            self._end_unless_taken()
 
 
 class _CycleTransport:
