@@ -310,6 +310,10 @@ class _StopSignals:
 
 def _loaded(config: uvicorn.Config) -> uvicorn.Config:
     """Read the TLS files now: wrong ones are found out before the model is loaded."""
+    if config.ssl_keyfile and not config.ssl_certfile:
+        raise ConfigError(
+            "ssl_keyfile is the key of a certificate; give ssl_certfile too.", param="ssl_keyfile"
+        )
     try:
         config.load()
     except OSError as error:  # ssl.SSLError is one

@@ -210,13 +210,11 @@ class Connection(H11Protocol):
     def _linger(self) -> None:
         """Say that nothing more comes, and give the client time to read what came: a close while bytes of the
         client's are unread would make TCP take the answer back."""
-        if not self.transport.can_write_eof():
-            self._close()
-            return
         self._lingers = True
         self._read_past_rest()
         try:
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # Within TLS the answer's own length has to say it.
+                self.transport.write_eof()
         except OSError:
             # Reset by the client, of which asyncio is yet to tell us.
             self.transport.abort()
