@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import uvicorn
@@ -138,6 +139,7 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
         listener = stack.enter_context(contextlib.closing(inherited or listen(config.server)))
         if inherited is not None:
             logger.info("Listening on the socket that was handed over, not on host and port")
+        config = with_address(config, listener)
         admin_listener = _listen_admin(config.admin)
         if admin_listener is not None:
             stack.enter_context(contextlib.closing(admin_listener))
@@ -151,6 +153,21 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
                 hands_over=inherited is not None,
             )
         )
+
+
+def with_address(config: EngineConfig, listener: socket.socket) -> EngineConfig:
+    """The config with the address that is listened on: port 0 stands for any that is free, and a socket that
+    was handed over has its own."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return replace(config, server=replace(config.server, uds=os.fsdecode(name)))
+    host = config.server.host if config.server.port == 0 else name[0]
+    is_as_told = config.server.uds is None and config.server.port == name[1]
+    return (
+        config
+        if is_as_told
+        else replace(config, server=replace(config.server, host=host, port=name[1], uds=None))
+    )
 
 
 async def serve(

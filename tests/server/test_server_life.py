@@ -25,7 +25,7 @@ from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
 from octavo.server.gate import Gate
 from octavo.server.listen import listen
-from octavo.server.run import HAND_OVER_S, _Answering
+from octavo.server.run import HAND_OVER_S, _Answering, with_address
 
 HERE = Path(__file__).parent
 Starter = Callable[..., "ServerProcess"]
@@ -333,6 +333,21 @@ def test_h23_addresses_that_cannot_be(options: dict[str, Any], param: str) -> No
     with pytest.raises(ConfigError) as error:
         listen(ServerConfig(**options))
     assert error.value.param == param
+
+
+def test_the_address_that_is_told_is_the_one_that_was_taken(tmp_path: Path) -> None:
+    any_port = fake_config(port=0, host="127.0.0.1")
+    with listen(any_port.server) as listener:
+        port = listener.getsockname()[1]
+        told = with_address(any_port, listener).server
+        assert (told.host, told.port, told.uds) == ("127.0.0.1", port, None) and port
+        config = fake_config(host="0.0.0.0", port=port)
+        assert with_address(config, listener) is config
+        handed_over = with_address(fake_config(uds="/elsewhere"), listener).server
+        assert (handed_over.host, handed_over.port, handed_over.uds) == ("127.0.0.1", port, None)
+    path = str(tmp_path / "s")
+    with listen(ServerConfig(uds=path)) as listener:
+        assert with_address(fake_config(), listener).server.uds == path
 
 
 def test_a_dead_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
