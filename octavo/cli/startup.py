@@ -94,12 +94,12 @@ def memory_table(ready: CoreReady) -> list[str]:
 
 
 def base_url(server: ServerConfig) -> str:
-    """Address that a client on this machine uses."""
+    """Address that a client on this machine uses. root_path is the proxy's: nothing is under it here."""
     scheme = "https" if server.ssl_certfile else "http"
     host = _WILDCARDS.get(server.host, server.host)
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    return f"{scheme}://{host}:{server.port}{server.root_path.rstrip('/')}"
+    return f"{scheme}://{host}:{server.port}"
 
 
 class _Example(NamedTuple):
