@@ -128,7 +128,7 @@ _EXAMPLES = {
 
 def what_to_try(server: ServerConfig, model: str, task: str = "write") -> list[str]:
     """Ways to get a first answer. Never shows a key. task: a key of the examples."""
-    has_key = bool(server.api_key) or env.api_key() is not None
+    has_key = bool(server.api_key) or server.api_key_file is not None or env.api_key() is not None
     header = ' -H "Authorization: Bearer $OCTAVO_API_KEY"' if has_key else ""
     example = _EXAMPLES[task]
     body = f'{{"model": "{model}", {example.fields}}}'

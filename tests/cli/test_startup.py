@@ -59,6 +59,7 @@ def test_what_to_try_names_the_model_and_hides_keys(monkeypatch):
     assert '"model": "m"' in text
     assert "$OCTAVO_API_KEY" in text
     assert "secret" not in text
+    assert "$OCTAVO_API_KEY" in "\n".join(what_to_try(ServerConfig(api_key_file="keys.toml"), "m"))
     assert "OCTAVO_API_KEY" not in "\n".join(what_to_try(ServerConfig(), "m"))
 
 
