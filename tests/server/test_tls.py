@@ -54,6 +54,20 @@ def test_answers_within_tls(start: Starter, files: dict[str, str]) -> None:
                 time.sleep(0.1)
 
 
+def test_who_was_to_be_told_whether_to_send_finds_the_connection_closed(
+    start: Starter, files: dict[str, str]
+) -> None:
+    server = start(config=files)
+    server.wait_ready()
+    context = ssl.create_default_context(cafile=files["ssl_certfile"])
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+        connection = context.wrap_socket(plain, server_hostname="127.0.0.1")
+        connection.sendall(ORDER + b"Expect: 100-continue\r\n\r\n")
+        assert status_of_reply(connection) == 400
+        assert connection.recv(1) == b"", "at its end, not reset in the midst of a next request"
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [

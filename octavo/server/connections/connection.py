@@ -145,7 +145,7 @@ class Connection(H11Protocol):
             self._close()
         elif is_cut_short and b"expect" in dict(self.headers):
             # It may never be sent: what comes next could be either, the rest or a request.
-            self._linger()
+            self._linger_and_say_so()
         elif is_cut_short:
             self._read_past_rest()
 
@@ -206,6 +206,13 @@ class Connection(H11Protocol):
     def _close(self) -> None:
         self.transport.close()
         self._end_unless_taken()
+
+    def _linger_and_say_so(self) -> None:
+        """The answer did not say that the connection ends with it: within TLS only the end itself can."""
+        if self.transport.can_write_eof():
+            self._linger()
+        else:
+            self._close()
 
     def _linger(self) -> None:
         """Say that nothing more comes, and give the client time to read what came: a close while bytes of the
