@@ -96,6 +96,18 @@ def test_the_rest_of_a_body_is_bounded(live: LiveServer, monkeypatch: pytest.Mon
                 much.sendall(bytes(2**16))
 
 
+def test_all_requests_before_a_half_close_are_answered(live: LiveServer, engine: FakeEngine) -> None:
+    engine.delay_s = 0.02
+    body = b'{"prompt": "hi", "max_tokens": 3}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(3 * request)
+        connection.shutdown(socket.SHUT_WR)
+        answers = b"".join(iter(lambda: connection.recv(2**16), b""))
+    assert answers.count(b"HTTP/1.1 200") == 3 and engine.num_aborted == 0
+
+
 def test_a_request_that_comes_with_the_rest_of_a_body_has_its_own_time(
     live: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ class Connection(H11Protocol):
         if self.transport.is_closing():
             return
         if self._half_closed is not None:
-            self._close()
+            self._go_on_half_closed(self._half_closed)
         elif is_cut_short and b"expect" in dict(self.headers):
             # It may never be sent: what comes next could be either, the rest or a request.
             self._linger_and_say_so()
@@ -206,6 +206,13 @@ class Connection(H11Protocol):
     def _close(self) -> None:
         self.transport.close()
         self._end_unless_taken()
+
+    def _go_on_half_closed(self, answered: HalfClosed) -> None:
+        """Requests that came before the client's end are answered, too."""
+        answered.end()
+        self._half_closed = HalfClosed(self.transport, self.cycle)
+        if not self._is_answering or not self._half_closed.may_be_there():
+            self._close()
 
     def _linger_and_say_so(self) -> None:
         """The answer did not say that the connection ends with it: within TLS only the end itself can."""
