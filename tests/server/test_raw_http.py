@@ -10,7 +10,7 @@ import time
 import httpx
 import pytest
 from server_fakes import FakeEngine
-from server_live import LiveServer
+from server_live import LiveServer, until
 
 RAW = {
     "H09 negative length": b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
@@ -106,6 +106,21 @@ def test_all_requests_before_a_half_close_are_answered(live: LiveServer, engine:
         connection.shutdown(socket.SHUT_WR)
         answers = b"".join(iter(lambda: connection.recv(2**16), b""))
     assert answers.count(b"HTTP/1.1 200") == 3 and engine.num_aborted == 0
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_who_leaves_is_noticed_whatever_came_behind_the_request(
+    live: LiveServer, engine: FakeEngine, behind: bytes
+) -> None:
+    engine.stall_at = 1
+    body = b'{"prompt": "hi"}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        until(lambda: engine.num_open == 1)
+        connection.sendall(behind)
+        time.sleep(0.2)
+    until(lambda: engine.num_aborted == 1)
 
 
 def test_a_request_that_comes_with_the_rest_of_a_body_has_its_own_time(

@@ -31,6 +31,8 @@ LINGER_S = 2.0
 """How long a client may still read an answer that came before the end of its body."""
 MAX_REST_BYTES = 2**20
 """What may still come of a body that was answered before its end."""
+MAX_BEHIND = 64 * 1024
+"""What may wait behind a request that is being answered, before no more is read."""
 UNSENT_BYTES = 64 * 1024
 """What the kernel holds of one connection beyond what is on its way; the transport holds as much again."""
 MIN_TAKEN = 4096
@@ -132,6 +134,7 @@ class Connection(H11Protocol):
         super().handle_events()
         if self.cycle is not before:
             self.cycle.transport = cast("asyncio.Transport", _CycleTransport(self.transport, self._end_cycle))
+        self._listen_on()
 
     def on_response_complete(self) -> None:
         if self._lingers:
@@ -165,6 +168,13 @@ class Connection(H11Protocol):
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    def _listen_on(self) -> None:
+        """What comes behind a request waits for its answer, and uvicorn reads no more until then. But who
+        leaves meanwhile is noticed only by who reads."""
+        has_all = self._is_answering and not self.cycle.more_body
+        if has_all and len(self.conn.trailing_data[0]) < MAX_BEHIND:
+            self.flow.resume_reading()
 
     def _watch_head(self) -> None:
         """Have the timer run while a head is on its way, or has not begun on a new connection."""
