@@ -18,7 +18,6 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import uvicorn
@@ -41,7 +40,7 @@ from octavo.server.connections.descriptors import max_connections, report_troubl
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
-from octavo.server.listen import BACKLOG, inherited_listener, listen, listen_tcp
+from octavo.server.listen import BACKLOG, inherited_listener, listen, listen_tcp, with_address
 from octavo.server.openai.files.disk import check_files_dir
 from octavo.server.openai.responses.library import check_store
 from octavo.server.parsing.detect import detect
@@ -153,21 +152,6 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
                 hands_over=inherited is not None,
             )
         )
-
-
-def with_address(config: EngineConfig, listener: socket.socket) -> EngineConfig:
-    """The config with the address that is listened on: port 0 stands for any that is free, and a socket that
-    was handed over has its own."""
-    name = listener.getsockname()
-    if listener.family == socket.AF_UNIX:
-        return replace(config, server=replace(config.server, uds=os.fsdecode(name)))
-    host = config.server.host if config.server.port == 0 else name[0]
-    is_as_told = config.server.uds is None and config.server.port == name[1]
-    return (
-        config
-        if is_as_told
-        else replace(config, server=replace(config.server, host=host, port=name[1], uds=None))
-    )
 
 
 async def serve(

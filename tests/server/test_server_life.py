@@ -24,8 +24,8 @@ from server_live import until
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
 from octavo.server.gate import Gate
-from octavo.server.listen import listen
-from octavo.server.run import HAND_OVER_S, _Answering, with_address
+from octavo.server.listen import listen, with_address
+from octavo.server.run import HAND_OVER_S, _Answering
 
 HERE = Path(__file__).parent
 Starter = Callable[..., "ServerProcess"]
