@@ -115,7 +115,8 @@ class Connection(H11Protocol):
             self._half_closed.end()
         super().connection_lost(exc)
         if self.cycle is not None:
-            self.cycle.transport = self.transport  # No circle, which only the collector would find.
+            # No circles, which only the collector would find.
+            self.cycle.transport, self._rest_of = self.transport, None
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -257,7 +258,7 @@ class Connection(H11Protocol):
         if self._rest_timer is None or self._lingers or not is_over:
             return
         self._rest_timer.cancel()
-        self._rest_timer = None
+        self._rest_timer = self._rest_of = None
         if not self._is_answering and not self.transport.is_closing():
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
