@@ -94,12 +94,13 @@ def _read_work(parsed: argparse.Namespace) -> list[Work]:
 
 
 def _lines(name: str | None) -> list[str]:
+    """Split at line feeds only: other separators, such as U+2028, are text, also within JSON."""
     if name in (None, "-"):
         if name is None and sys.stdin.isatty():
             raise ConfigError("There are no prompts. Use --prompt TEXT, --input FILE or pipe lines in.")
-        return sys.stdin.read().splitlines()
+        return sys.stdin.read().split("\n")
     try:
-        return Path(str(name)).expanduser().read_text(encoding="utf-8").splitlines()
+        return Path(str(name)).expanduser().read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read {name}: {error}.", param="--input") from None
 

@@ -94,12 +94,12 @@ def memory_table(ready: CoreReady) -> list[str]:
 
 
 def base_url(server: ServerConfig) -> str:
-    """Address that a client on this machine uses."""
+    """Address that a client on this machine uses. root_path is the proxy's: nothing is under it here."""
     scheme = "https" if server.ssl_certfile else "http"
     host = _WILDCARDS.get(server.host, server.host)
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    return f"{scheme}://{host}:{server.port}{server.root_path.rstrip('/')}"
+    return f"{scheme}://{host}:{server.port}"
 
 
 class _Example(NamedTuple):
@@ -128,7 +128,7 @@ _EXAMPLES = {
 
 def what_to_try(server: ServerConfig, model: str, task: str = "write") -> list[str]:
     """Ways to get a first answer. Never shows a key. task: a key of the examples."""
-    has_key = bool(server.api_key) or env.api_key() is not None
+    has_key = bool(server.api_key) or server.api_key_file is not None or env.api_key() is not None
     header = ' -H "Authorization: Bearer $OCTAVO_API_KEY"' if has_key else ""
     example = _EXAMPLES[task]
     body = f'{{"model": "{model}", {example.fields}}}'

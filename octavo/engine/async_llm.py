@@ -24,6 +24,7 @@ from octavo.engine.outputs import RequestOutput
 from octavo.engine.pooling.outputs import PoolingRequestOutput
 from octavo.engine.pooling.prepare import Input, pooling_preparer
 from octavo.engine.pooling.refuse import cannot_pool, cannot_write
+from octavo.engine.pooling.state import PreparedPooling
 from octavo.engine.prepare import EnginePrompt, RequestPreparer, fresh_keys, vector_limits
 from octavo.engine.prompt_vectors import check_room_for
 from octavo.engine.receiver import Receiver
@@ -200,16 +201,17 @@ class AsyncLLM:
         prompt_name: str | None = None,
     ) -> AsyncGenerator[PoolingRequestOutput, None]:
         """Like `generate`, for a model that answers with numbers: one output, at the end."""
-        return self.encode_many(
+        prepared = self.prepare_many(
             [prompt],
             pooling_params,
             request_id,
             priority=priority,
             cache_salt=cache_salt,
             prompt_name=prompt_name,
-        )[0]
+        )
+        return self.encode_prepared(prepared)[0]
 
-    def encode_many(
+    def prepare_many(
         self,
         prompts: Sequence[Input],
         pooling_params: PoolingParams | None = None,
@@ -219,12 +221,12 @@ class AsyncLLM:
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
-    ) -> list[AsyncGenerator[PoolingRequestOutput, None]]:
-        """Check several at once, and tokenize them together. May be slow on long text."""
+    ) -> list[PreparedPooling]:
+        """Check several at once, and tokenize them together. Slow on long text: call it in a thread then."""
         if self._pooling is None:
             raise cannot_pool("encode")
         self.check_welcome()
-        prepared = self._pooling.prepare(
+        return self._pooling.prepare(
             prompts,
             pooling_params or PoolingParams(),
             request_id=request_id,
@@ -233,7 +235,14 @@ class AsyncLLM:
             terms=terms,
             prompt_name=prompt_name,
         )
-        self._bound.check(terms, len(prepared), sum(len(one.prompt_token_ids) for one in prepared))
+
+    def encode_prepared(
+        self, prepared: Sequence[PreparedPooling]
+    ) -> list[AsyncGenerator[PoolingRequestOutput, None]]:
+        """Admit them all at once, in the event loop. Raises EngineError."""
+        self.check_welcome()
+        num_tokens = sum(len(one.prompt_token_ids) for one in prepared)
+        self._bound.check(prepared[0].samples[0].terms, len(prepared), num_tokens)
         return [self._streams.run(one) for one in prepared]
 
     def check_welcome(self) -> None:

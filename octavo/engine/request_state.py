@@ -112,9 +112,10 @@ class RequestState:
 
     def _note_rare(self, delta: RequestDelta) -> None:
         """What comes with the first and the last delta only."""
-        self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
         if delta.timing is not None and self.metrics.first_scheduled_time is None:
             self.metrics.first_scheduled_time = delta.timing.first_scheduled
+            # Later samples find in the cache what this one has computed.
+            self.num_cached_tokens = delta.num_cached_tokens
         if self.error is None:
             self.error, self.error_code = delta.error, delta.error_code
         if delta.prompt_logprobs is not None and self.prompt_logprobs is None:

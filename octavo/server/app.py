@@ -46,7 +46,6 @@ from octavo.server.tenants.turnstile import Turnstile
 from octavo.server.tenants.usage_api import add_usage_routes
 from octavo.server.tgi.errors import TGI_SHAPES
 from octavo.server.tgi.routes import add_tgi_routes
-from octavo.server.time_limit import HEADER as TIMEOUT_HEADER
 from octavo.server.time_limit import TimeLimit, check_time_limit
 from octavo.server.tokens_api import add_token_routes
 
@@ -65,13 +64,6 @@ ADD_ROUTES = (
     add_health_routes,
     add_info_routes,
     add_usage_routes,
-)
-
-ANTHROPIC_HEADERS = (
-    "x-api-key",
-    "anthropic-version",
-    "anthropic-beta",
-    "anthropic-dangerous-direct-browser-access",
 )
 
 ERROR_SHAPES = {**ANTHROPIC_SHAPES, **OLLAMA_SHAPES, **TGI_SHAPES}
@@ -148,13 +140,8 @@ def _cors(server: ServerConfig) -> list[Middleware]:
     options: dict[str, Any] = {
         "allow_origins": server.allowed_origins,
         "allow_methods": ["GET", "POST", "DELETE"],
-        "allow_headers": [
-            "authorization",
-            "content-type",
-            "x-request-id",
-            TIMEOUT_HEADER,
-            *ANTHROPIC_HEADERS,
-        ],
+        # Clients of OpenAI and Anthropic send a dozen about themselves, and more with each version.
+        "allow_headers": ["*"],
         "expose_headers": ["x-request-id", "request-id", "retry-after"],
     }
     return [Middleware(CORSMiddleware, **options)]

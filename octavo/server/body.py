@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema
 from starlette.requests import Request
 
 from octavo.base.errors import ErrorCode, RequestError
@@ -35,6 +36,19 @@ UNION_TAGS = {"str", "int", "float", "bool", "none"}
 """What pydantic adds to a location for a branch of a union; a caller knows no such parameter."""
 
 
+def _end_lists_early(schema: Any) -> None:
+    """Have lists end at their first wrong entry. Only the first is told, and pydantic takes 2 us for each."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "list":
+            schema["fail_fast"] = True
+        for key, inner in schema.items():
+            if key != "metadata":
+                _end_lists_early(inner)
+    elif isinstance(schema, list | tuple):
+        for inner in schema:
+            _end_lists_early(inner)
+
+
 class Body(BaseModel):
     """Base of all request bodies: numbers are what they say they are, and finite."""
 
@@ -44,6 +58,12 @@ class Body(BaseModel):
     """Known fields we cannot honour, and the values that ask for nothing (null always does)."""
     ignored: ClassVar[frozenset[str]] = frozenset()
     """Known fields that change nothing about an answer."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _end_lists_early(schema)
+        return schema
 
 
 class Part(Body):

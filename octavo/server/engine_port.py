@@ -10,6 +10,7 @@ from octavo.config.root import EngineConfig
 from octavo.engine.outputs import RequestOutput
 from octavo.engine.pooling.outputs import PoolingRequestOutput
 from octavo.engine.pooling.prepare import Input
+from octavo.engine.pooling.state import PreparedPooling
 from octavo.engine.prepare import EnginePrompt
 from octavo.engine.usage import UsageListener
 from octavo.grammar.desk import GrammarDesk
@@ -134,7 +135,7 @@ class EnginePort(Protocol):
     ) -> AsyncIterator[RequestOutput]:
         """Like `generate`, with one output, at the end: the likeliest answers."""
 
-    def encode_many(
+    def prepare_many(
         self,
         prompts: Sequence[Input],
         pooling_params: PoolingParams | None = None,
@@ -144,8 +145,13 @@ class EnginePort(Protocol):
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
+    ) -> Sequence[PreparedPooling]:
+        """Of a model that answers with numbers: checked and tokenized. May be called in a thread."""
+
+    def encode_prepared(
+        self, prepared: Sequence[PreparedPooling]
     ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
-        """Of a model that answers with numbers: one stream with one output for each prompt."""
+        """Admit them: one stream with one output for each."""
 
     async def check_health(self) -> None: ...
 

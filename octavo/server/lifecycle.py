@@ -44,7 +44,9 @@ class Lifecycle:
         return self._num_active
 
     def begin_drain(self) -> None:
-        """From now on new requests are refused; running ones go on."""
+        """From now on new requests are refused; running ones go on. Again it changes nothing."""
+        if self._is_draining:
+            return
         self._is_draining = True
         for work in self._background:
             work.stop()
@@ -58,8 +60,9 @@ class Lifecycle:
             work.start()
 
     async def close_background(self) -> None:
+        """Once the last answer has ended."""
+        self.begin_drain()
         for work in self._background:
-            work.stop()
             await work.close()
 
     async def idle(self) -> None:

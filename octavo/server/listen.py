@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from octavo.base import env
 from octavo.base.errors import ConfigError
+from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 
 BACKLOG = 2048
@@ -70,6 +72,21 @@ def listen_tcp(host: str, port: int, prefix: str = "") -> socket.socket:
             param=f"{prefix}port",
         ) from None
     return listener
+
+
+def with_address(config: EngineConfig, listener: socket.socket) -> EngineConfig:
+    """The config with the address that is listened on: port 0 stands for any that is free, and a socket that
+    was handed over has its own."""
+    name = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return replace(config, server=replace(config.server, uds=os.fsdecode(name)))
+    host = config.server.host if config.server.port == 0 else name[0]
+    is_as_told = config.server.uds is None and config.server.port == name[1]
+    return (
+        config
+        if is_as_told
+        else replace(config, server=replace(config.server, host=host, port=name[1], uds=None))
+    )
 
 
 def _listen_unix(path: str) -> socket.socket:

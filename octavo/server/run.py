@@ -175,12 +175,13 @@ async def serve(
         finally:
             for server in servers:
                 server.stop()
-            await lifecycle.close_background()
+            lifecycle.begin_drain()
             if engine is not None:
                 # Streams that are still open end with one last event, which needs the connection.
                 await engine.shutdown()
             for server in servers:
                 await server.ended()
+            await lifecycle.close_background()
     return 0
 
 
@@ -274,6 +275,10 @@ class _StopSignals:
 
 def _loaded(config: uvicorn.Config) -> uvicorn.Config:
     """Read the TLS files now: wrong ones are found out before the model is loaded."""
+    if config.ssl_keyfile and not config.ssl_certfile:
+        raise ConfigError(
+            "ssl_keyfile is the key of a certificate; give ssl_certfile too.", param="ssl_keyfile"
+        )
     try:
         config.load()
     except OSError as error:  # ssl.SSLError is one

@@ -20,7 +20,7 @@ from octavo.config.admin import AdminConfig
 from octavo.config.root import EngineConfig
 from octavo.engine.core_choice import launch_core
 from octavo.observe.log import set_up_logging
-from octavo.server.listen import inherited_listener, listen, listen_tcp
+from octavo.server.listen import inherited_listener, listen, listen_tcp, with_address
 
 if TYPE_CHECKING:
     from octavo.server.engine_port import EnginePort
@@ -37,6 +37,7 @@ def run_server(config: EngineConfig, *, on_ready: Callable[[EnginePort], None] |
         listener = stack.enter_context(contextlib.closing(inherited or listen(config.server)))
         if inherited is not None:
             logger.info("Listening on the socket that was handed over, not on host and port")
+        config = with_address(config, listener)
         admin_listener = _listen_admin(config.admin)
         if admin_listener is not None:
             stack.enter_context(contextlib.closing(admin_listener))

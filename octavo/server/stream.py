@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,17 +17,16 @@ from octavo.base.errors import EngineError, RequestError
 from octavo.server.body_writer import body_writer
 from octavo.server.disconnect import end_tasks, until_disconnected
 from octavo.server.errors import describe
+from octavo.server.line_json import line_json
 
 logger = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
 
-_encode = msgspec.json.Encoder().encode
-
 
 def frame(event: Any) -> bytes:
     """One event as bytes."""
-    return b"data: " + _encode(event) + b"\n\n"
+    return b"data: " + line_json(event) + b"\n\n"
 
 
 class ChunkFrames:
@@ -36,12 +34,12 @@ class ChunkFrames:
 
     def __init__(self, event: Any) -> None:
         """`event` has an empty list of choices."""
-        before, _, after = _encode(event).partition(b'"choices":[]')
+        before, _, after = line_json(event).partition(b'"choices":[]')
         self._before = b"data: " + before + b'"choices":['
         self._after = b"]" + after + b"\n\n"
 
     def frame(self, choice: Any) -> bytes:
-        return b"%b%b%b" % (self._before, _encode(choice), self._after)
+        return b"%b%b%b" % (self._before, line_json(choice), self._after)
 
 
 def error_event(error: Exception) -> bytes:

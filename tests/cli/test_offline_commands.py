@@ -41,6 +41,18 @@ def test_generate_jsonl_keeps_order_ids_and_own_sampling(model, tmp_path, monkey
     assert results[2]["usage"]["prompt_tokens"] > len("Hi")
 
 
+def test_a_prompt_may_hold_every_separator_but_a_line_feed(model, tmp_path):
+    text = "one\u2028two\u2029three\x85four\x0cfive"
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text(json.dumps({"prompt": text.replace("\x0c", "")}, ensure_ascii=False) + "\r\n")
+    words = ["--input", str(source), "--output", str(out), "--max-tokens", "1", "--no-progress"]
+    assert main(["generate", model, "--jsonl", *words]) == 0
+    assert len(out.read_text().strip().split("\n")) == 1
+    source.write_text(text + "\n")
+    assert main(["generate", model, *words]) == 0
+    assert "---" not in out.read_text()
+
+
 def test_greedy_answers_repeat(model, tmp_path, capsys):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("one\n\ntwo\n")

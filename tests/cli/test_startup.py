@@ -49,7 +49,7 @@ def test_memory_is_listed_largest_first_with_what_the_cache_holds():
 def test_addresses():
     assert base_url(ServerConfig()) == "http://127.0.0.1:8000"
     assert base_url(ServerConfig(host="0.0.0.0", port=1, ssl_certfile="c")) == "https://127.0.0.1:1"
-    assert base_url(ServerConfig(host="::1", root_path="/llm/")) == "http://[::1]:8000/llm"
+    assert base_url(ServerConfig(host="::1", root_path="/llm/")) == "http://[::1]:8000", "a proxy strips it"
 
 
 def test_what_to_try_names_the_model_and_hides_keys(monkeypatch):
@@ -59,6 +59,7 @@ def test_what_to_try_names_the_model_and_hides_keys(monkeypatch):
     assert '"model": "m"' in text
     assert "$OCTAVO_API_KEY" in text
     assert "secret" not in text
+    assert "$OCTAVO_API_KEY" in "\n".join(what_to_try(ServerConfig(api_key_file="keys.toml"), "m"))
     assert "OCTAVO_API_KEY" not in "\n".join(what_to_try(ServerConfig(), "m"))
 
 

@@ -249,3 +249,11 @@ async def test_prefix_hits_are_reported_and_can_be_reset(make_engine: Any) -> No
     after = (await collect(engine, PROMPT, params()))[-1]
     await engine.shutdown()
     assert [o.num_cached_tokens for o in (first, again, salted, after)] == [0, 32, 0, 0]
+
+
+async def test_what_a_sample_finds_of_another_one_is_no_hit_of_the_request(make_engine: Any) -> None:
+    engine = await make_engine()
+    first = (await collect(engine, PROMPT, params(n=3)))[-1]
+    again = (await collect(engine, PROMPT, params(n=3)))[-1]
+    await engine.shutdown()
+    assert (first.num_cached_tokens, again.num_cached_tokens) == (0, 32)

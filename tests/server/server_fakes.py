@@ -16,6 +16,7 @@ from octavo.engine.outputs import CompletionOutput, Logprob, RequestMetrics, Req
 from octavo.engine.pooling.outputs import PoolingRequestOutput
 from octavo.engine.pooling.prepare import Input
 from octavo.engine.pooling.refuse import cannot_pool
+from octavo.engine.pooling.state import PreparedPooling
 from octavo.engine.usage import UsageListener, Used
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Vocabulary
@@ -251,7 +252,7 @@ class FakeEngine:
                 listener.ended(terms.tenant, used)
                 listener.held(terms.tenant, 1.5)
 
-    def encode_many(
+    def prepare_many(
         self,
         prompts: Sequence[Input],
         pooling_params: PoolingParams | None = None,
@@ -261,9 +262,14 @@ class FakeEngine:
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
         prompt_name: str | None = None,
-    ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
+    ) -> Sequence[PreparedPooling]:
         """This engine writes."""
         raise cannot_pool("encode")
+
+    def encode_prepared(
+        self, prepared: Sequence[PreparedPooling]
+    ) -> Sequence[AsyncIterator[PoolingRequestOutput]]:
+        raise AssertionError("nothing is prepared")
 
     async def _stream(
         self, prompt: list[int], params: SamplingParams, request_id: str

@@ -326,7 +326,7 @@ async def test_count_tokens_refuses_the_same(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
 async def test_errors_around_the_body(client: httpx.AsyncClient, path: str) -> None:
     headers = {"content-type": "application/json"}
-    for content in (b"{", b"", b"[]", b'{"max_tokens": 1e999}', b"\xff\xfe", b"[" * 100_000):
+    for content in (b"{", b"", b"[]", b'{"max_tokens": 1e999}', b"\xff\xfe", b"[" * 40_000):
         response = await client.post(path, content=content, headers=headers)
         check_refused(response, 400, "invalid_request_error")
     check_refused(await client.post(path, content=b"{}"), 415, "invalid_request_error")

@@ -233,6 +233,7 @@ CHAT: list[Case] = [
         "response_format.type",
     ),
     ("audio", {"modalities": ["text", "audio"]}, 400, "unsupported_value", "modalities"),
+    ("V14 effort", {"reasoning_effort": "Low"}, 400, "unsupported_value", "reasoning_effort"),
     ("store", {"store": True}, 400, "unsupported_value", "store"),
     ("template", {"chat_template": "{{ 1 }}"}, 400, "unsupported_value", "chat_template"),
     ("continue user", {"continue_final_message": True}, 400, "invalid_value", "continue_final_message"),

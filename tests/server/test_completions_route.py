@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
-from server_fakes import BOS, FakeEngine, answer_text
+from server_fakes import BOS, FakeEngine, answer_text, fake_config
 from server_replies import events
+
+from octavo.engine.outputs import RequestOutput
+from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.server.app import create_app
 
 IDS = [BOS, *b"hi"]
 
@@ -78,7 +84,7 @@ async def test_echo_with_logprobs_is_what_lm_eval_reads(client: httpx.AsyncClien
         {"i": -1.0, "j": -0.5},
         {answer: -1.0, chr(ord(answer) + 1): -0.5},
     ]
-    assert logprobs["text_offset"] == [0, 5, 6, 7]
+    assert logprobs["text_offset"] == [0, 0, 1, 2], "places in the text, which does not show <256>"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -100,6 +106,35 @@ async def test_streamed_echo_and_logprobs_add_up(client: httpx.AsyncClient) -> N
     assert "".join(part["text"] for part in parts) == whole["text"]
     for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
         assert [item for part in parts for item in part["logprobs"][name]] == whole["logprobs"][name]
+
+
+async def test_every_sample_of_a_stream_echoes_the_prompts_logprobs() -> None:
+    engine = OneSampleAtATime(fake_config())
+    app = create_app(engine, engine.config.server, engine.config.observe)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        body: dict[str, Any] = {"echo": True, "logprobs": 1, "n": 2, "max_tokens": 2}
+        whole = (await post(client, **body)).json()["choices"]
+        parts = events(await post(client, **body, stream=True))
+    for choice in whole:
+        mine = [each for part in parts for each in part["choices"] if each["index"] == choice["index"]]
+        assert "".join(each["text"] for each in mine) == choice["text"]
+        assert [item for each in mine for item in each["logprobs"]["tokens"]] == choice["logprobs"]["tokens"]
+
+
+class OneSampleAtATime(FakeEngine):
+    """Samples begin when there is room for them; what is known of the prompt comes with the first output."""
+
+    async def _stream(
+        self, prompt: list[int], params: SamplingParams, request_id: str
+    ) -> AsyncIterator[RequestOutput]:
+        has_come = False
+        async for output in super()._stream(prompt, params, request_id):
+            for part in output.outputs if params.output_kind is RequestOutputKind.DELTA else ():
+                known = None if has_come else output.prompt_logprobs
+                has_come = True
+                yield msgspec.structs.replace(output, outputs=[part], prompt_logprobs=known)
+            if params.output_kind is not RequestOutputKind.DELTA:
+                yield output
 
 
 async def test_minus_infinity_stays_json(client: httpx.AsyncClient) -> None:

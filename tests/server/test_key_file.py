@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
@@ -73,6 +74,15 @@ def test_what_is_wrong_is_said_without_showing_the_file(tmp_path: Path, text: st
     with pytest.raises(ConfigError, match=message) as caught:
         read_key_file(file)
     assert "secret" not in caught.value.message and str(tmp_path) not in caught.value.message
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="needs libyaml")
+def test_yaml_is_read_by_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read between requests, and Python's own scanner is slow."""
+    monkeypatch.delattr("yaml.scanner.Scanner.fetch_more_tokens")
+    file = tmp_path / "keys.yaml"
+    file.write_text("keys: [{name: a, key: b}]")
+    assert len(read_key_file(file)) == 1
 
 
 def test_broken_yaml_is_not_shown(tmp_path: Path) -> None:

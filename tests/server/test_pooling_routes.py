@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from base64 import b64decode
 from collections.abc import AsyncIterator
@@ -101,6 +102,27 @@ async def test_openai_s_client_embeds(embeds: Served, embedder: Path) -> None:
         assert near(item.embedding, wanted) and abs(sum(x * x for x in item.embedding) - 1) < 1e-5
     as_floats = await embeds.openai.embeddings.create(model="tiny", input="HELLO", encoding_format="float")
     assert near(as_floats.data[0].embedding, expected[0])  # The model wants lower case.
+
+
+async def test_long_inputs_are_tokenized_in_a_thread_and_admitted_in_the_loop(
+    embeds: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is counted without a lock."""
+    threads: dict[str, int] = {}
+
+    def noting(owner: Any, name: str) -> None:
+        call = getattr(owner, name)
+
+        def noted(*arguments: Any, **options: Any) -> Any:
+            threads[name] = threading.get_ident()
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    noting(embeds.engine._pooling, "prepare")
+    noting(embeds.engine._bound, "check")
+    await embeds.post("/v1/embeddings", input=["words and more"] * 1100)
+    assert threads["prepare"] != threading.get_ident() == threads["check"]
 
 
 async def test_inputs_of_every_kind(embeds: Served) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import http.client
 import socket
+import time
 
 import httpx
 import pytest
 from server_fakes import FakeEngine
-from server_live import LiveServer
+from server_live import LiveServer, until
 
 RAW = {
     "H09 negative length": b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
@@ -93,6 +94,62 @@ def test_the_rest_of_a_body_is_bounded(live: LiveServer, monkeypatch: pytest.Mon
         with pytest.raises(ConnectionError):
             for _ in range(1000):
                 much.sendall(bytes(2**16))
+
+
+def test_all_requests_before_a_half_close_are_answered(live: LiveServer, engine: FakeEngine) -> None:
+    engine.delay_s = 0.02
+    body = b'{"prompt": "hi", "max_tokens": 3}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(3 * request)
+        connection.shutdown(socket.SHUT_WR)
+        answers = b"".join(iter(lambda: connection.recv(2**16), b""))
+    assert answers.count(b"HTTP/1.1 200") == 3 and engine.num_aborted == 0
+
+
+@pytest.mark.parametrize("behind", [b"\r\n", b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_who_leaves_is_noticed_whatever_came_behind_the_request(
+    live: LiveServer, engine: FakeEngine, behind: bytes
+) -> None:
+    engine.stall_at = 1
+    body = b'{"prompt": "hi"}'
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        until(lambda: engine.num_open == 1)
+        connection.sendall(behind)
+        time.sleep(0.2)
+    until(lambda: engine.num_aborted == 1)
+
+
+def test_a_request_that_comes_with_the_rest_of_a_body_has_its_own_time(
+    live: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("octavo.server.connections.connection.LINGER_S", 0.2)
+    body = b'{"prompt": "hi", "model": "fake"}'
+    head = b"POST /tokenize HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(ORDER + b"\r\n")
+        assert status_of_reply(connection) == 400
+        connection.sendall(b'{"model":"fake' + head + b"Content-Length: %d\r\n\r\n" % len(body))
+        time.sleep(0.5)
+        connection.sendall(body)
+        assert status_of_reply(connection) == 200
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_an_early_answer_is_read_by_who_wants_the_connection_closed(live: LiveServer, version: bytes) -> None:
+    """Proxies ask for it with each request. A close with bytes unread is a reset: it costs the answer."""
+    order = ORDER.replace(b"HTTP/1.1", b"HTTP/" + version).replace(b"14", b"300000")
+    with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
+        connection.sendall(order + b"Connection: close\r\n\r\n")
+        time.sleep(0.2)  # Until it has been answered.
+        for _ in range(3):
+            connection.sendall(bytes(100_000))
+            time.sleep(0.05)
+        assert status_of_reply(connection) == 400
+        assert connection.recv(1) == b"", "closed, not reset"
 
 
 def status_of_reply(connection: socket.socket) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from scripted_engine import ScriptedEngine, use_markup
 from server_fakes import FakeEngine, fake_config
 from server_replies import events
 from spoken_engine import THINKING, SpokenEngine, TemplateTokenizer
@@ -79,6 +80,14 @@ async def test_with_a_call(client: httpx.AsyncClient, engine: SpokenEngine) -> N
     tools = [{"type": "function", "function": {"name": "now"}}]
     message = (await ask(client, tools=tools)).json()["choices"][0]["message"]
     assert message["reasoning"] == "Hm." and message["tool_calls"][0]["function"]["name"] == "now"
+
+
+async def test_there_is_no_more_reasoning_than_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reasoning is counted from its text, of which the tokenizer may make more tokens than the model did."""
+    use_markup(monkeypatch)
+    async with client_of(ScriptedEngine(fake_config(), script="<think>Hmmmmm.</think>", piece=8)) as client:
+        usage = (await ask(client)).json()["usage"]
+    assert usage["completion_tokens_details"]["reasoning_tokens"] <= usage["completion_tokens"]
 
 
 async def test_effort_reaches_the_template(client: httpx.AsyncClient, engine: SpokenEngine) -> None:

@@ -24,7 +24,7 @@ from server_live import until
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
 from octavo.server.gate import Gate
-from octavo.server.listen import listen
+from octavo.server.listen import listen, with_address
 from octavo.server.run import HAND_OVER_S, _Answering
 
 HERE = Path(__file__).parent
@@ -80,10 +80,12 @@ def start() -> Iterator[Starter]:
 class Stream:
     """A streamed completion read in a thread."""
 
-    def __init__(self, server: ServerProcess, max_tokens: int = 100) -> None:
+    def __init__(
+        self, server: ServerProcess, max_tokens: int = 100, path: str = "/v1/completions", **body: Any
+    ) -> None:
         self.lines: list[str] = []
-        body = {"prompt": "x", "stream": True, "max_tokens": max_tokens}
-        self._thread = threading.Thread(target=self._read, args=(server.url + "/v1/completions", body))
+        body = {**(body or {"prompt": "x", "max_tokens": max_tokens}), "stream": True}
+        self._thread = threading.Thread(target=self._read, args=(server.url + path, body))
         self._thread.start()
         until(lambda: bool(self.lines))
 
@@ -157,6 +159,24 @@ def test_streams_that_may_not_finish_get_a_last_event(start: Starter, num_signal
     assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "shutting_down"
     assert server.exit_status() == 0
     assert time.monotonic() - began < 30, "far below the time to drain"
+
+
+def test_a_stored_response_that_may_not_finish_is_kept_as_failed(start: Starter, tmp_path: Path) -> None:
+    config = {"response_store": str(tmp_path / "responses"), "shutdown_timeout": 30.0}
+    server = start(engine={"stall_at": 3}, config=config)
+    server.wait_ready()
+    stream = Stream(server, path="/v1/responses", input="x")
+    server.signal()
+    until(lambda: is_ready(server) == 503)
+    server.signal()
+    *_, name, last = stream.join()
+    assert name == "event: response.failed", "the store is there until the last answer has ended"
+    reply = json.loads(last.removeprefix("data: "))["response"]
+    assert reply["error"]["message"] == "The server is shutting down."
+    assert server.exit_status() == 0
+    again = start(config=config)
+    again.wait_ready()
+    assert again.get(f"/v1/responses/{reply['id']}").json()["status"] == "failed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE])
@@ -313,6 +333,21 @@ def test_h23_addresses_that_cannot_be(options: dict[str, Any], param: str) -> No
     with pytest.raises(ConfigError) as error:
         listen(ServerConfig(**options))
     assert error.value.param == param
+
+
+def test_the_address_that_is_told_is_the_one_that_was_taken(tmp_path: Path) -> None:
+    any_port = fake_config(port=0, host="127.0.0.1")
+    with listen(any_port.server) as listener:
+        port = listener.getsockname()[1]
+        told = with_address(any_port, listener).server
+        assert (told.host, told.port, told.uds) == ("127.0.0.1", port, None) and port
+        config = fake_config(host="0.0.0.0", port=port)
+        assert with_address(config, listener) is config
+        handed_over = with_address(fake_config(uds="/elsewhere"), listener).server
+        assert (handed_over.host, handed_over.port, handed_over.uds) == ("127.0.0.1", port, None)
+    path = str(tmp_path / "s")
+    with listen(ServerConfig(uds=path)) as listener:
+        assert with_address(fake_config(), listener).server.uds == path
 
 
 def test_a_dead_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:

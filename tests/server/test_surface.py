@@ -343,6 +343,27 @@ async def test_cors_only_where_allowed() -> None:
     assert refused.status_code == 405 and "access-control-allow-origin" not in refused.headers
 
 
+async def test_clients_in_a_browser_may_send_their_headers() -> None:
+    """Those of OpenAI's and Anthropic's libraries for JavaScript."""
+    sent = "authorization,content-type,x-api-key,anthropic-version,x-request-timeout,idempotency-key"
+    about = ",".join(
+        f"x-stainless-{name}" for name in ("lang", "os", "arch", "runtime", "retry-count", "timeout")
+    )
+    headers = {
+        "origin": "http://a.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": f"{sent},{about}",
+    }
+    client = make_client(allowed_origins=["http://a.example"])
+    response = await client.options("/v1/chat/completions", headers=headers)
+    assert response.status_code == 200
+    allowed = {name.strip() for name in response.headers["access-control-allow-headers"].split(",")}
+    assert {*sent.split(","), *about.split(",")} <= allowed
+    elsewhere = {**headers, "origin": "http://b.example"}
+    refused = await client.options("/v1/chat/completions", headers=elsewhere)
+    assert "access-control-allow-origin" not in refused.headers
+
+
 async def test_a_bug_says_nothing_of_itself(
     client: httpx.AsyncClient, engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:

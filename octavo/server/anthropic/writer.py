@@ -26,20 +26,19 @@ from octavo.server.anthropic.reply import (
     StreamEvent,
 )
 from octavo.server.conversation import AnswerPart, Conversation
+from octavo.server.line_json import line_json
 from octavo.server.openai.schema.generation import Usage
 from octavo.server.parsing.events import Event
-
-_encode = msgspec.json.Encoder().encode
 
 
 def event_frame(event: StreamEvent) -> bytes:
     """One event as bytes. Clients go by its name."""
-    return b"event: %b\ndata: %b\n\n" % (str(event.__struct_config__.tag).encode(), _encode(event))
+    return b"event: %b\ndata: %b\n\n" % (str(event.__struct_config__.tag).encode(), line_json(event))
 
 
 def failure_frame(error: Exception) -> bytes:
     """The last event of a stream that failed."""
-    return b"event: error\ndata: %b\n\n" % _encode(describe_anthropic(error)[1])
+    return b"event: error\ndata: %b\n\n" % line_json(describe_anthropic(error)[1])
 
 
 class MessageWriter:

@@ -10,9 +10,10 @@ from starlette.responses import Response
 from octavo.engine.pooling.outputs import PoolingRequestOutput, floats_of
 from octavo.messages.pooling import PoolingParams
 from octavo.server.body import read
+from octavo.server.list_reply import list_reply
 from octavo.server.ollama.names import check_name
 from octavo.server.ollama.schema.embed import OllamaEmbedBody, OllamaEmbeddingsReply, OllamaEmbedReply
-from octavo.server.pooling.embeddings import check_embeds
+from octavo.server.pooling.embeddings import check_embeds, num_numbers
 from octavo.server.pooling.inputs import texts_of
 from octavo.server.pooling.run import run_inputs, usage_of
 from octavo.server.replies import json_reply
@@ -25,11 +26,12 @@ async def embed(serving: Serving, request: Request) -> Response:
     outputs = await _run(serving, request, body, num_bytes)
     reply = OllamaEmbedReply(
         model=body.wanted,
-        embeddings=[floats_of(one.outputs.numbers) for one in outputs],
+        embeddings=[],
         total_duration=time.monotonic_ns() - began,
         prompt_eval_count=usage_of(outputs).prompt_tokens,
     )
-    return json_reply(reply)
+    embeddings = (floats_of(one.outputs.numbers) for one in outputs)
+    return await list_reply(embeddings, num_numbers(outputs), whole=reply, name="embeddings")
 
 
 async def embed_one(serving: Serving, request: Request) -> Response:

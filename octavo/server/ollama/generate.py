@@ -16,6 +16,7 @@ from octavo.server.ollama.render import render_ollama_generate
 from octavo.server.ollama.schema.chat import OllamaMadeCall
 from octavo.server.ollama.schema.generate import OllamaGenerateBody, OllamaGenerateReply
 from octavo.server.ollama.times import now
+from octavo.server.openai.logprobs import weight_of
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of, weighed
 from octavo.server.serving import Serving
 
@@ -35,7 +36,7 @@ async def answer_prompt(serving: Serving, request: Request) -> Response:
     if body.wants_stream:
         return line_stream(writer.lines())
     (answer,) = await conversation.answers(request.receive)
-    return json_reply(writer.whole(answer))
+    return await off_loop_if_long(weight_of(answer.logprobs), lambda: json_reply(writer.whole(answer)))
 
 
 class PromptAnswer(AnswerWriter[OllamaGenerateReply]):

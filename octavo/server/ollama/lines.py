@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import msgspec
-
+from octavo.server.line_json import line_json
 from octavo.server.ollama.errors import ollama_error
 from octavo.server.stream import EventStream
 
 NDJSON = "application/x-ndjson"
 
-_encode = msgspec.json.Encoder().encode
-
 
 def line(reply: Any) -> bytes:
     """One object as bytes."""
-    return _encode(reply) + b"\n"
+    return line_json(reply) + b"\n"
 
 
 def line_stream(lines: AsyncGenerator[bytes, None]) -> EventStream:

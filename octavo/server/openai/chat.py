@@ -9,7 +9,7 @@ from octavo.server.body import read
 from octavo.server.conversation import open_conversation
 from octavo.server.openai.chat_writer import ChatWriter
 from octavo.server.openai.schema.chat import ChatBody
-from octavo.server.replies import json_reply, request_id_of
+from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
 from octavo.server.stream import EventStream
 
@@ -22,4 +22,5 @@ async def create_chat_completion(serving: Serving, request: Request) -> Response
     writer = ChatWriter(serving, body, conversation, reply_id, model)
     if body.wants_stream:
         return EventStream(writer.frames())
-    return json_reply(writer.reply(await conversation.answers(request.receive)))
+    answers = await conversation.answers(request.receive)
+    return await off_loop_if_long(writer.weight(answers), lambda: json_reply(writer.reply(answers)))

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition
 from octavo.server.conversation import Answer, AnswerPart, Conversation
 from octavo.server.openai.chat_events import ROLE, ChatWords
-from octavo.server.openai.logprobs import LogprobFormat
+from octavo.server.openai.logprobs import LogprobFormat, weight_of
 from octavo.server.openai.schema.chat import (
     ChatBody,
     ChatChoice,
@@ -50,6 +50,12 @@ class ChatWriter:
         self._created = int(time.time())
         self._model = model
         self._fingerprint = serving.fingerprint
+
+    def weight(self, answers: list[Answer]) -> int:
+        """What making the reply counts as, for `off_loop_if_long`."""
+        output = self._conversation.last_output
+        prompt = weight_of(output.prompt_logprobs) if output is not None else 0
+        return prompt + sum(weight_of(answer.logprobs) for answer in answers)
 
     def reply(self, answers: list[Answer]) -> ChatReply:
         """The whole reply."""

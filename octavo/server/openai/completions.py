@@ -11,17 +11,18 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.engine.outputs import CompletionOutput, RequestOutput
+from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
 from octavo.server.body import read
 from octavo.server.disconnect import while_connected
 from octavo.server.form_check import with_checked_form
-from octavo.server.openai.logprobs import LogprobFormat
+from octavo.server.openai.logprobs import LogprobFormat, weight_of
 from octavo.server.openai.schema.completion import (
     CompletionBody,
     CompletionChoice,
     CompletionLogprobs,
     CompletionReply,
 )
+from octavo.server.openai.text_offsets import TextOffsets
 from octavo.server.openai.timings import timings_of
 from octavo.server.openai.usage import UsageCount
 from octavo.server.render.completion import drops_answer, render_completion
@@ -44,14 +45,15 @@ async def create_completion(serving: Serving, request: Request) -> Response:
     ))  # fmt: skip
     if body.wants_stream:
         return EventStream(writer.frames(submission))
-    return json_reply(writer.reply(await while_connected(request.receive, submission.results())))
+    results = await while_connected(request.receive, submission.results())
+    return await off_loop_if_long(writer.weight(results), lambda: json_reply(writer.reply(results)))
 
 
 @dataclass(slots=True)
 class _Choice:
     """How far one choice has been written."""
 
-    offset: int = 0
+    offsets: TextOffsets
     has_begun: bool = False
 
 
@@ -67,6 +69,8 @@ class CompletionWriter:
         self._empty = empty
         self._format = LogprobFormat(serving.tokenizer, bool(body.return_tokens_as_token_ids))
         self._choices: dict[int, _Choice] = {}
+        self._prompt_logprobs: dict[int, list[LogprobsOnePosition | None]] = {}
+        """By prompt: in a stream they come once, and every sample echoes them, whenever it begins."""
         self._usage = UsageCount()
         self._drops_answer = drops_answer(body)
         self._has_text = not serving.engine.config.model.skip_tokenizer_init
@@ -76,11 +80,18 @@ class CompletionWriter:
             and not (body.echo or body.return_token_ids)
         )
         """Chunks say text and how it ended: the hot path."""
+        self._frames_of_choices = ChunkFrames(self._with([], has_usage=False))
+
+    def weight(self, results: Sequence[RequestOutput]) -> int:
+        """What making the reply counts as, for `off_loop_if_long`."""
+        parts = sum(weight_of(part.logprobs) for output in results for part in output.outputs)
+        prompts = sum(weight_of(output.prompt_logprobs) for output in results)
+        return parts + prompts * self._rendered.params.n
 
     def reply(self, results: Sequence[RequestOutput]) -> CompletionReply:
         """The whole reply from the last outputs of all prompts."""
         for index, output in enumerate(results):
-            self._usage.add(index, output)
+            self._note(index, output)
         reply = self._with(
             [
                 self._choice(index, output, part)
@@ -95,26 +106,43 @@ class CompletionWriter:
 
     async def frames(self, submission: Submission) -> AsyncGenerator[bytes, None]:
         """Chunks as they come, then usage if wanted."""
-        chunks = ChunkFrames(self._with([], has_usage=False))
-        runs_usage = self._body.wants_running_usage
         last: dict[int, RequestOutput] = {}
         async with aclosing(submission.outputs()) as outputs:
             async for index, output in outputs:
-                self._usage.add(index, output)
+                self._note(index, output)
                 last[index] = output
                 for part in output.outputs:
-                    choice = self._choice(index, output, part)
-                    if not (self._has_text and _says_nothing(choice)):
-                        yield (
-                            frame(self._with([choice], has_usage=True))
-                            if runs_usage
-                            else chunks.frame(choice)
-                        )
+                    if self._is_plain:
+                        data = self._chunk(index, output, part)
+                    else:
+                        weight = self._chunk_weight(index, part)
+                        data = await off_loop_if_long(weight, self._chunk, index, output, part)
+                    if data is not None:
+                        yield data
         if self._body.wants_usage or self._body.timings:
             end = self._with([], has_usage=self._body.wants_usage)
             if self._body.timings:
                 end.timings = timings_of(last.values()) or UNSET
             yield frame(end)
+
+    def _note(self, index: int, output: RequestOutput) -> None:
+        self._usage.add(index, output)
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs[index] = output.prompt_logprobs
+
+    def _chunk(self, index: int, output: RequestOutput, part: CompletionOutput) -> bytes | None:
+        """A frame, if there is something to say."""
+        choice = self._choice(index, output, part)
+        if self._has_text and _says_nothing(choice):
+            return None
+        if self._body.wants_running_usage:
+            return frame(self._with([choice], has_usage=True))
+        return self._frames_of_choices.frame(choice)
+
+    def _chunk_weight(self, index: int, part: CompletionOutput) -> int:
+        is_first = self._number(index, part) not in self._choices
+        echoed = weight_of(self._prompt_logprobs.get(index)) if is_first else 0
+        return echoed + weight_of(part.logprobs)
 
     def _with(self, choices: list[CompletionChoice], *, has_usage: bool) -> CompletionReply:
         empty = self._empty
@@ -128,18 +156,25 @@ class CompletionWriter:
             system_fingerprint=empty.system_fingerprint,
         )
 
+    def _number(self, index: int, part: CompletionOutput) -> int:
+        return index * self._rendered.params.n + part.index
+
     def _choice(self, index: int, output: RequestOutput, part: CompletionOutput) -> CompletionChoice:
-        number = index * self._rendered.params.n + part.index
+        number = self._number(index, part)
         if self._is_plain:
             return CompletionChoice(number, part.text, None, part.finish_reason, part.stop_reason)
-        state = self._choices.setdefault(number, _Choice())
+        state = self._choices.get(number)
+        if state is None:
+            skips_special = self._rendered.params.skip_special_tokens
+            offsets = TextOffsets(self._serving.tokenizer, skips_special=skips_special)
+            state = self._choices[number] = _Choice(offsets)
         is_first, state.has_begun = not state.has_begun, True
         echoes = bool(self._body.echo) and is_first
         text = "" if self._drops_answer else part.text
         choice = CompletionChoice(
             number,
             self._prompt_text(index) + text if echoes else text,
-            self._logprobs(state, output, part, echoes),
+            self._logprobs(state, index, output, part, echoes),
             # The token behind an echoed prompt is nobody's answer: what ended it means nothing.
             "length" if self._drops_answer and part.finish_reason else part.finish_reason,
             None if self._drops_answer else part.stop_reason,
@@ -153,20 +188,22 @@ class CompletionWriter:
         return choice
 
     def _logprobs(
-        self, state: _Choice, output: RequestOutput, part: CompletionOutput, echoes: bool
+        self, state: _Choice, index: int, output: RequestOutput, part: CompletionOutput, echoes: bool
     ) -> CompletionLogprobs | None:
         if self._body.logprobs is None:
             return None
-        token_ids, positions = [], []
+        token_ids: list[int] = []
+        positions: list[LogprobsOnePosition | None] = []
+        offsets: list[int] = []
         if echoes:
-            assert output.prompt_logprobs is not None, "echo with logprobs asks for them"
             token_ids += output.prompt_token_ids
-            positions += output.prompt_logprobs
+            positions += self._prompt_logprobs[index]
+            offsets += state.offsets.of(output.prompt_token_ids, self._rendered.prompts[index].text)
         if part.logprobs is not None and not self._drops_answer:
             token_ids += part.token_ids
             positions += part.logprobs
-        lists, state.offset = self._format.legacy(token_ids, positions, state.offset)
-        return lists
+            offsets += state.offsets.of(part.token_ids)
+        return self._format.legacy(token_ids, positions, offsets)
 
     def _prompt_text(self, index: int) -> str:
         prompt = self._rendered.prompts[index]

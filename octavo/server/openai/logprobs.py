@@ -14,6 +14,15 @@ LOWEST = -9999.0
 """Stands for minus infinity, which JSON cannot say."""
 
 
+LOGPROB_BYTES = 16
+"""What showing one counts as, against LONG_BODY_BYTES: 2 us and more."""
+
+
+def weight_of(positions: Sequence[LogprobsOnePosition | None] | None) -> int:
+    """What showing all of them counts as, for `off_loop_if_long`."""
+    return len(positions) * len(positions[-1] or ()) * LOGPROB_BYTES if positions else 0
+
+
 class LogprobFormat:
     """How tokens are shown: as text, or as `token_id:N` if the caller wants ids."""
 
@@ -22,19 +31,19 @@ class LogprobFormat:
         self._as_token_ids = as_token_ids
 
     def legacy(
-        self, token_ids: Sequence[int], positions: Sequence[LogprobsOnePosition | None], offset: int
-    ) -> tuple[CompletionLogprobs, int]:
-        """Parallel lists for the completions API; `offset` is where the first token begins in the text."""
-        lists = CompletionLogprobs([], [], [], [])
+        self,
+        token_ids: Sequence[int],
+        positions: Sequence[LogprobsOnePosition | None],
+        offsets: Sequence[int],
+    ) -> CompletionLogprobs:
+        """Parallel lists for the completions API; `offsets` is where the tokens begin in the text."""
+        lists = CompletionLogprobs([], [], [], [*offsets])
         for token_id, position in zip(token_ids, positions, strict=True):
             logprob = position.get(token_id) if position else None
-            text = self._text(token_id, logprob)
-            lists.tokens.append(text)
+            lists.tokens.append(self._text(token_id, logprob))
             lists.token_logprobs.append(None if logprob is None else finite(logprob.logprob))
             lists.top_logprobs.append(self._best_by_text(position) if position else None)
-            lists.text_offset.append(offset)
-            offset += len(text)
-        return lists, offset
+        return lists
 
     def chat(
         self, token_ids: Sequence[int], positions: Sequence[LogprobsOnePosition], top: int

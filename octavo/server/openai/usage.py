@@ -38,5 +38,8 @@ class UsageCount:
             num_generated,
             num_prompt + num_generated,
             PromptTokensDetails(sum(self._cached.values())),
-            UNSET if self._num_reasoning is None else CompletionTokensDetails(self._num_reasoning),
+            # Counted from its text, which may be cut into tokens in more ways than one.
+            UNSET
+            if self._num_reasoning is None
+            else CompletionTokensDetails(min(self._num_reasoning, num_generated)),
         )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
+from collections.abc import Sequence
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.engine.pooling.outputs import floats_of
+from octavo.engine.pooling.outputs import PoolingRequestOutput, floats_of
 from octavo.engine.pooling.refuse import cannot_pool, cannot_task
 from octavo.messages.pooling import PoolingParams
 from octavo.messages.result import Numbers
 from octavo.server.body import read
+from octavo.server.list_reply import list_reply
 from octavo.server.pooling.inputs import inputs_of, texts_of
 from octavo.server.pooling.run import run_inputs, usage_of
 from octavo.server.pooling.schema import (
@@ -25,8 +26,10 @@ from octavo.server.pooling.schema import (
     RawPoolingData,
     RawPoolingReply,
 )
-from octavo.server.replies import json_reply, request_id_of
+from octavo.server.replies import request_id_of
 from octavo.server.serving import Serving
+
+FLOAT_BYTES = 4
 
 
 async def create_embeddings(serving: Serving, request: Request) -> Response:
@@ -43,21 +46,21 @@ async def create_embeddings(serving: Serving, request: Request) -> Response:
         prompt_name=body.prompt_name,
     )
     is_base64 = body.encoding_format == "base64"
-    data = [
+    data = (
         EmbeddingData(
             index=index,
             embedding=in_base64(one.outputs.numbers) if is_base64 else floats_of(one.outputs.numbers),
         )
         for index, one in enumerate(outputs)
-    ]
+    )
     reply = EmbeddingReply(
         id=f"embd-{request_id_of(request)}",
         created=int(time.time()),
         model=model,
-        data=data,
+        data=[],
         usage=usage_of(outputs),
     )
-    return json_reply(reply)
+    return await list_reply(data, num_numbers(outputs), whole=reply)
 
 
 async def pool(serving: Serving, request: Request) -> Response:
@@ -73,20 +76,20 @@ async def pool(serving: Serving, request: Request) -> Response:
         prompt_name=body.prompt_name,
     )
     is_base64 = body.encoding_format == "base64"
-    data = [
+    data = (
         RawPoolingData(
             index=index, data=in_base64(one.outputs.numbers) if is_base64 else rows_of(one.outputs.numbers)
         )
         for index, one in enumerate(outputs)
-    ]
+    )
     reply = RawPoolingReply(
         id=f"pool-{request_id_of(request)}",
         created=int(time.time()),
         model=model,
-        data=data,
+        data=[],
         usage=usage_of(outputs),
     )
-    return json_reply(reply)
+    return await list_reply(data, num_numbers(outputs), whole=reply)
 
 
 async def embed_plainly(serving: Serving, request: Request) -> Response:
@@ -104,8 +107,7 @@ async def embed_plainly(serving: Serving, request: Request) -> Response:
     outputs = await run_inputs(
         serving, request, texts, params, num_bytes=num_bytes, prompt_name=body.prompt_name
     )
-    vectors = [floats_of(one.outputs.numbers) for one in outputs]
-    return Response(msgspec.json.encode(vectors), media_type="application/json")
+    return await list_reply((floats_of(one.outputs.numbers) for one in outputs), num_numbers(outputs))
 
 
 def check_embeds(serving: Serving, route: str) -> None:
@@ -115,6 +117,11 @@ def check_embeds(serving: Serving, route: str) -> None:
         raise cannot_pool(route)
     if not facts.can_embed:
         raise cannot_task(route, facts)
+
+
+def num_numbers(outputs: Sequence[PoolingRequestOutput]) -> int:
+    """In all of them together."""
+    return sum(len(one.outputs.numbers.data) for one in outputs) // FLOAT_BYTES
 
 
 def in_base64(numbers: Numbers) -> str:

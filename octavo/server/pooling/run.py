@@ -33,9 +33,9 @@ async def run_inputs(
     priority = (body.priority if body else None) or 0
     caller.check_priority(priority)
     try:
-        streams = await off_loop_if_long(
+        prepared = await off_loop_if_long(
             num_bytes,
-            serving.engine.encode_many,
+            serving.engine.prepare_many,
             inputs,
             params,
             request_id_of(request),
@@ -44,6 +44,7 @@ async def run_inputs(
             terms=caller.terms,
             prompt_name=prompt_name,
         )
+        streams = serving.engine.encode_prepared(prepared)
     except OctavoError as error:
         if serving.metrics is not None:
             serving.metrics.rejected(error.code.value.code)

@@ -14,6 +14,8 @@ from octavo.engine.pooling.offline import check_scores_pairs, cosine, pairs_of
 from octavo.engine.pooling.outputs import PoolingRequestOutput, floats_of
 from octavo.engine.pooling.refuse import cannot_pool, cannot_task
 from octavo.server.body import read
+from octavo.server.list_reply import NUMBER_BYTES, list_reply
+from octavo.server.pooling.embeddings import num_numbers
 from octavo.server.pooling.inputs import check_count, inputs_of, texts_of
 from octavo.server.pooling.run import run_inputs, usage_of
 from octavo.server.pooling.schema import (
@@ -30,7 +32,7 @@ from octavo.server.pooling.schema import (
     ScoreData,
     ScoreReply,
 )
-from octavo.server.replies import json_reply, request_id_of
+from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
 
 
@@ -49,10 +51,11 @@ async def classify(serving: Serving, request: Request) -> Response:
         id=f"classify-{request_id_of(request)}",
         created=int(time.time()),
         model=model,
-        data=[_labelled(index, one, facts.labels) for index, one in enumerate(outputs)],
+        data=[],
         usage=usage_of(outputs),
     )
-    return json_reply(reply)
+    data = (_labelled(index, one, facts.labels) for index, one in enumerate(outputs))
+    return await list_reply(data, num_numbers(outputs), whole=reply)
 
 
 async def score(serving: Serving, request: Request) -> Response:
@@ -103,13 +106,22 @@ async def _score(
         outputs = await run_inputs(
             serving, request, texts, body.params("embed"), num_bytes=num_bytes, body=body
         )
-        vectors = {text: floats_of(one.outputs.numbers) for text, one in zip(texts, outputs, strict=True)}
-        return [cosine(vectors[first], vectors[second]) for first, second in pairs], usage_of(outputs)
+        scores = await off_loop_if_long(
+            len(pairs) * num_numbers(outputs[:1]) * NUMBER_BYTES, _cosines, pairs, texts, outputs
+        )
+        return scores, usage_of(outputs)
     check_scores_pairs(facts.num_outputs)
     outputs = await run_inputs(
         serving, request, list(pairs), body.params("classify"), num_bytes=num_bytes, body=body
     )
     return [floats_of(one.outputs.numbers)[0] for one in outputs], usage_of(outputs)
+
+
+def _cosines(
+    pairs: Sequence[tuple[str, str]], texts: Sequence[str], outputs: Sequence[PoolingRequestOutput]
+) -> list[float]:
+    vectors = {text: floats_of(one.outputs.numbers) for text, one in zip(texts, outputs, strict=True)}
+    return [cosine(vectors[first], vectors[second]) for first, second in pairs]
 
 
 def _labelled(index: int, output: PoolingRequestOutput, labels: Sequence[str]) -> ClassifyData:

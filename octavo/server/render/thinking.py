@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from octavo.base.errors import ErrorCode, RequestError
+from octavo.server.errors import quoted
+
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _OFF = ("none", "minimal", "low")
 _KNOWS_EFFORT = re.compile(r"\breasoning_effort\b")
@@ -15,9 +18,17 @@ _SWITCHES = {
 
 
 def effort_kwargs(effort: str | None, template: str | None) -> dict[str, Any]:
-    """Variables for the template. One that only knows on and off gets off for low and less."""
+    """Variables for the template. One that only knows on and off gets off for low and less. Raises
+    RequestError for what is no effort."""
     if effort is None:
         return {}
+    if effort not in EFFORTS:
+        raise RequestError(
+            f"reasoning_effort is {quoted(effort)}; it must be one of {', '.join(EFFORTS)}. Words of a "
+            "template's own go into chat_template_kwargs.",
+            code=ErrorCode.UNSUPPORTED_VALUE,
+            param="reasoning_effort",
+        )
     known: dict[str, Any] = {"reasoning_effort": effort}
     source = template or ""
     if _KNOWS_EFFORT.search(source) and effort != "none":

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from octavo.server.body import read
 from octavo.server.disconnect import while_connected
 from octavo.server.form_check import with_checked_form
+from octavo.server.openai.logprobs import weight_of
 from octavo.server.openapi import ApiPage
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
@@ -67,7 +68,8 @@ async def _reply(serving: Serving, request: Request, body: TgiBody, num_bytes: i
     asked = await off_loop_if_long(num_bytes, render_tgi, serving, body, is_streamed=False)
     submission = await _submit(serving, request, asked)
     (output,) = await while_connected(request.receive, submission.results())
-    return TgiWriter(serving.tokenizer, asked).reply(output)
+    weight = weight_of(output.prompt_logprobs) + sum(weight_of(part.logprobs) for part in output.outputs)
+    return await off_loop_if_long(weight, TgiWriter(serving.tokenizer, asked).reply, output)
 
 
 async def _stream(serving: Serving, request: Request, body: TgiBody, num_bytes: int) -> Response:

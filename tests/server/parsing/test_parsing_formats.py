@@ -7,7 +7,7 @@ import json
 import pytest
 from parsing_samples import NOW, PARIS, SAMPLES, WEATHER, fed, machine, read, reasoning_for, said
 
-from octavo.server.parsing.events import ToolArgumentsDelta, ToolCallBegin
+from octavo.server.parsing.events import ContentDelta, ToolArgumentsDelta, ToolCallBegin
 from octavo.server.parsing.formats.table import ALIASES, TOOL_FORMATS
 
 
@@ -115,6 +115,16 @@ def test_untagged_calls_only_for_tools_there_are() -> None:
         assert read("llama3", text, size=1) == [("content", text)]
     for text in ("[1, 2, 3]", "[other(a=1)]", "See [get_weather(city='Paris')]"):
         assert read("pythonic", text, size=1) == [("content", text)]
+
+
+@pytest.mark.parametrize("name", ["hermes", "llama3"])
+def test_an_answer_that_is_json_is_seen_while_it_comes(name: str) -> None:
+    """No key of a call: the rest of the object need not be waited for."""
+    reader = machine(name, None)
+    seen = ""
+    for piece in ('{"ans', 'wer": "Yes', ", and a long", " story"):
+        seen += "".join(event.text for event in reader.feed(piece) if isinstance(event, ContentDelta))
+    assert seen == '{"answer": "Yes, and a long story'
 
 
 def test_python_literals() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from octavo.server.line_json import line_json
 from octavo.server.openai.responses.reply import (
     OutputItem,
     OutputText,
@@ -167,10 +168,7 @@ AnyResponseEvent = (
 )  # fmt: skip
 
 
-_encode = msgspec.json.Encoder().encode
-
-
 def event_frame(event: ResponseEvent) -> bytes:
     """One event as bytes: its name, then itself."""
     name = str(event.__struct_config__.tag).encode()
-    return b"event: %b\ndata: %b\n\n" % (name, _encode(event))
+    return b"event: %b\ndata: %b\n\n" % (name, line_json(event))

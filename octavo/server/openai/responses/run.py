@@ -94,12 +94,10 @@ class Run:
 def response_usage(usage: Usage) -> ResponseUsage:
     """The same numbers by the names of this API."""
     prompt, answer = usage.prompt_tokens_details, usage.completion_tokens_details
-    # What the model thought is counted from its text, which may be cut into tokens in more ways than one.
-    num_reasoning = min(answer.reasoning_tokens, usage.completion_tokens) if answer else 0
     return ResponseUsage(
         input_tokens=usage.prompt_tokens,
         input_tokens_details=InputTokensDetails(prompt.cached_tokens if prompt else 0),
         output_tokens=usage.completion_tokens,
-        output_tokens_details=OutputTokensDetails(num_reasoning),
+        output_tokens_details=OutputTokensDetails(answer.reasoning_tokens if answer else 0),
         total_tokens=usage.total_tokens,
     )

@@ -12,6 +12,8 @@ from octavo.server.parsing.scanner import Reading, Scanner
 
 MAX_FIELDS = 64
 MAX_NESTING = 2
+OTHER_KEYS = ("type", "id", "index", "name", "arguments", "parameters", "function")
+"""What a call may hold beside, or twice."""
 
 
 @dataclass
@@ -98,6 +100,8 @@ class JsonCalls:
             return bool(call.name) and (call.is_sure or call.name in output.schemas)
         if key in self.argument_keys and not call.has_begun and call.arguments is None:
             return (yield from self._arguments(scanner, output, call, first))
+        if not call.is_sure and key not in OTHER_KEYS and key not in self.id_keys:
+            return False  # An answer that is JSON: it shall be seen while it comes.
         value = yield from read_json(scanner)
         if key in self.id_keys and value is not None and not call.has_begun:
             call.call_id = string_of(value)
