@@ -91,20 +91,21 @@ class RequestState:
         sample = self.samples[index]
         if sample.finish_reason is not None:
             return False  # it ended by a stop string; the core had not heard yet
+        num_before = len(sample.token_ids)
         must_abort = sample.add(delta)
         if sample.finish_reason is not None:
             self._num_open -= 1
-        self._measure(delta, now)
+        self._measure(delta, len(sample.token_ids) - num_before, now)
         if delta.timing is not None or delta.error is not None:
             self._note_rare(delta)
         return must_abort
 
-    def _measure(self, delta: RequestDelta, now: float) -> None:
+    def _measure(self, delta: RequestDelta, num_new: int, now: float) -> None:
         metrics = self.metrics
         if delta.num_preemptions > metrics.num_preemptions:
             metrics.num_preemptions = delta.num_preemptions
-        if delta.token_ids:
-            metrics.num_output_tokens += len(delta.token_ids)
+        if num_new:
+            metrics.num_output_tokens += num_new
             metrics.first_token_time = metrics.first_token_time or now
             metrics.last_token_time = now
         if not self._num_open:
