@@ -210,7 +210,7 @@ class Simulation:
     async def _look_for_forgotten(self, engine: AsyncLLM) -> None:
         """Whoever waits for a core that works has to be known there, once messages have had their time.
 
-        A request may be on its way there at one look and its end on the way back at the next, never a third time.
+        A request may be on its way there at one look, its end on the way back at the next: no third time.
         """
         missing: dict[str, int] = {}
         process = self.processes[-1]
