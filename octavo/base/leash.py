@@ -71,8 +71,8 @@ class Leash:
                 ]
                 for thread in self._threads:
                     thread.start()
-        answer: Future[bytes] = Future()
-        self._jobs.put((frame, answer))
+            answer: Future[bytes] = Future()
+            self._jobs.put((frame, answer))  # Before what tells the threads to end, or not at all.
         return answer
 
     def close(self) -> None:
