@@ -102,7 +102,7 @@ class AsyncLLM:
         self._pooling = pooling_preparer(loaded.facts, loaded.tokenizer, ready)
         self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
-        self._stats = CoreStats(num_blocks=ready.plan.num_blocks)
+        self._stats = CoreStats.idle(ready.plan.num_blocks - 1)
         self._listeners = Listeners()
         self._bound = QueueBound(queue_bounds(config.schedule), clock)
         self._earlier = CoreStats()
@@ -375,7 +375,7 @@ class AsyncLLM:
     def _lose(self, lost: CoreLost) -> None:
         """The core is gone. Requests wait for the next one, orders do not."""
         self._earlier = msgspec.structs.replace(self._stats, core_restarts=self._stats.core_restarts + 1)
-        self._stats = CoreStats(num_blocks=self.ready.plan.num_blocks).after(self._earlier)
+        self._stats = CoreStats.idle(self.ready.plan.num_blocks - 1).after(self._earlier)
         self._orders.fail(lambda: raised_again(lost.cause))
         self._resumption.count_losses(self._streams.values())
 

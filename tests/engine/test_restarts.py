@@ -100,6 +100,14 @@ async def test_streams_go_on_behind_their_tokens(make_engine: Any) -> None:
     await engine.shutdown()
 
 
+async def test_a_core_that_has_just_been_started_again_is_empty(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore)
+    core_of(engine).kill()
+    await until(lambda: engine.stats().core_restarts == 1)
+    assert engine.stats().kv_usage == 0.0
+    await engine.shutdown()
+
+
 async def test_waiting_and_running_ones_all_end_right_with_all_their_samples(make_engine: Any) -> None:
     engine = await make_engine(Executor, MortalCore, max_num_seqs=2)
     calls = [
