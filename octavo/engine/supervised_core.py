@@ -14,7 +14,7 @@ from octavo.engine.core_client import CoreClient
 from octavo.engine.restart_limits import RestartLimits
 from octavo.engine.stall_watch import PING_S, TICK_S, StallWatch
 from octavo.messages.start import CoreReady, StartCore
-from octavo.messages.wire import CoreBusy, CoreUpdate, FromCore, Ping, ToCore
+from octavo.messages.wire import CoreBusy, CoreUpdate, FromCore, Ping, SetLogLevel, ToCore
 from octavo.observe.log import log_fields
 
 logger = logging.getLogger(__name__)
@@ -84,6 +84,13 @@ class SupervisedCore:
         return ready
 
     def send(self, message: ToCore) -> None:
+        if isinstance(message, SetLogLevel) and self._start is not None:
+            # Also of those to come: who wants to know why cores die has just asked for more.
+            config = self._start.config
+            observe = dataclasses.replace(config.observe, log_level=message.level)
+            self._start = StartCore(
+                config=dataclasses.replace(config, observe=observe), path=self._start.path
+            )
         if self._lost is None:
             self._core.send(message)
 

@@ -16,6 +16,7 @@ from octavo.engine.prepare import derive_key
 from octavo.engine.restart_limits import RestartLimits
 from octavo.engine.stall_watch import StallWatch
 from octavo.executor.fake import FakeExecutor, expected_tokens
+from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.step import SchedulerOutput
 from octavo.messages.wire import CoreFailed
 from tests.tiny import VOCAB_SIZE
@@ -201,6 +202,27 @@ async def test_orders_do_not_wait_for_the_next_core_and_sleep_goes_on_in_it(make
     await engine.wake_up()
     (*_, last) = await collect(engine, PROMPT, params(3))
     assert last.outputs[0].token_ids == expected(PROMPT, 3, 40)
+    await engine.shutdown()
+
+
+async def test_the_next_core_logs_as_much_as_the_one_before(
+    make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wants to know why cores die has just asked for more."""
+    for place in ("async_llm", "core_orders"):  # The loggers of these tests stay as they are.
+        monkeypatch.setattr(f"octavo.engine.{place}.set_log_level", lambda _: None)
+    levels = []
+
+    class Core(MortalCore):
+        async def start(self, start: StartCore) -> CoreReady:
+            levels.append(start.config.observe.log_level)
+            return await super().start(start)
+
+    engine = await make_engine(Executor, Core)
+    await engine.set_log_level("ERROR")
+    core_of(engine).kill()
+    await until(lambda: engine.stats().core_restarts == 1 and not engine._core.is_down)
+    assert levels == [None, "ERROR"]
     await engine.shutdown()
 
 
