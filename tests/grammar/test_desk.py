@@ -119,6 +119,17 @@ async def test_a_helper_that_died_is_not_held_against_a_wish_for_ever(
     assert (await desk.check(wish)).canonical is not None
 
 
+async def test_helpers_that_died_while_nobody_asked_are_replaced(desk: GrammarDesk) -> None:
+    before = set(psutil.Process().children())
+    await desk.check(Wish(choice=["warm"]))
+    for helper in set(psutil.Process().children()) - before:
+        helper.kill()
+        while helper.is_running() and helper.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+    for text in ("a", "b", "c"):
+        assert (await desk.check(Wish(choice=[text]))).canonical is not None
+
+
 async def test_helpers_end_with_the_desk(vocabulary: Vocabulary) -> None:
     desk = GrammarDesk(lambda: vocabulary)
     before = set(psutil.Process().children())
