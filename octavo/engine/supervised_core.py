@@ -134,9 +134,9 @@ class SupervisedCore:
 
     async def _start_next(self) -> None:
         assert self._start is not None and self._plan_of is not None, "started"
-        self._core = self._make()
         began = self._clock()
         try:
+            self._core = self._make()
             await self._core.launch()
             ready = await self._start_in_time(self._start)
         except OSError as error:

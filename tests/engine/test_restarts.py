@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from typing import Any
 
@@ -223,6 +224,26 @@ async def test_the_next_core_logs_as_much_as_the_one_before(
     core_of(engine).kill()
     await until(lambda: engine.stats().core_restarts == 1 and not engine._core.is_down)
     assert levels == [None, "ERROR"]
+    await engine.shutdown()
+
+
+async def test_a_core_is_tried_again_when_the_machine_had_no_room_for_its_files(make_engine: Any) -> None:
+    num_made = 0
+
+    class Core(MortalCore):
+        def __init__(self, starts_core: Any) -> None:
+            nonlocal num_made
+            num_made += 1
+            if num_made == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().__init__(starts_core)
+
+    engine = await make_engine(Executor, Core)
+    call = asyncio.create_task(collect(engine, PROMPT, params(3)))
+    await until(lambda: engine.stats().generation_tokens > 3)
+    core_of(engine).kill()
+    (*_, last) = await call
+    assert last.outputs[0].token_ids == expected(PROMPT, 3, 40) and num_made == 3
     await engine.shutdown()
 
 
