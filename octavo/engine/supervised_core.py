@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -195,9 +194,8 @@ class SupervisedCore:
         self._stuck = EngineError(
             f"The engine core gave no sign of life for {self._watch.silent_s:.0f} s and was killed."
         )
-        with contextlib.suppress(ProcessLookupError):
-            if not await self._core.end_stuck():
-                self._stuck = None
+        if not await self._core.end_stuck():
+            self._stuck = None
 
 
 def _log_loss(cause: OctavoError) -> None:
