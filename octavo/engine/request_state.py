@@ -9,6 +9,7 @@ from octavo.engine.sample import Sample, logprobs_at
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import RequestDelta
+from octavo.tokens.stop_strings import StopAutomaton
 from octavo.tokens.tokenizer import Tokenizer
 
 
@@ -58,7 +59,9 @@ class RequestState:
         params, prompt = prepared.params, prepared.known_token_ids
         self.prepared = prepared
         self.tokenizer = tokenizer
-        self.samples = [Sample(tokenizer, params, index, prompt) for index in range(len(prepared.samples))]
+        # Long ones take a while to be made ready: not once for each sample.
+        stops = StopAutomaton(params.stop_strings) if params.stop else None
+        self.samples = [Sample(tokenizer, params, i, prompt, stops) for i in range(len(prepared.samples))]
         self.metrics = RequestMetrics(
             arrival_time=prepared.samples[0].arrival_time,
             num_prompt_tokens=len(prepared.prompt_token_ids),

@@ -1,7 +1,7 @@
 """Finds stop strings in streamed text, across any borders, and holds back text that could begin one.
 
 Hot path: called per output token. One automaton step per character, whatever the number of stop
-strings (Aho-Corasick); nothing is scanned twice.
+strings (Aho-Corasick); nothing is scanned twice. Samples of one request share the automaton.
 """
 
 from __future__ import annotations
@@ -10,22 +10,59 @@ from collections import deque
 from collections.abc import Sequence
 
 
+class StopAutomaton:
+    """The stop strings of a request, ready to be looked for. State 0 is the beginning. Never changed."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        assert all(stops), "an empty stop string would stop everything; the validator refuses it"
+        self.next: list[dict[str, int]] = [{}]
+        self.fallback = [0]
+        self.depth = [0]
+        """Characters that lead to each state: so many could begin a stop string."""
+        self.found: list[str | None] = [None]
+        for stop in stops:
+            self._insert(stop)
+        self._link()
+
+    def _insert(self, stop: str) -> None:
+        state = 0
+        for character in stop:
+            following = self.next[state].get(character)
+            if following is None:
+                following = len(self.next)
+                self.next[state][character] = following
+                self.next.append({})
+                self.fallback.append(0)
+                self.depth.append(self.depth[state] + 1)
+                self.found.append(None)
+            state = following
+        self.found[state] = stop
+
+    def _link(self) -> None:
+        """For every state, the state of its longest proper suffix; breadth first."""
+        queue = deque(self.next[0].values())
+        while queue:
+            state = queue.popleft()
+            for character, following in self.next[state].items():
+                queue.append(following)
+                suffix = self.fallback[state]
+                while suffix and character not in self.next[suffix]:
+                    suffix = self.fallback[suffix]
+                self.fallback[following] = self.next[suffix].get(character, 0)
+                if self.found[following] is None:
+                    self.found[following] = self.found[self.fallback[following]]
+
+
 class StopStrings:
     """The stop string that ends first wins; of several that end together, the longest.
 
     So the result depends on the text alone, never on how it was cut into pieces.
     """
 
-    def __init__(self, stops: Sequence[str], include_in_output: bool) -> None:
-        assert all(stops), "an empty stop string would stop everything; the validator refuses it"
+    def __init__(self, automaton: StopAutomaton, include_in_output: bool) -> None:
         self._include = include_in_output
-        self._next: list[dict[str, int]] = [{}]
-        self._fallback = [0]
-        self._depth = [0]
-        self._found: list[str | None] = [None]
-        for stop in stops:
-            self._insert(stop)
-        self._link()
+        self._next, self._fallback = automaton.next, automaton.fallback
+        self._depth, self._found = automaton.depth, automaton.found
         self._state = 0
         self._held = ""
         self._hit: str | None = None
@@ -61,31 +98,3 @@ class StopStrings:
             state = self._fallback[state]
         self._state = self._next[state].get(character, 0)
         return self._state
-
-    def _insert(self, stop: str) -> None:
-        state = 0
-        for character in stop:
-            following = self._next[state].get(character)
-            if following is None:
-                following = len(self._next)
-                self._next[state][character] = following
-                self._next.append({})
-                self._fallback.append(0)
-                self._depth.append(self._depth[state] + 1)
-                self._found.append(None)
-            state = following
-        self._found[state] = stop
-
-    def _link(self) -> None:
-        """For every state, the state of its longest proper suffix; breadth first."""
-        queue = deque(self._next[0].values())
-        while queue:
-            state = queue.popleft()
-            for character, following in self._next[state].items():
-                queue.append(following)
-                suffix = self._fallback[state]
-                while suffix and character not in self._next[suffix]:
-                    suffix = self._fallback[suffix]
-                self._fallback[following] = self._next[suffix].get(character, 0)
-                if self._found[following] is None:
-                    self._found[following] = self._found[self._fallback[following]]
