@@ -73,3 +73,9 @@ def test_held_back_text_comes_out_at_the_end() -> None:
 def test_an_empty_stop_string_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="empty"):
         StopStrings(StopAutomaton([""]), include_in_output=False)
+
+
+def test_only_states_with_several_successors_have_a_mapping() -> None:
+    """Anybody may send 64 KiB of stop strings with each of thousands of requests."""
+    assert not StopAutomaton(["x" * 1000]).branches
+    assert StopAutomaton(["abcd", "abxy", "q"]).branches.keys() == {0, 2}
