@@ -140,4 +140,4 @@ def test_samples_share_what_takes_long_to_make(tokenizer: Tokenizer) -> None:
     state = prepared.open(tokenizer)
     finders = [sample._stops for sample in state.samples]
     assert len({id(finder) for finder in finders}) == 3
-    assert len({id(finder._next) for finder in finders if finder is not None}) == 1
+    assert len({id(finder._automaton) for finder in finders if finder is not None}) == 1
