@@ -41,7 +41,7 @@ from octavo.grammar.vocabulary import Words, vocabulary_of
 from octavo.messages.beam import BeamSearchParams
 from octavo.messages.params import SamplingParams
 from octavo.messages.pooling import PoolingParams
-from octavo.messages.request import PLAIN_TERMS, AbortRequest, PrefixPin, Terms
+from octavo.messages.request import PLAIN_TERMS, AbortRequest, PrefixPin, Terms, together
 from octavo.messages.result import CoreStats, FinishReason, RequestDelta
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import (
@@ -294,8 +294,7 @@ class AsyncLLM:
             self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
         self._listeners.request_begun(terms.tenant, num_tokens)
         try:
-            for sample in prepared.samples:
-                self._core.send(sample)
+            self._core.send(together(prepared.samples))
             while True:
                 stream.raise_failure()
                 output = state.take_output()
