@@ -71,8 +71,8 @@ class Leash:
                 ]
                 for thread in self._threads:
                     thread.start()
-        answer: Future[bytes] = Future()
-        self._jobs.put((frame, answer))
+            answer: Future[bytes] = Future()
+            self._jobs.put((frame, answer))  # Before what tells the threads to end, or not at all.
         return answer
 
     def close(self) -> None:
@@ -93,6 +93,11 @@ class Leash:
             frame, answer = job
             if not answer.set_running_or_notify_cancel():
                 continue
+            if (
+                helper is not None and helper.is_dead
+            ):  # Killed by the system, say, while it had nothing to do.
+                self._end(helper)
+                helper = None
             try:
                 helper = helper or self._start()
                 answer.set_result(helper.ask(frame, self._wall_s))
@@ -147,6 +152,10 @@ class _Helper:
             stdout=subprocess.PIPE,
             env=without_secrets(),
         )
+
+    @property
+    def is_dead(self) -> bool:
+        return self._process.poll() is not None
 
     def ask(self, frame: bytes, limit_s: float) -> bytes:
         sink, source = self._process.stdin, self._process.stdout

@@ -34,7 +34,8 @@ class LatencyBudget(StepBudget):
             return self.tokens
         fitting = self.cost.tokens_within(self._target_s, num_context)
         known = max(GROWTH * self.cost.most_seen, len(running) + FIRST_CHUNK)
-        return min(self.tokens, max(len(running) + LEAST_CHUNK, int(min(fitting, known))))
+        # `fitting` may be infinite, either way.
+        return min(self.tokens, int(max(len(running) + LEAST_CHUNK, min(fitting, known))))
 
     def step_took(self, record: StepRecord, seconds: float) -> None:
         super().step_took(record, seconds)

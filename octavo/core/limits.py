@@ -37,12 +37,15 @@ class TokenBudget(Limit):
 
 
 class WholePrompt(Limit):
-    """Chunked prefill is off: all that a request wants, or nothing in this step."""
+    """Chunked prefill is off: a request enters with all that it wants, or not in this step.
+
+    What a form forces on one that runs is no prompt, and may come in pieces.
+    """
 
     bounds_single_tokens = False
 
     def cap(self, request: Request, want: int, budget: int) -> int:
-        return want if want <= budget else 0
+        return want if want <= budget or request.num_computed else 0
 
 
 class ChunkSize(Limit):

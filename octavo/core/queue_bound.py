@@ -89,7 +89,10 @@ class QueueBound:
         self._note_time()
         bounds = self._bounds
         own, share = self._loads.get(terms.tenant, _Load()), self._share(terms)
-        if self._is_over(bounds.max_requests, self._total.requests, own.requests, num_requests, share):
+        # One that no bound holds has to be possible, some time: when nobody is there before it.
+        if self._total.requests and self._is_over(
+            bounds.max_requests, self._total.requests, own.requests, num_requests, share
+        ):
             raise self._refusal(
                 f"{self._total.requests} requests run or wait; {bounds.max_requests} are the most."
             )

@@ -82,7 +82,7 @@ class AsyncLLM:
         self._pooling = pooling_preparer(loaded.facts, loaded.tokenizer, ready)
         self._bound = QueueBound(queue_bounds(config.schedule), clock)
         self._listeners = Listeners()
-        self._totals = CoreTotals(ready.plan.num_blocks)
+        self._totals = CoreTotals(ready.plan.num_blocks - 1)
         self._failure = Failure()
         self._streams = OpenStreams(
             core,

@@ -150,11 +150,12 @@ class ProcessCore:
 
     async def end_stuck(self) -> bool:
         assert self._process is not None and self._exit is not None, "started"
-        self._process.send_signal(signal.SIGQUIT)  # Answered by `faulthandler`, even in the midst of C.
-        self._process.send_signal(signal.SIGCONT)  # Who is stopped takes no other signal.
-        await asyncio.wait((self._exit,), timeout=DUMP_S)
-        if self._process.returncode is None:
-            self._process.kill()
+        with contextlib.suppress(ProcessLookupError):  # It may end by itself at any moment.
+            self._process.send_signal(signal.SIGQUIT)  # Answered by `faulthandler`, even in the midst of C.
+            self._process.send_signal(signal.SIGCONT)  # Who is stopped takes no other signal.
+            await asyncio.wait((self._exit,), timeout=DUMP_S)
+            if self._process.returncode is None:
+                self._process.kill()
         return True
 
     async def close(self) -> None:

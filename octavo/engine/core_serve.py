@@ -7,7 +7,7 @@ from typing import Protocol
 from octavo.base.errors import RequestError
 from octavo.core.loop import EngineCore
 from octavo.engine.core_orders import carry_out
-from octavo.messages.request import AbortRequest, EngineRequest
+from octavo.messages.request import AbortRequest, EngineRequest, Samples
 from octavo.messages.result import FinishReason, RequestDelta
 from octavo.messages.wire import Alive, CoreBusy, CoreUpdate, FromCore, Order, Ping, Shutdown, ToCore
 
@@ -49,14 +49,12 @@ def take_turn(core: EngineCore, channel: CoreChannel) -> bool:
 
 
 def _handle(
-    core: EngineCore, channel: CoreChannel, message: EngineRequest | AbortRequest | Ping | Order
+    core: EngineCore, channel: CoreChannel, message: EngineRequest | Samples | AbortRequest | Ping | Order
 ) -> list[RequestDelta]:
     if isinstance(message, EngineRequest):
-        try:
-            core.add(message)
-        except RequestError as error:
-            return [_refused(message, error)]
-        return []
+        return _add(core, message)
+    if isinstance(message, Samples):
+        return [delta for sample in message.apart() for delta in _add(core, sample)]
     if isinstance(message, AbortRequest):
         return core.abort(message.request_ids)
     if isinstance(message, Ping):
@@ -64,6 +62,14 @@ def _handle(
         return []
     channel.send(CoreBusy(doing=type(message).__name__))
     channel.send(carry_out(core, message))
+    return []
+
+
+def _add(core: EngineCore, request: EngineRequest) -> list[RequestDelta]:
+    try:
+        core.add(request)
+    except RequestError as error:
+        return [_refused(request, error)]
     return []
 
 

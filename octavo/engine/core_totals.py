@@ -11,10 +11,11 @@ class CoreTotals:
     """Counters go on where the core before stopped; gauges are those of the core that there is."""
 
     def __init__(self, num_blocks: int) -> None:
+        """num_blocks: those that can be handed out."""
         self._num_blocks = num_blocks
         self._earlier = CoreStats()
         """What the cores before this one counted."""
-        self.stats = CoreStats(num_blocks=num_blocks)
+        self.stats = CoreStats.idle(num_blocks)
         """With the last report."""
 
     def take(self, report: CoreStats) -> CoreStats:
@@ -24,4 +25,4 @@ class CoreTotals:
     def core_lost(self) -> None:
         """The next one counts from 0."""
         self._earlier = msgspec.structs.replace(self.stats, core_restarts=self.stats.core_restarts + 1)
-        self.stats = CoreStats(num_blocks=self._num_blocks).after(self._earlier)
+        self.stats = CoreStats.idle(self._num_blocks).after(self._earlier)

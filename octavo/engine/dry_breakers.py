@@ -60,15 +60,10 @@ class BreakerFinder:
                     continue
                 if tail not in tails:
                     tails.append(tail)
+                    _check_count(tails)
                 bit = 1 << tails.index(tail)
                 for token_id in beginners:
                     bits[token_id] = bits.get(token_id, 0) | bit
-        if len(tails) > MOST_TAILS:
-            raise RequestError(
-                f"dry_sequence_breakers fall into {len(tails)} pieces with this vocabulary; at most "
-                f"{MOST_TAILS}. Give fewer or shorter ones.",
-                param="dry_sequence_breakers",
-            )
         return DryBreakers(list(bits), list(bits.values()), tails)
 
     def _tail(self, rest: bytes) -> list[int]:
@@ -80,12 +75,23 @@ class BreakerFinder:
         return self._tokenizer.encode(text, add_special_tokens=False)[:LONGEST_TAIL]
 
 
+def _check_count(tails: list[list[int]]) -> None:
+    """At once, not when all are found: a search holds up everybody."""
+    if len(tails) > MOST_TAILS:
+        raise RequestError(
+            f"dry_sequence_breakers fall into more than {MOST_TAILS} pieces with this vocabulary. Give fewer "
+            "or shorter ones.",
+            param="dry_sequence_breakers",
+        )
+
+
 class _Vocabulary:
     """The bytes of all tokens, one after the other."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         spelled = [tokenizer.token_bytes(token_id) for token_id in range(tokenizer.vocab_size)]
-        self._bytes = np.frombuffer(b"".join(spelled), dtype=np.uint8)
+        self._joined = b"".join(spelled)
+        self._bytes = np.frombuffer(self._joined, dtype=np.uint8)
         self._lengths = np.array([len(token) for token in spelled], dtype=np.int64)
         self._ends: IntArray = np.cumsum(self._lengths)
         by_last_byte: list[list[int]] = [[] for _ in range(256)]
@@ -96,17 +102,25 @@ class _Vocabulary:
 
     def holders(self, needle: bytes) -> set[int]:
         """Tokens with these bytes anywhere inside."""
-        places = np.flatnonzero(self._bytes == needle[0])
-        places = places[places <= len(self._bytes) - len(needle)]
-        for offset, byte in enumerate(needle):
-            places = places[self._bytes[places + offset] == byte]
+        places = self._places(needle)
         tokens = np.searchsorted(self._ends, places, side="right")
         return set(tokens[places + len(needle) <= self._ends[tokens]].tolist())
+
+    def _places(self, needle: bytes) -> IntArray:
+        if len(needle) == 1:
+            return np.flatnonzero(self._bytes == needle[0])
+        places, place = [], self._joined.find(needle)
+        while place >= 0:
+            places.append(place)
+            place = self._joined.find(needle, place + 1)
+        return np.array(places, dtype=np.int64)
 
     def ending_with(self, tail: bytes) -> set[int]:
         """Tokens with these bytes at the end."""
         tokens = self._by_last_byte[tail[-1]]
         tokens = tokens[self._lengths[tokens] >= len(tail)]
         for back, byte in enumerate(reversed(tail), start=1):
+            if not len(tokens):
+                break
             tokens = tokens[self._bytes[self._ends[tokens] - back] == byte]
         return set(tokens.tolist())

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, TypeVar
 from tqdm.auto import tqdm
 
 from octavo.base.errors import ConfigError, EngineError, ErrorCode, RequestError
+from octavo.base.signals import interrupts_held
 from octavo.config.root import EngineConfig
 from octavo.engine.beam_runs import BeamSteps, candidates, open_search, whole_output
 from octavo.engine.core_start import start_core
@@ -248,13 +249,20 @@ class LLM(PoolingCalls):
     def _run(self, prepared: Sequence[Prepared[Out]], use_tqdm: bool) -> list[Out]:
         if self._sleep_level:
             raise EngineError("The model sleeps; call wake_up() first.", code=ErrorCode.ASLEEP)
+        with interrupts_held() as let_interrupt_in:
+            return self._run_between_interrupts(prepared, use_tqdm, let_interrupt_in)
+
+    def _run_between_interrupts(
+        self, prepared: Sequence[Prepared[Out]], use_tqdm: bool, let_interrupt_in: Callable[[], None]
+    ) -> list[Out]:
         states = [self._processor.open(request) for request in prepared]
         try:
             for request in prepared:
                 for sample in request.samples:
                     self._core.add(sample)
             with quiet_heap(), _Progress(len(prepared), use_tqdm) as progress:
-                outputs = {id(output.state): output.output for output in self._finished(progress)}
+                finished = self._finished(progress, let_interrupt_in)
+                outputs = {id(output.state): output.output for output in finished}
                 while self._core.has_work():  # Steps that overlap may outlive the last answer.
                     self._core.step()
             return [outputs[id(state)] for state in states]
@@ -264,8 +272,9 @@ class LLM(PoolingCalls):
             if left:
                 self._core.abort(left)
 
-    def _finished(self, progress: _Progress) -> Iterator[_Finished]:
+    def _finished(self, progress: _Progress, let_interrupt_in: Callable[[], None]) -> Iterator[_Finished]:
         while len(self._processor):
+            let_interrupt_in()  # Only here: no step is half done.
             changed, to_abort = self._processor.process(self._core.step())
             if to_abort:
                 self._core.abort(to_abort)

@@ -20,7 +20,7 @@ from octavo.engine.outputs import RequestOutput
 from octavo.engine.pooling.outputs import PoolingRequestOutput
 from octavo.engine.resume import Resumption
 from octavo.engine.supervised_core import SupervisedCore
-from octavo.messages.request import AbortRequest
+from octavo.messages.request import AbortRequest, together
 from octavo.messages.result import FinishReason, RequestDelta
 from octavo.tokens.tokenizer import Tokenizer
 
@@ -78,8 +78,7 @@ class OpenStreams:
             self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
         self._listeners.request_begun(terms.tenant, num_tokens)
         try:
-            for sample in prepared.samples:
-                self._core.send(sample)
+            self._core.send(together(prepared.samples))
             while True:
                 stream.raise_failure()
                 output = state.take_output()

@@ -222,9 +222,12 @@ class RequestPreparer:
         return core_params
 
     def _spellings(self, word: str) -> list[list[int]]:
-        """Token sequences of a word at the start of a text and after a space."""
-        bare = self._tokenizer.encode(word.lstrip(), add_special_tokens=False)
-        spaced = self._tokenizer.encode(" " + word.lstrip(), add_special_tokens=False)
+        """Token sequences of a word at the start of a text and after a space; of white space, itself."""
+        stripped = word.lstrip()
+        if not stripped:
+            return [self._tokenizer.encode(word, add_special_tokens=False)]
+        bare = self._tokenizer.encode(stripped, add_special_tokens=False)
+        spaced = self._tokenizer.encode(" " + stripped, add_special_tokens=False)
         starts_differ = bool(bare) and bool(spaced) and spaced[0] != bare[0] and len(spaced) == len(bare)
         return [bare, spaced] if starts_differ else [bare]
 

@@ -9,6 +9,7 @@ from octavo.engine.sample import Sample, logprobs_at
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import RequestDelta
+from octavo.tokens.stop_strings import StopAutomaton
 from octavo.tokens.tokenizer import Tokenizer
 
 
@@ -58,7 +59,9 @@ class RequestState:
         params, prompt = prepared.params, prepared.known_token_ids
         self.prepared = prepared
         self.tokenizer = tokenizer
-        self.samples = [Sample(tokenizer, params, index, prompt) for index in range(len(prepared.samples))]
+        # Long ones take a while to be made ready: not once for each sample.
+        stops = StopAutomaton(params.stop_strings) if params.stop else None
+        self.samples = [Sample(tokenizer, params, i, prompt, stops) for i in range(len(prepared.samples))]
         self.metrics = RequestMetrics(
             arrival_time=prepared.samples[0].arrival_time,
             num_prompt_tokens=len(prepared.prompt_token_ids),
@@ -91,20 +94,21 @@ class RequestState:
         sample = self.samples[index]
         if sample.finish_reason is not None:
             return False  # it ended by a stop string; the core had not heard yet
+        num_before = len(sample.token_ids)
         must_abort = sample.add(delta)
         if sample.finish_reason is not None:
             self._num_open -= 1
-        self._measure(delta, now)
+        self._measure(delta, len(sample.token_ids) - num_before, now)
         if delta.timing is not None or delta.error is not None:
             self._note_rare(delta)
         return must_abort
 
-    def _measure(self, delta: RequestDelta, now: float) -> None:
+    def _measure(self, delta: RequestDelta, num_new: int, now: float) -> None:
         metrics = self.metrics
         if delta.num_preemptions > metrics.num_preemptions:
             metrics.num_preemptions = delta.num_preemptions
-        if delta.token_ids:
-            metrics.num_output_tokens += len(delta.token_ids)
+        if num_new:
+            metrics.num_output_tokens += num_new
             metrics.first_token_time = metrics.first_token_time or now
             metrics.last_token_time = now
         if not self._num_open:

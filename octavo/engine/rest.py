@@ -68,8 +68,7 @@ class Rest:
             self._is_falling_asleep = True
             try:
                 await self._quiet(mode)
-                await self._order(Sleep(level=level))
-                self.sleep_level = level
+                await self._carry_out(Sleep(level=level), level)
             finally:
                 self._is_falling_asleep = False
 
@@ -82,8 +81,17 @@ class Rest:
         """Back to where `sleep` began. Without effect on who is awake."""
         async with self._changing:
             if self.sleep_level:
-                await self._order(WakeUp())
-                self.sleep_level = 0
+                await self._carry_out(WakeUp(), 0)
+
+    async def _carry_out(self, order: Order, level: int) -> None:
+        """`level`: where it leads to. The core does it also for a caller who has given up meanwhile."""
+        told = asyncio.ensure_future(self._order(order))
+        try:
+            await asyncio.shield(told)
+        finally:
+            await asyncio.wait((told,))
+            if told.exception() is None:
+                self.sleep_level = level
 
     async def _quiet(self, mode: str) -> None:
         if mode == "abort":

@@ -7,7 +7,7 @@ from octavo.engine.repetition import REPETITION, Repetition
 from octavo.messages.params import SamplingParams
 from octavo.messages.result import FinishReason, RequestDelta, TokenLogprobs
 from octavo.tokens.detokenizer import Detokenizer
-from octavo.tokens.stop_strings import StopStrings
+from octavo.tokens.stop_strings import StopAutomaton, StopStrings
 from octavo.tokens.tokenizer import Tokenizer
 
 TEXT_BATCH = 16
@@ -37,8 +37,14 @@ class Sample:
     )
 
     def __init__(
-        self, tokenizer: Tokenizer, params: SamplingParams, index: int, prompt_token_ids: list[int]
+        self,
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        index: int,
+        prompt_token_ids: list[int],
+        stops: StopAutomaton | None = None,
     ) -> None:
+        """stops: those of `params`."""
         self.index = index
         self.token_ids: list[int] = []
         has_logprobs = params.logprobs is not None or bool(params.logprob_token_ids)
@@ -59,8 +65,8 @@ class Sample:
             if params.detokenize and tokenizer.has_text
             else None
         )
-        stops = params.stop_strings
-        self._stops = StopStrings(stops, params.include_stop_str_in_output) if stops else None
+        include = params.include_stop_str_in_output
+        self._stops = None if stops is None else StopStrings(stops, include)
         detection = params.repetition_detection
         self._repetition = Repetition(detection) if detection is not None and detection.is_on else None
         self._is_watched = self._stops is not None or self._repetition is not None

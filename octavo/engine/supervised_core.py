@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from octavo.engine.core_client import CoreClient
 from octavo.engine.restart_limits import RestartLimits
 from octavo.engine.stall_watch import PING_S, TICK_S, StallWatch
 from octavo.messages.start import CoreReady, StartCore
-from octavo.messages.wire import CoreBusy, CoreUpdate, FromCore, Ping, ToCore
+from octavo.messages.wire import CoreBusy, CoreUpdate, FromCore, Ping, SetLogLevel, ToCore
 from octavo.observe.log import log_fields
 
 logger = logging.getLogger(__name__)
@@ -84,6 +83,13 @@ class SupervisedCore:
         return ready
 
     def send(self, message: ToCore) -> None:
+        if isinstance(message, SetLogLevel) and self._start is not None:
+            # Also of those to come: who wants to know why cores die has just asked for more.
+            config = self._start.config
+            observe = dataclasses.replace(config.observe, log_level=message.level)
+            self._start = StartCore(
+                config=dataclasses.replace(config, observe=observe), path=self._start.path
+            )
         if self._lost is None:
             self._core.send(message)
 
@@ -127,9 +133,9 @@ class SupervisedCore:
 
     async def _start_next(self) -> None:
         assert self._start is not None and self._plan_of is not None, "started"
-        self._core = self._make()
         began = self._clock()
         try:
+            self._core = self._make()
             await self._core.launch()
             ready = await self._start_in_time(self._start)
         except OSError as error:
@@ -188,9 +194,8 @@ class SupervisedCore:
         self._stuck = EngineError(
             f"The engine core gave no sign of life for {self._watch.silent_s:.0f} s and was killed."
         )
-        with contextlib.suppress(ProcessLookupError):
-            if not await self._core.end_stuck():
-                self._stuck = None
+        if not await self._core.end_stuck():
+            self._stuck = None
 
 
 def _log_loss(cause: OctavoError) -> None:

@@ -1,4 +1,4 @@
-"""GrammarDesk: where an engine's front has wishes checked. Every answer is remembered."""
+"""GrammarDesk: where an engine's front has wishes checked. Answers are remembered."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.structured import StructuredOutputsParams
 
 CACHE_BYTES = 32 * 2**20
+FORGET_S = 60.0
+"""So long the end of a helper counts against the wish that it was at. Others may have been to blame: whoever
+took the machine's time or memory just then."""
 
 
 class GrammarDesk:
@@ -73,6 +76,7 @@ class GrammarDesk:
             outcome = msgspec.msgpack.decode(frame, type=Outcome)
         except LeashBroken:
             outcome = too_complex(wish.kind)
+            asyncio.get_running_loop().call_later(FORGET_S, self._outcomes.drop, key)
         finally:
             del self._asked[key]
         self._outcomes.put(key, outcome, outcome.num_bytes)

@@ -26,6 +26,8 @@ MAX_N = 128
 MAX_LOGPROBS = 64
 MAX_STOP_STRINGS = 64
 MAX_STOP_LENGTH = 1024
+MAX_BAD_WORD_CHARS = 65_536
+"""Of all bad words together: each is made tokens of, and compared at each step."""
 MAX_LOGIT_BIAS = 4096
 MAX_SEED = 2**64
 
@@ -203,5 +205,11 @@ class SamplingParams(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, o
                 )
             if any(not word for word in self.bad_words):
                 raise RequestError("bad_words holds an empty string; leave it out.", param="bad_words")
+            num_chars = sum(map(len, self.bad_words))
+            if num_chars > MAX_BAD_WORD_CHARS:
+                raise RequestError(
+                    f"bad_words has {num_chars} characters in all; at most {MAX_BAD_WORD_CHARS}.",
+                    param="bad_words",
+                )
         for sequence in self.bad_words_token_ids or []:
             check_tokens("bad_words", sequence, vocab_size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from octavo.messages.params import SamplingParams
@@ -35,9 +37,9 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """One sample of one validated request. Ids and counts only; the core never sees text.
 
     request_id is ours: random, unique, never taken from the caller. params.n is ignored here: the
-    engine sends one EngineRequest per sample. params.max_tokens is never None here: the engine has
-    resolved it against the model's length. arrival_time is the sender's monotonic clock in seconds
-    (one machine: comparable with the core's).
+    engine makes one EngineRequest per sample (see Samples). params.max_tokens is never None here: the
+    engine has resolved it against the model's length. arrival_time is the sender's monotonic clock in
+    seconds (one machine: comparable with the core's).
     """
 
     request_id: str
@@ -63,6 +65,30 @@ class EngineRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """What an earlier core answered already: the answer goes on behind it, at the same positions."""
     reads_prefix_cache: bool = True
     """False: every token of the prompt is computed, because all their hidden states are needed."""
+
+
+class Samples(msgspec.Struct, frozen=True, tag="samples"):
+    """Several samples of one prompt. What they share crosses once, and the core holds it once."""
+
+    first: EngineRequest
+    others: list[tuple[str, int]]
+    """Ids and random keys: in all else they are like the first."""
+
+    def apart(self) -> list[EngineRequest]:
+        """One by one, with the same lists and parameters."""
+        others = (
+            msgspec.structs.replace(self.first, request_id=request_id, random_key=key)
+            for request_id, key in self.others
+        )
+        return [self.first, *others]
+
+
+def together(samples: Sequence[EngineRequest]) -> EngineRequest | Samples:
+    """One message for all samples of a request."""
+    first, *others = samples
+    if not others:
+        return first
+    return Samples(first, [(sample.request_id, sample.random_key) for sample in others])
 
 
 class AbortRequest(msgspec.Struct, frozen=True, kw_only=True, tag="abort"):

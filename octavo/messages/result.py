@@ -108,6 +108,11 @@ class CoreStats(msgspec.Struct, frozen=True, kw_only=True):
     core_restarts: int = 0
     """Cores that were started in place of one that died or got stuck."""
 
+    @classmethod
+    def idle(cls, num_blocks: int) -> CoreStats:
+        """Of a core that has done nothing yet. num_blocks: those that can be handed out."""
+        return cls(num_blocks=num_blocks, num_free_blocks=num_blocks)
+
     def after(self, before: CoreStats) -> CoreStats:
         """The same with all that was counted by the cores before this one."""
         return msgspec.structs.replace(

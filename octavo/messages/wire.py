@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from octavo.messages.request import AbortRequest, EngineRequest
+from octavo.messages.request import AbortRequest, EngineRequest, Samples
 from octavo.messages.result import CoreStats, RequestDelta
 from octavo.messages.start import CoreReady
 
@@ -85,5 +85,5 @@ class OrderDone(msgspec.Struct, frozen=True, kw_only=True, tag="order_done"):
 
 
 Order = ResetPrefixCache | Sleep | WakeUp | StartProfile | StopProfile | SetLogLevel
-ToCore = EngineRequest | AbortRequest | Ping | Shutdown | Order
+ToCore = EngineRequest | Samples | AbortRequest | Ping | Shutdown | Order
 FromCore = CoreReady | CoreUpdate | CoreFailed | OrderDone | Alive | CoreBusy

@@ -45,6 +45,30 @@ def test_the_same_tokens_in_fewer_steps(bench, request_for, options) -> None:
     assert len(found[Forcing].executor.steps) < len(found[RecordingExecutor].executor.steps)
 
 
+class ForcingFirst(RecordingExecutor):
+    """Forces all that comes next on the request whose prompt is token 0, and on nobody else."""
+
+    def collect(self) -> StepOutput:
+        output = super().collect()
+        for row in output.rows:
+            known = self._rows[row]
+            if known.tokens[0] == 0 and len(known.tokens) == 2:
+                output.forced[row] = expected_tokens(known.tokens, 4, key=5, vocab_size=self._vocab_size)
+                known.tokens.extend(output.forced[row])
+        return output
+
+
+def test_they_come_in_pieces_where_prompts_may_not(bench, request_for) -> None:
+    """Without chunked prefill, while all rows are taken: whole they would not fit beside a token for each."""
+    whole = {"enable_chunked_prefill": False}
+    b = bench(executor=ForcingFirst, max_len=8, budget=8, seqs=8, blocks=40, schedule=whole)
+    for number in range(60):
+        b.core.add(request_for(str(number), [number], 2 + number * 5 % 6 if number else 7))
+    for _ in range(6):
+        b.step()
+    assert b.tokens["0"] == expected_tokens([0], 7, key=5, vocab_size=1000)
+
+
 def test_a_stop_token_among_them_ends_the_answer(bench, request_for) -> None:
     expected = expected_tokens([1, 2, 3], 12, key=5, vocab_size=1000)
     for place in range(12):

@@ -158,3 +158,9 @@ def test_without_a_prefix_cache_pins_mean_nothing(bench, request_for) -> None:
     made = bench(blocks=33, caching=False)
     assert ask(made, request_for, "first", PINNED, pins=[PrefixPin(16, 1e9)]) == 0
     assert made.core._kv._pins.blocks() == set()
+
+
+def test_a_model_that_keeps_no_blocks_has_nothing_to_pin(bench, request_for) -> None:
+    made = bench(layers=())
+    assert ask(made, request_for, "first", PINNED, pins=[PrefixPin(16, 1e9)]) == 0
+    assert len(made.tokens["first"]) == 2

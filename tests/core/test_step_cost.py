@@ -6,6 +6,10 @@ import random
 
 import pytest
 
+from octavo.core.in_flight import StepRecord
+from octavo.core.kv.block import Holding
+from octavo.core.latency_budget import LEAST_CHUNK, LatencyBudget
+from octavo.core.request import Request
 from octavo.core.step_cost import StepCost
 
 
@@ -53,3 +57,15 @@ def test_no_coefficient_is_below_zero() -> None:
         cost.learn(tokens, 0, seconds)
     assert cost.seconds(0, 0) >= 0 and cost.seconds(10**6, 0) >= cost.seconds(1, 0) >= 0
     assert StepCost().tokens_within(0.01, 0) == float("inf")
+
+
+def test_a_device_that_is_too_slow_for_the_target_still_lets_prompts_in(request_for) -> None:
+    """Noise makes tokens seem to cost nothing, and even a step without any takes too long."""
+    budget, rng = LatencyBudget(2048, target_s=0.01), random.Random(3)
+    streaming = Request(request_for("r", [1]), (0, 0), Holding("r", b""))
+    streaming.num_computed = 1
+    for number in range(200):
+        record = StepRecord(number)
+        assert budget.for_step(record, [streaming]) >= 1 + LEAST_CHUNK
+        record.num_tokens = rng.choice([1, 2, 3])
+        budget.step_took(record, abs(rng.gauss(0.05, 0.01)))

@@ -39,6 +39,15 @@ async def all_blocks_free(engine: AsyncLLM) -> bool:
     return False
 
 
+async def test_an_engine_that_has_done_nothing_says_that_it_is_empty(make_engine: Any) -> None:
+    engine = await make_engine()
+    before = engine.stats()
+    assert before.kv_usage == 0.0
+    await collect(engine, PROMPT, params())
+    assert engine.stats().num_blocks == before.num_blocks
+    await engine.shutdown()
+
+
 async def test_deltas_add_up_to_the_cumulative_output(make_engine: Any) -> None:
     engine = await make_engine()
     whole = (await collect(engine, PROMPT, params()))[-1].outputs[0]

@@ -27,6 +27,17 @@ async def test_a_core_that_dies_before_it_connects_is_noticed() -> None:
             await core.start(StartCore(config=EngineConfig.from_options({}), path="x"))
 
 
+async def test_a_stuck_core_that_ends_by_itself_before_it_is_killed_is_no_trouble() -> None:
+    """Out of memory, say: whoever shuts down must not meet an error of the operating system."""
+    core = ProcessCore(["-c", "pass"])
+    await core.launch()
+    assert core._process is not None
+    async with asyncio.timeout(20):
+        await core._process.wait()
+        assert await core.end_stuck()
+        await core.close()
+
+
 class Slow(FakeExecutor):
     """The second one hangs while it starts, until it is killed."""
 

@@ -13,6 +13,7 @@ from octavo.engine.repetition import Repetition
 from octavo.engine.sample import Sample
 from octavo.messages.result import FinishReason, RequestDelta
 from octavo.messages.samplers import RepetitionDetectionParams
+from octavo.tokens.stop_strings import StopAutomaton
 from octavo.tokens.tokenizer import Tokenizer
 
 
@@ -46,7 +47,8 @@ def test_the_sample_ends_with_the_token_that_completes_it(
     detection = RepetitionDetectionParams(max_pattern_size=6, min_pattern_size=2, min_count=3)
     params = SamplingParams(max_tokens=None, repetition_detection=detection, stop=stop)
     params.check(300)
-    sample = Sample(tokenizer, params, 0, tokenizer.encode("x"))
+    stops = None if stop is None else StopAutomaton([stop])
+    sample = Sample(tokenizer, params, 0, tokenizer.encode("x"), stops)
     ids = tokenizer.encode("so abcabcabcabcabc")
     for start in range(0, len(ids), chunk):
         delta = RequestDelta(request_id="r", token_ids=ids[start : start + chunk])

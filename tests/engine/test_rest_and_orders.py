@@ -47,6 +47,22 @@ async def test_the_same_tokens_after_sleep(make_engine: Any) -> None:
     await engine.shutdown()
 
 
+async def test_who_gives_up_on_a_sleep_or_a_wake_up_leaves_no_doubt_about_it(make_engine: Any) -> None:
+    """Cancelled when the order is on its way already: it is carried out all the same."""
+    engine = await make_engine()
+    before = await answer(engine)
+    for wish, is_asleep in ((engine.sleep(), True), (engine.wake_up(), False)):
+        task = asyncio.create_task(wish)
+        while not engine._orders._waiting:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await engine.is_sleeping() == is_asleep
+    assert (await answer(engine)).token_ids == before.token_ids
+    await engine.shutdown()
+
+
 async def test_running_requests_finish_first(make_engine: Any) -> None:
     engine = await make_engine()
     running = asyncio.create_task(answer(engine, 300))

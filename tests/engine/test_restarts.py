@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from typing import Any
 
@@ -16,6 +17,7 @@ from octavo.engine.prepare import derive_key
 from octavo.engine.restart_limits import RestartLimits
 from octavo.engine.stall_watch import StallWatch
 from octavo.executor.fake import FakeExecutor, expected_tokens
+from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.step import SchedulerOutput
 from octavo.messages.wire import CoreFailed
 from tests.tiny import VOCAB_SIZE
@@ -97,6 +99,14 @@ async def test_streams_go_on_behind_their_tokens(make_engine: Any) -> None:
     assert sum(len(part.outputs[0].logprobs) for part in parts) == 40
     assert parts[-1].outputs[0].finish_reason == "length" and Executor.num_made == 2
     assert parts[-1].num_cached_tokens <= len(PROMPT)
+    await engine.shutdown()
+
+
+async def test_a_core_that_has_just_been_started_again_is_empty(make_engine: Any) -> None:
+    engine = await make_engine(Executor, MortalCore)
+    core_of(engine).kill()
+    await until(lambda: engine.stats().core_restarts == 1)
+    assert engine.stats().kv_usage == 0.0
     await engine.shutdown()
 
 
@@ -193,6 +203,47 @@ async def test_orders_do_not_wait_for_the_next_core_and_sleep_goes_on_in_it(make
     await engine.wake_up()
     (*_, last) = await collect(engine, PROMPT, params(3))
     assert last.outputs[0].token_ids == expected(PROMPT, 3, 40)
+    await engine.shutdown()
+
+
+async def test_the_next_core_logs_as_much_as_the_one_before(
+    make_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wants to know why cores die has just asked for more."""
+    for place in ("async_llm", "core_orders"):  # The loggers of these tests stay as they are.
+        monkeypatch.setattr(f"octavo.engine.{place}.set_log_level", lambda _: None)
+    levels = []
+
+    class Core(MortalCore):
+        async def start(self, start: StartCore) -> CoreReady:
+            levels.append(start.config.observe.log_level)
+            return await super().start(start)
+
+    engine = await make_engine(Executor, Core)
+    await engine.set_log_level("ERROR")
+    core_of(engine).kill()
+    await until(lambda: engine.stats().core_restarts == 1 and not engine._core.is_down)
+    assert levels == [None, "ERROR"]
+    await engine.shutdown()
+
+
+async def test_a_core_is_tried_again_when_the_machine_had_no_room_for_its_files(make_engine: Any) -> None:
+    num_made = 0
+
+    class Core(MortalCore):
+        def __init__(self, starts_core: Any) -> None:
+            nonlocal num_made
+            num_made += 1
+            if num_made == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().__init__(starts_core)
+
+    engine = await make_engine(Executor, Core)
+    call = asyncio.create_task(collect(engine, PROMPT, params(3)))
+    await until(lambda: engine.stats().generation_tokens > 3)
+    core_of(engine).kill()
+    (*_, last) = await call
+    assert last.outputs[0].token_ids == expected(PROMPT, 3, 40) and num_made == 3
     await engine.shutdown()
 
 

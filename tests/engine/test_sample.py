@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from octavo import SamplingParams
+from octavo.engine.request_state import PreparedRequest
 from octavo.engine.sample import Sample
+from octavo.messages.request import EngineRequest
 from octavo.messages.result import FinishReason, RequestDelta, TokenLogprobs
+from octavo.tokens.stop_strings import StopAutomaton
 from octavo.tokens.tokenizer import Tokenizer
+
+UNSEEDED: dict[str, Any] = {"eos_token_ids": [], "random_key": 0, "arrival_time": 0.0}
 
 
 def feed(
@@ -20,7 +25,9 @@ def feed(
     **values: Any,
 ) -> tuple[Sample, bool, list[str]]:
     """A sample fed `text` in deltas of `chunk` tokens, whether it asked to abort, the text after each."""
-    sample = Sample(tokenizer, SamplingParams(max_tokens=None, **values), 0, tokenizer.encode("x"))
+    params = SamplingParams(max_tokens=None, **values)
+    stops = StopAutomaton(params.stop_strings) if params.stop else None
+    sample = Sample(tokenizer, params, 0, tokenizer.encode("x"), stops)
     ids = tokenizer.encode(text)
     shown, aborts = [], False
     for start in range(0, len(ids), chunk):
@@ -104,3 +111,33 @@ def test_logprobs_keep_the_sampled_token_first(tokenizer: Tokenizer) -> None:
     assert list(position) == [5, 7]
     assert (position[5].rank, position[7].rank) == (2, 1)
     assert sample.cumulative_logprob == -2.0
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_tokens_behind_a_stop_string_are_not_counted(tokenizer: Tokenizer, chunk: int) -> None:
+    """Forced tokens come several at a time, and the answer may end among them."""
+    params = SamplingParams(max_tokens=None, stop="STOP")
+    ids = tokenizer.encode("one STOP two three")
+    samples = [EngineRequest(request_id="r", prompt_token_ids=[1], params=params, max_tokens=99, **UNSEEDED)]
+    prepared = PreparedRequest(
+        request_id="r", prompt=None, prompt_token_ids=[1], params=params, samples=samples
+    )
+    state = prepared.open(tokenizer)
+    for start in range(0, len(ids), chunk):
+        state.add(0, RequestDelta(request_id="r", token_ids=ids[start : start + chunk]), 1.0)
+    output = state.take_output()
+    assert output is not None and output.metrics is not None
+    assert output.metrics.num_output_tokens == len(output.outputs[0].token_ids) == len("one STOP")
+
+
+def test_samples_share_what_takes_long_to_make(tokenizer: Tokenizer) -> None:
+    """The longest stop strings take 40 ms of the event loop; 128 samples took 6.6 s."""
+    params = SamplingParams(n=3, stop=["one", "two"])
+    sample = EngineRequest(request_id="r", prompt_token_ids=[1], params=params, max_tokens=9, **UNSEEDED)
+    prepared = PreparedRequest(
+        request_id="r", prompt=None, prompt_token_ids=[1], params=params, samples=[sample] * 3
+    )
+    state = prepared.open(tokenizer)
+    finders = [sample._stops for sample in state.samples]
+    assert len({id(finder) for finder in finders}) == 3
+    assert len({id(finder._automaton) for finder in finders if finder is not None}) == 1

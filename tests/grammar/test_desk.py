@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 
 import psutil
 import pytest
 
 from octavo.base.errors import EngineError, RequestError
+from octavo.base.leash import LeashBroken
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.limits import COMPILE_WALL_S, HELPER_MEMORY_BYTES
 from octavo.grammar.vocabulary import Vocabulary
@@ -95,6 +97,37 @@ async def test_a_caller_who_leaves_does_not_spoil_the_next_answer(desk: GrammarD
     leaving.cancel()
     checked = await desk.check(Wish(regex="mine"))
     assert checked.canonical is not None and "mine" in checked.canonical
+
+
+async def test_a_helper_that_died_is_not_held_against_a_wish_for_ever(
+    desk: GrammarDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been starved of time, or killed by the system for what others took."""
+
+    def die(_: bytes) -> Future[bytes]:
+        answer: Future[bytes] = Future()
+        answer.set_exception(LeashBroken())
+        return answer
+
+    monkeypatch.setattr("octavo.grammar.desk.FORGET_S", 0.0)
+    wish = Wish(choice=["harmless"])
+    with monkeypatch.context() as patch:
+        patch.setattr(desk._leash, "ask", die)
+        with pytest.raises(RequestError, match="too complex"):
+            await desk.check(wish)
+    await asyncio.sleep(0.01)
+    assert (await desk.check(wish)).canonical is not None
+
+
+async def test_helpers_that_died_while_nobody_asked_are_replaced(desk: GrammarDesk) -> None:
+    before = set(psutil.Process().children())
+    await desk.check(Wish(choice=["warm"]))
+    for helper in set(psutil.Process().children()) - before:
+        helper.kill()
+        while helper.is_running() and helper.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+    for text in ("a", "b", "c"):
+        assert (await desk.check(Wish(choice=[text]))).canonical is not None
 
 
 async def test_helpers_end_with_the_desk(vocabulary: Vocabulary) -> None:

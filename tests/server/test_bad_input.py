@@ -140,6 +140,7 @@ COMPLETION: list[Case] = [
     ("V11 stop ids", {"stop_token_ids": [-1]}, 400, "invalid_value", "stop_token_ids"),
     ("V11 stop ids long", {"stop_token_ids": [1] * 100_000}, 400, "invalid_value", "stop_token_ids"),
     ("V11 bad words", {"bad_words": [""]}, 400, "invalid_value", "bad_words"),
+    ("V11 bad words long", {"bad_words": ["x" * 1000] * 66}, 400, "invalid_value", "bad_words"),
     ("V11 bad word type", {"bad_words": [5]}, 400, "invalid_value", "bad_words[0]"),
     ("V13 seed -2^64", {"seed": -(2**64)}, 400, "invalid_value", "seed"),
     ("V13 seed 2^64", {"seed": 2**64}, 400, "invalid_value", "seed"),

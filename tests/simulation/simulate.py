@@ -55,6 +55,8 @@ class Scenario:
     """Share of requests that make every step fail which holds them, from one of their tokens on."""
     core_death_share: float
     """Share of steps before which the core's process is killed."""
+    force_share: float
+    """Share of sampled tokens with others behind them that can only follow."""
 
 
 def draw_scenario(rng: random.Random) -> Scenario:
@@ -74,6 +76,9 @@ def draw_scenario(rng: random.Random) -> Scenario:
     is_chunked = rng.random() < 0.8
     probe = plan_kv(layers, block_size=block_size, num_blocks=100, available_bytes=0, useful_tokens=0)
     whole = len(probe.groups) * ceil_div(max_len, block_size)
+    depth, poison_share = rng.choice([1, 1, 1, 2, 2, 3]), rng.choice([0.0, 0.0, 0.0, 0.03, 0.2])
+    # Tokens are forced between two steps only, and before they are computed: that cannot be poisoned.
+    may_force = depth == 1 and not poison_share
     return Scenario(
         layers=layers,
         block_size=block_size,
@@ -87,7 +92,7 @@ def draw_scenario(rng: random.Random) -> Scenario:
             scheduling_policy=rng.choice(["fcfs", "priority", "fair"]),
         ),
         is_caching=rng.random() < 0.8,
-        depth=rng.choice([1, 1, 1, 2, 2, 3]),
+        depth=depth,
         eos_probability=rng.choice([0.0, 0.0, 0.02, 0.1]),
         abort_share=0.3,
         deadline_share=rng.choice([0.0, 0.0, 0.2]),
@@ -96,8 +101,22 @@ def draw_scenario(rng: random.Random) -> Scenario:
         memory_tokens=rng.choice([None, None, None, 1, 5, 20]),
         memory_fail_share=rng.choice([0.0, 0.0, 0.0, 0.05]),
         arrivals_per_step=rng.choice([0.1, 1.0, 4.0, 20.0]),
-        poison_share=rng.choice([0.0, 0.0, 0.0, 0.03, 0.2]),
+        poison_share=poison_share,
         core_death_share=rng.choice([0.0, 0.0, 0.0, 0.02]),
+        force_share=rng.choice([0.0, 0.3, 0.9]) if may_force else 0.0,
+    )
+
+
+def right_tokens(scenario: Scenario, known: Sequence[int], count: int, key: int) -> list[int]:
+    """What follows these tokens, stop rules aside."""
+    return expected_tokens(
+        known,
+        count,
+        key=key,
+        vocab_size=VOCAB,
+        layers=scenario.layers,
+        eos_probability=scenario.eos_probability,
+        eos_token_id=EOS,
     )
 
 
@@ -122,6 +141,8 @@ class SimulatedExecutor(FakeExecutor):
         self.num_too_large = 0
         self.num_tokens = 0
         self.num_poisoned = 0
+        self.num_forced = 0
+        self._scenario = scenario
         self._poison = poison
         self._progress: dict[int, tuple[str, int]] = {}
         """By row: request and computed tokens."""
@@ -146,7 +167,9 @@ class SimulatedExecutor(FakeExecutor):
         step = self._submitted[0]
         self.num_tokens += sum(step.num_tokens)
         try:
-            return super().collect()
+            output = super().collect()
+            self._force(output)
+            return output
         except (InjectedFailure, StepLost, DeviceOutOfMemory):
             self._under_way.update(later.step for later in self._submitted)
             raise
@@ -154,6 +177,19 @@ class SimulatedExecutor(FakeExecutor):
             if step.step not in self._under_way:
                 self.surprise = error
             raise
+
+    def _force(self, output: StepOutput) -> None:
+        """Say some of what comes next at once, where nobody wants log-probabilities of it."""
+        scenario, rng = self._scenario, self._rng
+        for row in output.rows:
+            known = self._rows[row]
+            room = scenario.max_len + 1 - len(known.tokens)
+            if known.params.logprobs is not None or not room or rng.random() >= scenario.force_share:
+                continue
+            more = right_tokens(scenario, known.tokens, min(room, rng.randint(1, 12)), known.key)
+            known.tokens.extend(more)
+            output.forced[row] = more
+            self.num_forced += len(more)
 
     def _is_poisoned(self, step: SchedulerOutput) -> bool:
         for row in step.ended_rows:
@@ -221,6 +257,8 @@ class Report:
     failures: int = 0
     poisoned: int = 0
     """Steps that failed because of who was in them."""
+    forced: int = 0
+    """Tokens that came unasked, behind others."""
     restarts: int = 0
     too_large: int = 0
     aborted: int = 0
@@ -415,6 +453,7 @@ class Simulation:
         self.report.hit_tokens += stats.prefix_hits_tokens
         self.report.failures += self.executor.num_failures
         self.report.poisoned += self.executor.num_poisoned
+        self.report.forced += self.executor.num_forced
         self.report.too_large += self.executor.num_too_large
         self.report.computed_tokens += self.executor.num_tokens
 
@@ -454,15 +493,7 @@ class Simulation:
     def _right_answer(self, message: EngineRequest, count: int) -> tuple[list[int], FinishReason | None]:
         """The stop rules, said once more and differently."""
         params = message.params
-        tokens = expected_tokens(
-            message.prompt_token_ids,
-            count,
-            key=message.random_key,
-            vocab_size=VOCAB,
-            layers=self.scenario.layers,
-            eos_probability=self.scenario.eos_probability,
-            eos_token_id=EOS,
-        )
+        tokens = right_tokens(self.scenario, message.prompt_token_ids, count, message.random_key)
         ends = set(params.stop_token_ids or []) | (set() if params.ignore_eos else {EOS})
         for length in range(1, count + 1):
             if tokens[length - 1] in ends and length >= params.min_tokens:

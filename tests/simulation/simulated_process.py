@@ -15,7 +15,7 @@ from octavo.engine.core_client import raised
 from octavo.engine.core_failure import describe_failure
 from octavo.engine.core_serve import take_turn
 from octavo.engine.core_start import core_on
-from octavo.messages.request import EngineRequest
+from octavo.messages.request import EngineRequest, Samples
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import CoreFailed, FromCore, ToCore
 from tests.simulation.simulate import Scenario, SimulatedExecutor
@@ -108,10 +108,10 @@ class SimulatedProcess:
     def send(self, message: ToCore) -> None:
         if self._failure is not None:
             return
-        if isinstance(message, EngineRequest):
-            spoils_at = self._fates.poisoned.get(tuple(message.prompt_token_ids))
+        for sample in _samples(message):
+            spoils_at = self._fates.poisoned.get(tuple(sample.prompt_token_ids))
             if spoils_at is not None:
-                self._poison[message.request_id] = spoils_at
+                self._poison[sample.request_id] = spoils_at
         self._on_the_way.append(self._encoder.encode(message))
         self._due = max(self._due, self._loop.time() + self._rng.uniform(0.0, MAX_DELAY_S))
         self._loop.call_at(self._due, self._arrive)
@@ -187,6 +187,12 @@ class SimulatedProcess:
     def _arrive(self) -> None:
         self._inbox.append(self._on_the_way.popleft())
         self._has_mail.set()
+
+
+def _samples(message: ToCore) -> list[EngineRequest]:
+    if isinstance(message, Samples):
+        return message.apart()
+    return [message] if isinstance(message, EngineRequest) else []
 
 
 class _Channel:

@@ -21,14 +21,15 @@ def test_everybody_gets_an_answer_or_an_end_that_says_why() -> None:
     reports = run_many(run, range(80), 25)
     assert sum(report.requests for report in reports) == 2000
     # The load has to be as hard as it claims, or the check above means little.
-    assert sum(report.answers for report in reports) > 500
+    assert sum(report.answers for report in reports) > 400
     assert sum(report.restarts for report in reports) > 150
     assert sum(report.stalls for report in reports) > 8
     assert sum(report.failed_starts for report in reports) > 15
     assert sum(report.given_up for report in reports) > 50
     assert sum(report.refused for report in reports) > 200
+    assert sum(report.rested for report in reports) > 80
     assert sum(report.late for report in reports) > 20
-    assert sum(report.poisoned for report in reports) > 30
+    assert sum(report.poisoned for report in reports) > 15
     assert sum(report.left for report in reports) > 150
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octavo.tokens.stop_strings import StopStrings
+from octavo.tokens.stop_strings import StopAutomaton, StopStrings
 
 LETTERS = st.text(alphabet="ab\n", max_size=30)
 
@@ -34,7 +34,7 @@ def chunks_of(text: str, cuts: list[int]) -> list[str]:
     st.lists(st.integers(0, 1000), max_size=8),
 )
 def test_any_cutting_gives_the_same(text: str, stops: list[str], include: bool, cuts: list[int]) -> None:
-    finder = StopStrings(stops, include)
+    finder = StopStrings(StopAutomaton(stops), include)
     shown, hit = "", None
     longest = max(map(len, stops), default=1)
     fed = 0
@@ -52,7 +52,7 @@ def test_any_cutting_gives_the_same(text: str, stops: list[str], include: bool, 
 
 
 def test_nothing_is_shown_after_a_hit() -> None:
-    finder = StopStrings(["END"], include_in_output=False)
+    finder = StopStrings(StopAutomaton(["END"]), include_in_output=False)
     assert finder.add("one EN") == ("one ", None)
     assert finder.add("D two") == ("", "END")
     assert finder.add("three") == ("", "END")
@@ -60,11 +60,11 @@ def test_nothing_is_shown_after_a_hit() -> None:
 
 
 def test_included_stop_string_is_shown() -> None:
-    assert StopStrings(["\n\n"], include_in_output=True).add("a\n\nb") == ("a\n\n", "\n\n")
+    assert StopStrings(StopAutomaton(["\n\n"]), include_in_output=True).add("a\n\nb") == ("a\n\n", "\n\n")
 
 
 def test_held_back_text_comes_out_at_the_end() -> None:
-    finder = StopStrings(["<|end|>"], include_in_output=False)
+    finder = StopStrings(StopAutomaton(["<|end|>"]), include_in_output=False)
     assert finder.add("x<|en") == ("x", None)
     assert finder.flush() == "<|en"
     assert finder.flush() == ""
@@ -72,4 +72,10 @@ def test_held_back_text_comes_out_at_the_end() -> None:
 
 def test_an_empty_stop_string_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError, match="empty"):
-        StopStrings([""], include_in_output=False)
+        StopStrings(StopAutomaton([""]), include_in_output=False)
+
+
+def test_only_states_with_several_successors_have_a_mapping() -> None:
+    """Anybody may send 64 KiB of stop strings with each of thousands of requests."""
+    assert not StopAutomaton(["x" * 1000]).branches
+    assert StopAutomaton(["abcd", "abxy", "q"]).branches.keys() == {0, 2}

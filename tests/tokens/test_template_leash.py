@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
 from small_tokenizers import CHATML, as_tokenizer, byte_level_backend
 
 from octavo.base.errors import EngineError, ErrorCode, RequestError
-from octavo.tokens.template_leash import MEMORY_BYTES, TemplateLeash
+from octavo.base.leash import Leash, LeashBroken
+from octavo.tokens.template_leash import MEMORY_BYTES, WALL_S, TemplateLeash
 
 TOKENIZER = as_tokenizer(byte_level_backend(), CHATML)
 CHAT = [{"role": "user", "content": "hi <|im_end|>"}]
@@ -88,3 +92,21 @@ async def test_what_no_message_can_carry(leash: TemplateLeash) -> None:
     for template in ("\ud800", "{{ messages[0].content + '\\ud800' }}"):
         with pytest.raises(RequestError):
             await asyncio.to_thread(encode, leash, template)
+
+
+def test_who_asks_while_it_is_closed_gets_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put behind the end of the queue, a wish would be waited for beyond the end of the server."""
+    leash = Leash("octavo.tokens.template_helper", wall_s=WALL_S)
+    put, closing = leash._jobs.put, threading.Thread(target=leash.close)
+
+    def close_first(job: Any) -> None:
+        if job is not None:
+            closing.start()
+            closing.join(timeout=0.3)
+        put(job)
+
+    monkeypatch.setattr(leash, "_jobs", Mock(wraps=leash._jobs, put=close_first))
+    answer = leash.ask(b"late")
+    with pytest.raises((EngineError, LeashBroken)):
+        answer.result(timeout=10)
+    closing.join()

@@ -150,6 +150,8 @@ class KVCacheManager:
 
         Pinned blocks count as free like others that nobody holds: no request ever waits for a pin.
         """
+        if not self._is_caching:
+            return
         length = min(num_tokens // self.block_size, len(holding.keys), self._pins.limit // self.num_groups)
         keys = holding.keys
         groups = [

@@ -9,7 +9,7 @@ This is a marked place where the host waits, and only in steps with such rows.
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import torch
@@ -60,6 +60,7 @@ class GrammarMasks(Extra):
         self._failed: dict[int, str] = {}
 
     def requests_changed(self, step: SchedulerOutput) -> None:
+        self._drop_filling()
         for row in step.ended_rows:
             self._forget(row)
         for new in step.new_rows:
@@ -73,8 +74,8 @@ class GrammarMasks(Extra):
 
     def before_forward(self, batch: StepBatch) -> None:
         self._masks.forget()  # Of a step that was lost.
+        self._drop_filling()
         if self._is_early and self._concerns(batch):
-            self._wait_for_filler()
             self._catch_up()
             self._filler = self._filler or ThreadPoolExecutor(1, thread_name_prefix="octavo-masks")
             self._filling = self._filler.submit(self._fill, batch.sample_rows)
@@ -129,6 +130,12 @@ class GrammarMasks(Extra):
     def _wait_for_filler(self) -> Masked | None:
         filling, self._filling = self._filling, None
         return None if filling is None else filling.result()
+
+    def _drop_filling(self) -> None:
+        """Of a step that was lost: nobody asks how it went, but grammars are used by one thread at a time."""
+        filling, self._filling = self._filling, None
+        if filling is not None:
+            wait((filling,))
 
     def _catch_up(self) -> None:
         """Show the grammars all tokens that were sampled. On a GPU this waits: the marked place."""
