@@ -93,9 +93,8 @@ class Leash:
             frame, answer = job
             if not answer.set_running_or_notify_cancel():
                 continue
-            if (
-                helper is not None and helper.is_dead
-            ):  # Killed by the system, say, while it had nothing to do.
+            if helper is not None and helper.is_dead:
+                # Killed by the system, say, while it had nothing to do.
                 self._end(helper)
                 helper = None
             try:

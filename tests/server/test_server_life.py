@@ -60,7 +60,7 @@ class ServerProcess:
         self.process.send_signal(number)
 
     def exit_status(self) -> int:
-        return self.process.wait(timeout=15)
+        return self.process.wait(timeout=60)
 
 
 @pytest.fixture
