@@ -193,7 +193,9 @@ def test_p09_other_signals_change_nothing(start: Starter, number: signal.Signals
 
 def test_p09_a_closed_terminal_drains(start: Starter) -> None:
     ours, theirs = pty.openpty()
+    handler = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Under nohup it is ignored, by children, too.
     server = start(engine={"delay_s": 0.005}, stdin=theirs)
+    signal.signal(signal.SIGHUP, handler)
     os.close(theirs)
     server.wait_ready()
     stream = Stream(server)
