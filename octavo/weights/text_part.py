@@ -62,8 +62,8 @@ _PLAIN_NAMES = ("lm_head.", "model.embed_tokens.", "model.layers.", "model.norm.
 
 def text_only(config: Mapping[str, Any]) -> dict[str, Any] | None:
     """The config of the model for text; None where the model takes nothing else. Raises ModelFileError."""
-    stated = config.get("architectures") or []
-    if not any(name in SEES_PICTURES for name in stated):
+    stated = config.get("architectures")
+    if not isinstance(stated, list) or not any(name in SEES_PICTURES for name in stated):
         return None
     part = config.get("text_config")
     part = part if isinstance(part, dict) else config  # Qwen 2.5's own has its entries beside the pictures'

@@ -95,3 +95,8 @@ def test_models_for_text_are_left_alone_and_unknown_parts_refused() -> None:
 )
 def test_both_spellings_of_names(stored: str, name: str | None) -> None:
     assert name_in_text(stored) == name
+
+
+@pytest.mark.parametrize("stated", [4, "Gemma3ForConditionalGeneration", {"a": 1}, None, [None, 3, []]])
+def test_architectures_that_are_no_list_of_names(stated: object) -> None:
+    assert text_only({"architectures": stated, "model_type": "gemma3"}) is None
