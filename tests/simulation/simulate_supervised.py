@@ -31,7 +31,7 @@ from octavo.messages.request import Terms
 from octavo.messages.start import StartCore
 from octavo.tokens.no_tokenizer import NoTokenizer
 from tests.simulation.operator import Operator
-from tests.simulation.simulate import VOCAB, draw_scenario
+from tests.simulation.scenario import VOCAB, draw_scenario
 from tests.simulation.simulated_client import Client
 from tests.simulation.simulated_process import Fates, SimulatedProcess
 from tests.simulation.simulated_time import SimulatedLoop

@@ -9,7 +9,7 @@ from octavo.engine.prepare import derive_key
 from octavo.executor.fake import FULL, expected_tokens
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.request import Terms
-from tests.simulation.simulate import VOCAB
+from tests.simulation.scenario import VOCAB
 
 
 @dataclass

@@ -18,7 +18,8 @@ from octavo.engine.core_start import core_on
 from octavo.messages.request import EngineRequest, Samples
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.wire import CoreFailed, FromCore, ToCore
-from tests.simulation.simulate import Scenario, SimulatedExecutor
+from tests.simulation.scenario import Scenario
+from tests.simulation.simulated_executor import SimulatedExecutor
 
 MAX_DELAY_S = 0.02
 """Of a message, either way."""
