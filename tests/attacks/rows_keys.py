@@ -7,7 +7,6 @@ import random
 import re
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import psutil
 
 from octavo.server.tenants.key_book import KeyBook, fixed_tenants
 from tests.attacks.arena import Arena, Setting
+from tests.attacks.own_server import SERVE
 from tests.attacks.row import Row
 from tests.attacks.send import COMPLETIONS, PLAIN, Refusal
 from tests.attacks.streams import read_stream
@@ -163,10 +163,7 @@ def keys_by_environment(arena: Arena) -> None:
     """The same for a server whose key comes by environment, in its first moments and in its help."""
     key = "sk-environment-0123456789"
     command = [
-        sys.executable,
-        "-m",
-        "octavo.cli.main",
-        "serve",
+        *SERVE,
         str(arena.model),
         "--port",
         "0",

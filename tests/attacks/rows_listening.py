@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 
 import httpx
 
 from tests.attacks.after import slowness
 from tests.attacks.arena import Arena
+from tests.attacks.own_server import SERVE
 from tests.attacks.row import Attack, Row
 
 
@@ -20,10 +20,7 @@ def refuses_to_start(*flags: str, says: str, taken: bool = False) -> Attack:
         port = str(arena.port) if taken else "0"
         filled = [flag.replace("MODEL", str(arena.model)) for flag in flags]
         command = [
-            sys.executable,
-            "-m",
-            "octavo.cli.main",
-            "serve",
+            *SERVE,
             str(arena.model),
             "--port",
             port,

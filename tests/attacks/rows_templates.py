@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from functools import partial
 from typing import Any
 
 from tests.attacks.arena import Arena
+from tests.attacks.own_server import SERVE
 from tests.attacks.row import Attack, Row, case
 from tests.attacks.send import CHAT, PLAIN_CHAT, Refusal, each, refused_or_done
 
@@ -73,10 +73,7 @@ def refused_at_start(*names: str) -> Attack:
             file = arena.log.parent / "hostile.jinja"
             file.write_text(HOSTILE[name])
             command = [
-                sys.executable,
-                "-m",
-                "octavo.cli.main",
-                "serve",
+                *SERVE,
                 str(arena.model),
                 "--port",
                 "0",
