@@ -104,9 +104,10 @@ class SupervisedCore:
             raise CoreLost(self._lost) from error
         if self._stuck is not None:
             return []  # Woken up to say where it was: it is replaced all the same.
-        last = messages[-1]
+        first, last = messages[0], messages[-1]
         self._watch.heard(
-            last.doing if type(last) is CoreBusy else None, is_step=type(messages[0]) is CoreUpdate
+            last.doing if type(last) is CoreBusy else None,
+            step_tokens=first.stats.step_tokens if type(first) is CoreUpdate else 0,
         )
         self._was_pinged = False
         return messages

@@ -15,7 +15,6 @@ from octavo.engine import restart_limits, stall_watch, supervised_core
 from octavo.engine.core_thread import ThreadCore
 from octavo.engine.prepare import derive_key
 from octavo.engine.restart_limits import RestartLimits
-from octavo.engine.stall_watch import StallWatch
 from octavo.executor.fake import FakeExecutor, expected_tokens
 from octavo.messages.start import CoreReady, StartCore
 from octavo.messages.step import SchedulerOutput
@@ -308,40 +307,3 @@ def test_restarts_are_counted_over_a_window() -> None:
     assert [limits.next_pause(now) for now in (0, 1, 2, 3, 4)] == [0.0, 0.01, 0.02, 0.04, None]
     assert limits.next_pause(101.5) == 0.02, "two of them are too long ago"
     assert RestartLimits(0, 1.0).next_pause(0.0) is None
-
-
-def ticks(watch: StallWatch, seconds: float) -> None:
-    for _ in range(round(seconds / stall_watch.TICK_S)):
-        watch.tick(stall_watch.TICK_S)
-
-
-def test_silence_is_judged_by_what_is_usual() -> None:
-    watch = StallWatch(60.0)
-    ticks(watch, 4.0)
-    assert not watch.is_stalled
-    ticks(watch, 0.5)
-    assert watch.is_stalled and not watch.is_stuck
-    watch.heard(is_step=True)
-    ticks(watch, 4.5)
-    assert watch.is_stalled, "once is not usual: that may have been a stall"
-    watch.heard(is_step=True)
-    ticks(watch, 8.5)  # Its steps are known to take 4.5 s.
-    assert not watch.is_stalled
-    ticks(watch, 60.0)
-    assert watch.is_stalled and watch.is_stuck
-
-
-def test_an_announced_operation_is_no_stall_and_ends_with_the_next_word() -> None:
-    watch = StallWatch(60.0)
-    watch.heard("Sleep")
-    ticks(watch, 500.0)
-    assert not watch.is_stalled and not watch.is_stuck
-    watch.heard()
-    ticks(watch, 5.0)
-    assert watch.is_stalled, "and it does not make later silence look usual"
-
-
-def test_time_in_which_the_server_itself_stood_still_does_not_count() -> None:
-    watch = StallWatch(60.0)
-    watch.tick(3600.0)
-    assert not watch.is_stalled
