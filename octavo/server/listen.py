@@ -14,10 +14,19 @@ from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 
 BACKLOG = 2048
+ACCEPTED_AT_ONCE = 32
 FIRST_INHERITED = 3
 """Descriptors of inherited sockets begin here."""
 MAX_UDS_BYTES = 107
 """What fits into a socket address, the closing zero not counted."""
+
+
+class Listener(socket.socket):
+    """Keeps BACKLOG connections waiting. asyncio has one number for these and for how many it accepts in one
+    turn of its loop, in which nobody else is served: so it is told the second, ACCEPTED_AT_ONCE."""
+
+    def listen(self, backlog: int = BACKLOG) -> None:  # noqa: ARG002
+        super().listen(BACKLOG)
 
 
 def inherited_listener() -> socket.socket | None:
@@ -31,7 +40,7 @@ def inherited_listener() -> socket.socket | None:
     if count > 1:
         raise ConfigError(f"LISTEN_FDS hands over {count} sockets; one is used. Hand over just one.")
     try:
-        listener = socket.socket(fileno=FIRST_INHERITED)
+        listener = Listener(fileno=FIRST_INHERITED)
         is_listening = bool(listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError:
         is_listening = False
@@ -58,11 +67,11 @@ def listen_tcp(host: str, port: int, prefix: str = "") -> socket.socket:
         raise ConfigError(
             f"{prefix}host {host!r} is not an address of this machine.", param=f"{prefix}host"
         ) from None
-    listener = socket.socket(family, kind, protocol)
+    listener = Listener(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen()
     except OSError as error:
         listener.close()
         reason, flag = (error.strerror or "unknown reason").lower(), prefix.replace("_", "-")
@@ -92,11 +101,11 @@ def with_address(config: EngineConfig, listener: socket.socket) -> EngineConfig:
 def _listen_unix(path: str) -> socket.socket:
     if len(os.fsencode(path)) > MAX_UDS_BYTES:
         raise ConfigError(f"The path of uds is longer than {MAX_UDS_BYTES} bytes; shorten it.", param="uds")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_dead_socket(Path(path))
         listener.bind(path)
-        listener.listen(BACKLOG)
+        listener.listen()
     except OSError as error:
         listener.close()
         reason = (error.strerror or "unknown reason").lower()

@@ -36,7 +36,7 @@ from octavo.server.connections.descriptors import max_connections, report_troubl
 from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
-from octavo.server.listen import BACKLOG
+from octavo.server.listen import ACCEPTED_AT_ONCE
 from octavo.server.openai.files.disk import check_files_dir
 from octavo.server.openai.responses.library import check_store
 from octavo.server.parsing.detect import detect
@@ -312,7 +312,7 @@ def _uvicorn_config(gate: Gate, server: ServerConfig) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         root_path=server.root_path,
-        backlog=BACKLOG,
+        backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=LAST_WORDS_S,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,

@@ -161,7 +161,7 @@ ROWS: tuple[Row, ...] = (
         attack=slowloris,
         with_victim=True,
         budget_ms=12_000,
-        stall_ms=400,
+        stall_ms=100,
     ),
     Row(
         id="H18",
@@ -170,7 +170,7 @@ ROWS: tuple[Row, ...] = (
         attack=silence,
         with_victim=True,
         budget_ms=12_000,
-        stall_ms=400,
+        stall_ms=100,
     ),
     Row(
         id="H19",
@@ -219,6 +219,5 @@ CROWD_ROWS: tuple[Row, ...] = (
         expected="no spinning; well when they have gone",
         attack=crowd,
         budget_ms=20_000,
-        stall_ms=100,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -24,7 +25,7 @@ from server_live import until
 from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
 from octavo.server.gate import Gate
-from octavo.server.listen import listen, with_address
+from octavo.server.listen import ACCEPTED_AT_ONCE, listen, with_address
 from octavo.server.run import HAND_OVER_S, _Answering
 
 HERE = Path(__file__).parent
@@ -350,6 +351,16 @@ def test_the_address_that_is_told_is_the_one_that_was_taken(tmp_path: Path) -> N
     path = str(tmp_path / "s")
     with listen(ServerConfig(uds=path)) as listener:
         assert with_address(fake_config(), listener).server.uds == path
+
+
+def test_a_crowd_waits_in_the_queue_whatever_is_accepted_in_one_turn(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(ServerConfig(uds=str(tmp_path / "s"))))
+        listener.listen(ACCEPTED_AT_ONCE)  # asyncio does, before it accepts
+        for _ in range(2 * ACCEPTED_AT_ONCE):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(5.0)
+            client.connect(str(tmp_path / "s"))
 
 
 def test_a_dead_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
