@@ -17,9 +17,6 @@ from octavo.messages.wire import CoreUpdate, OrderDone
 
 logger = logging.getLogger(__name__)
 
-TAKEN_AT_ONCE = 32
-"""Of a step's answers: all who wait for them write in the next turn of the loop, and others wait for that."""
-
 
 class Receiver:
     """Runs from its making on, until `close`."""
@@ -72,18 +69,14 @@ class Receiver:
         while True:
             for message in await self._core.receive():
                 if isinstance(message, CoreUpdate):
-                    await self._update(message)
+                    self._update(message)
                 elif isinstance(message, OrderDone):
                     self._orders.answered(message)
 
-    async def _update(self, update: CoreUpdate) -> None:
+    def _update(self, update: CoreUpdate) -> None:
         self._listeners.stats_came(self._totals.take(update.stats))
         self._listeners.blocks_held(update.block_seconds)
-        for first in range(0, len(update.deltas), TAKEN_AT_ONCE):
-            part = update.deltas[first : first + TAKEN_AT_ONCE]
-            self._streams.take(part)
-            if len(part) == TAKEN_AT_ONCE:
-                await asyncio.sleep(0)
+        self._streams.take(update.deltas)
 
     def _lose(self, lost: CoreLost) -> None:
         """The core is gone. Requests wait for the next one, orders do not."""

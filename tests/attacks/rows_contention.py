@@ -151,7 +151,7 @@ ROWS: tuple[Row, ...] = (
         expected="equal answers, one prefill's work",
         attack=thundering_herd,
         budget_ms=60_000,
-        stall_ms=100,
+        stall_ms=200,
     ),
     Row(
         id="C11",
