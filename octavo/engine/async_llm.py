@@ -169,6 +169,15 @@ class AsyncLLM:
             check_room_for(prepared.vector_bytes, held=self._streams.vector_bytes)
         return self._streams.run(prepared)
 
+    async def find_breakers(self, params: SamplingParams) -> None:
+        """Search the vocabulary for DRY's breakers, in a thread; `generate` would do so in the event loop.
+
+        Takes up to a quarter of a second once, then milliseconds for breakers that are new. Raises
+        RequestError if they are of no use here.
+        """
+        if self._preparer.wants_breakers(params):
+            await asyncio.to_thread(self._preparer.breakers_of, params)
+
     def beam_search(
         self,
         prompt: str | list[int],

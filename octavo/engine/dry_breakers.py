@@ -6,6 +6,7 @@ searched, in whole arrays: a few milliseconds a breaker, kept for the next reque
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -31,16 +32,20 @@ class BreakerFinder:
         self._tokenizer = tokenizer
         self._vocabulary: _Vocabulary | None = None
         self._found: OrderedDict[tuple[str, ...], DryBreakers] = OrderedDict()
+        self._lock = threading.Lock()
 
     def find(self, breakers: Sequence[str]) -> DryBreakers:
-        """Raises RequestError if the breakers split into too many kinds of tails."""
+        """For any thread. Raises RequestError if the breakers split into too many kinds of tails."""
         key = tuple(dict.fromkeys(breakers))
-        found = self._found.get(key)
+        with self._lock:
+            found = self._found.get(key)
         if found is None:
-            found = self._found[key] = self._search(key)
+            found = self._search(key)  # Without the lock: who knows its breakers already does not wait.
+        with self._lock:
+            self._found[key] = found
+            self._found.move_to_end(key)
             if len(self._found) > KEPT:
                 self._found.popitem(last=False)
-        self._found.move_to_end(key)
         return found
 
     def _search(self, breakers: tuple[str, ...]) -> DryBreakers:

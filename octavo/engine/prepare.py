@@ -19,7 +19,7 @@ from octavo.grammar.vocabulary import Words
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.prompt_vectors import PromptVectors
 from octavo.messages.request import PLAIN_TERMS, EngineRequest, PrefixPin, Terms
-from octavo.messages.samplers import DRY_BREAKERS
+from octavo.messages.samplers import DRY_BREAKERS, DryBreakers
 from octavo.messages.start import CoreReady
 
 MAX_SALT_LENGTH = 256
@@ -202,6 +202,14 @@ class RequestPreparer:
             )
         return wanted if wanted is not None else room
 
+    def wants_breakers(self, params: SamplingParams) -> bool:
+        return params.dry_multiplier > 0.0 and self._tokenizer.has_text
+
+    def breakers_of(self, params: SamplingParams) -> DryBreakers:
+        """For any thread. Raises RequestError if they split into too many kinds of tails."""
+        breakers = params.dry_sequence_breakers
+        return self._breakers.find(DRY_BREAKERS if breakers is None else breakers)
+
     def _for_core(self, params: SamplingParams) -> SamplingParams:
         """A private copy with words turned into ids; what only text needs is left out."""
         core_params = params.clone()
@@ -213,9 +221,8 @@ class RequestPreparer:
                 ids for word in params.bad_words for ids in self._spellings(word)
             ]
             core_params.bad_words = None
-        if params.dry_multiplier > 0.0 and self._tokenizer.has_text:
-            breakers = params.dry_sequence_breakers
-            core_params.dry_breakers = self._breakers.find(DRY_BREAKERS if breakers is None else breakers)
+        if self.wants_breakers(params):
+            core_params.dry_breakers = self.breakers_of(params)
         core_params.dry_sequence_breakers = None
         if params.structured_outputs is not None:
             core_params.structured_outputs = self._grammars.check_here(params.structured_outputs)

@@ -99,10 +99,7 @@ def create_app(
         title="Octavo",
         description=DESCRIPTION,
         version=serving.version,
-        docs_url="/docs" if server.enable_docs else None,
-        openapi_url="/openapi.json" if server.enable_docs else None,
-        redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
+        openapi_url=None,  # the page has its own route
         redirect_slashes=False,
         middleware=[
             Middleware(RequestContext, serving.metrics, observe.log_requests),
@@ -122,7 +119,7 @@ def create_app(
     page = ApiPage(has_keys=not keys.is_open)
     for add_routes in ADD_ROUTES:
         add_routes(app, serving, page)
-    page.install(app)
+    page.install(app, is_served=server.enable_docs)
     engine.add_usage_listener(serving.accounts)
     if serving.metrics is not None:
         _connect_metrics(serving.metrics, engine, app)

@@ -15,7 +15,6 @@ from starlette.types import Receive
 
 from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
 from octavo.server.disconnect import while_connected
-from octavo.server.form_check import with_checked_form
 from octavo.server.merge import Item
 from octavo.server.openai.schema.chat import ChatBody
 from octavo.server.openai.usage import UsageCount
@@ -33,6 +32,7 @@ from octavo.server.render.chat import render_chat
 from octavo.server.render.rendered import Rendered
 from octavo.server.replies import off_loop_if_long, weighed
 from octavo.server.serving import Serving
+from octavo.server.slow_parts import with_slow_parts
 from octavo.server.submit import Submission
 
 
@@ -181,7 +181,7 @@ async def admit_conversation(
     serving: Serving, body: ChatBody | None, rendered: Rendered, reply_id: str
 ) -> Conversation:
     """The same for who has rendered it already."""
-    rendered = await with_checked_form(serving, rendered)
+    rendered = await with_slow_parts(serving, rendered)
     return Conversation(serving, body, rendered, reply_id)
 
 

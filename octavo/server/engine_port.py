@@ -111,6 +111,9 @@ class EnginePort(Protocol):
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
 
+    async def find_breakers(self, params: SamplingParams) -> None:
+        """Search the vocabulary for DRY's breakers in a thread, so that `generate` has not to."""
+
     def generate(
         self,
         prompt: EnginePrompt,

@@ -5,28 +5,34 @@ Routes parse bodies themselves (`body.py`), so FastAPI is told about them instea
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from types import UnionType
 from typing import Any, get_args
 
 import msgspec
 from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import Response
 
 from octavo.server.body import Body
 from octavo.server.errors import ErrorReply
 
 EVENT_STREAM = "text/event-stream"
+PAGE_PATH, DOCS_PATH = "/openapi.json", "/docs"
 
 
 class ApiPage:
-    """Collects what routes take and give while they are added; makes the page when first asked for."""
+    """Collects what routes take and give while they are added; makes the page, and gives it to who asks."""
 
     def __init__(self, *, has_keys: bool) -> None:
         self._has_keys = has_keys
         self._bodies: set[type[Body]] = set()
         self._replies: set[type[msgspec.Struct]] = {ErrorReply}
+        self._written: bytes | None = None
 
     def describe(
         self,
@@ -76,15 +82,22 @@ class ApiPage:
             "responses": {200: {"description": "Done", "content": content}, "4XX": wrong, "5XX": wrong},
         }
 
-    def install(self, app: FastAPI) -> None:
-        """Make `app.openapi()` return the page."""
+    def install(self, app: FastAPI, *, is_served: bool) -> None:
+        """Make `app.openapi()` return the page. is_served: at /openapi.json, and readable at /docs."""
+        app.openapi = lambda: self._make(app)  # type: ignore[method-assign]
+        if is_served:
+            app.add_route(PAGE_PATH, self._give_page, include_in_schema=False)
+            app.add_route(DOCS_PATH, _give_docs, include_in_schema=False)
 
-        def openapi() -> dict[str, Any]:
-            if app.openapi_schema is None:
-                app.openapi_schema = self._make(app)
-            return app.openapi_schema
+    async def _give_page(self, request: Request) -> Response:
+        """Made once, in a thread: it takes a tenth of a second, which nobody else shall wait for."""
+        if self._written is None:
+            self._written = await asyncio.to_thread(self._write, request.app, _root_path(request))
+        return Response(self._written, media_type="application/json")
 
-        app.openapi = openapi  # type: ignore[method-assign]
+    def _write(self, app: FastAPI, root_path: str) -> bytes:
+        servers = {"servers": [{"url": root_path}]} if root_path else {}
+        return msgspec.json.encode({**self._make(app), **servers})
 
     def _make(self, app: FastAPI) -> dict[str, Any]:
         page = get_openapi(
@@ -96,6 +109,18 @@ class ApiPage:
             components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             page["security"] = [{"key": []}]
         return page
+
+
+async def _give_docs(request: Request) -> Response:
+    return get_swagger_ui_html(
+        openapi_url=_root_path(request) + PAGE_PATH, title=f"{request.app.title} - Swagger UI"
+    )
+
+
+def _root_path(request: Request) -> str:
+    """Where a proxy has put us; the same for all requests."""
+    path: str = request.scope.get("root_path", "")
+    return path.rstrip("/")
 
 
 def _body_schemas(bodies: Iterable[type[Body]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octavo import RequestError
+from octavo import RequestError, SamplingParams
 from octavo.engine.dry_breakers import BreakerFinder
+from octavo.messages.samplers import DryBreakers
 
 WORDS = ["a", "b", "ab", "ba", "aab", "b:", ":", "x:y", "\n", "ab\n", "é", "", "bab"]
 
@@ -97,3 +99,21 @@ def test_too_many_pieces_are_refused() -> None:
     with pytest.raises(RequestError) as caught:
         BreakerFinder(Beginnings()).find([breaker])  # type: ignore[arg-type]
     assert caught.value.param == "dry_sequence_breakers"
+
+
+async def test_the_event_loop_does_not_search(make_engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    searchers: list[int] = []
+    search = BreakerFinder._search
+
+    def noted(finder: BreakerFinder, breakers: tuple[str, ...]) -> DryBreakers:
+        searchers.append(threading.get_ident())
+        return search(finder, breakers)
+
+    monkeypatch.setattr(BreakerFinder, "_search", noted)
+    engine = await make_engine()
+    params = SamplingParams(dry_multiplier=0.8, dry_sequence_breakers=["b", "a b"], max_tokens=1)
+    await engine.find_breakers(params)
+    await engine.find_breakers(SamplingParams(max_tokens=1))
+    await engine.generate([1, 2], params).aclose()
+    assert len(searchers) == 1 and searchers[0] != threading.get_ident()
+    await engine.shutdown()

@@ -155,6 +155,8 @@ class FakeEngine:
     vectors: list[PromptVectors] = field(default_factory=list)
     """Prompts that were no tokens."""
     searches: list[BeamSearchParams] = field(default_factory=list)
+    breakers_found: list[SamplingParams] = field(default_factory=list)
+    """Params whose breakers were searched for beside the loop."""
     usage_listeners: list[UsageListener] = field(default_factory=list)
     listeners: list[Callable[[CoreStats], None]] = field(default_factory=list)
     is_shut_down: bool = False
@@ -180,6 +182,9 @@ class FakeEngine:
             memory_bytes={},
             seconds={},
         )
+
+    async def find_breakers(self, params: SamplingParams) -> None:
+        self.breakers_found.append(params)
 
     def generate(
         self,

@@ -41,6 +41,9 @@ async def test_every_field_reaches_the_engine(
     assert response.status_code == 200
     _, params, _ = engine.seen[-1]
     assert {name: getattr(params, name) for name in FIELDS} == FIELDS
+    assert [params.dry_sequence_breakers for params in engine.breakers_found] == [["\n"]], (
+        "before it is submitted"
+    )
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from octavo.base.errors import ConfigError, EngineError, ErrorCode
 from octavo.config.server import ServerConfig
 from octavo.server.app import ERROR_SHAPES, create_app
 from octavo.server.lifecycle import Lifecycle
+from octavo.server.openapi import ApiPage
 from octavo.server.tenants.key_book import configured_keys
 
 KEY = "correct horse"
@@ -328,6 +330,20 @@ def references(value: Any) -> list[str]:
         return []
     here = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
     return here + [found for item in value.values() for found in references(item)]
+
+
+async def test_the_openapi_page_is_made_once_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    makers: list[int] = []
+    make = ApiPage._make
+
+    def noted(page: ApiPage, app: Any) -> dict[str, Any]:
+        makers.append(threading.get_ident())
+        return make(page, app)
+
+    monkeypatch.setattr(ApiPage, "_make", noted)
+    client = make_client()
+    first, second = [(await client.get("/openapi.json")).content for _ in range(2)]
+    assert first == second and len(makers) == 1 and makers[0] != threading.get_ident()
 
 
 async def test_docs_can_be_switched_off() -> None:

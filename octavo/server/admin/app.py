@@ -44,10 +44,7 @@ def create_admin_app(
         title="Octavo administration",
         description=DESCRIPTION,
         version=octavo.__version__,
-        docs_url="/docs" if has_docs else None,
-        openapi_url="/openapi.json" if has_docs else None,
-        redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
+        openapi_url=None,  # the page has its own route
         redirect_slashes=False,
         middleware=[
             Middleware(RequestContext, None, config.observe.log_requests),
@@ -61,5 +58,5 @@ def create_admin_app(
     )
     page = ApiPage(has_keys=not keys.is_open)
     add_admin_routes(app, engine, config.admin, lifecycle, loop_lag or LoopLag(), page)
-    page.install(app)
+    page.install(app, is_served=has_docs)
     return app

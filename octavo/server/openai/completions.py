@@ -14,7 +14,6 @@ from starlette.responses import Response
 from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestOutput
 from octavo.server.body import read
 from octavo.server.disconnect import while_connected
-from octavo.server.form_check import with_checked_form
 from octavo.server.openai.logprobs import LogprobFormat, weight_of
 from octavo.server.openai.schema.completion import (
     CompletionBody,
@@ -29,6 +28,7 @@ from octavo.server.render.completion import drops_answer, render_completion
 from octavo.server.render.rendered import Rendered
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
+from octavo.server.slow_parts import with_slow_parts
 from octavo.server.stream import ChunkFrames, EventStream, frame
 from octavo.server.submit import Submission
 
@@ -37,7 +37,7 @@ async def create_completion(serving: Serving, request: Request) -> Response:
     body, num_bytes = await read(request, CompletionBody)
     model = serving.check_model(body.model)
     rendered = await off_loop_if_long(num_bytes, render_completion, serving, body)
-    rendered = await with_checked_form(serving, rendered)
+    rendered = await with_slow_parts(serving, rendered)
     reply_id = f"cmpl-{request_id_of(request)}"
     submission = Submission(serving, rendered, reply_id)
     writer = CompletionWriter(serving, body, rendered, CompletionReply(

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from octavo.server.body import read
-from octavo.server.form_check import with_checked_form
 from octavo.server.openai.schema.chat import ChatBody
 from octavo.server.openai.schema.completion import CompletionBody
 from octavo.server.openai.schema.render import RenderedPrompt, RenderReply
@@ -21,6 +20,7 @@ from octavo.server.render.completion import render_completion
 from octavo.server.render.rendered import Prompt, Rendered
 from octavo.server.replies import json_reply, off_loop_if_long, weighed
 from octavo.server.serving import Serving
+from octavo.server.slow_parts import with_slow_parts
 
 OURS = ("output_kind", "bad_words_token_ids", "shown_special_token_ids", "logits_processors")
 """Parameters between server and engine that no caller set."""
@@ -30,7 +30,7 @@ async def render_chat_completion(serving: Serving, request: Request) -> Response
     body, num_bytes = await read(request, ChatBody)
     model = serving.check_model(body.model)
     rendered = await off_loop_if_long(weighed(num_bytes, body.chat_template), render_chat, serving, body)
-    await with_checked_form(serving, rendered)
+    await with_slow_parts(serving, rendered)
     return json_reply(await off_loop_if_long(num_bytes, _reply, serving, rendered, model))
 
 
@@ -38,7 +38,7 @@ async def render_text_completion(serving: Serving, request: Request) -> Response
     body, num_bytes = await read(request, CompletionBody)
     model = serving.check_model(body.model)
     rendered = await off_loop_if_long(num_bytes, render_completion, serving, body)
-    await with_checked_form(serving, rendered)
+    await with_slow_parts(serving, rendered)
     return json_reply(await off_loop_if_long(num_bytes, _reply, serving, rendered, model))
 
 

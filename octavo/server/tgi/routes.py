@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from octavo.server.body import read
 from octavo.server.disconnect import while_connected
-from octavo.server.form_check import with_checked_form
 from octavo.server.openai.logprobs import weight_of
 from octavo.server.openapi import ApiPage
 from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
+from octavo.server.slow_parts import with_slow_parts
 from octavo.server.stream import EventStream, frame
 from octavo.server.submit import Submission
 from octavo.server.tgi.answer import TgiWriter
@@ -80,7 +80,7 @@ async def _stream(serving: Serving, request: Request, body: TgiBody, num_bytes: 
 
 
 async def _submit(serving: Serving, request: Request, asked: Continuation) -> Submission:
-    rendered = await with_checked_form(serving, asked.rendered)
+    rendered = await with_slow_parts(serving, asked.rendered)
     return Submission(serving, rendered, f"tgi-{request_id_of(request)}")
 
 

@@ -1,4 +1,4 @@
-"""Whether the engine can keep to the form that a request wants: asked before the request is submitted."""
+"""What of a request takes long: found out beside the event loop, before the request is submitted."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from octavo.server.render.rendered import Rendered
 from octavo.server.serving import Serving
 
 
-async def with_checked_form(serving: Serving, rendered: Rendered) -> Rendered:
-    """The same with its grammar compiled, by a helper process. Raises RequestError naming the place."""
+async def with_slow_parts(serving: Serving, rendered: Rendered) -> Rendered:
+    """The same with its grammar compiled, by a helper process, and with DRY's breakers searched for.
+
+    Raises RequestError, where it is about the form naming the place.
+    """
+    await serving.engine.find_breakers(rendered.params)
     form = rendered.params.structured_outputs
     if form is None:
         return rendered
