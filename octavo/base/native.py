@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from octavo.base import cgroups
+
 PATH = Path(__file__).parents[1] / "ops" / "cpu" / "libnative.so"
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUP = Path("/proc/self/cgroup")
 VERSION = 10
 """Of the interface, as in native/handle.cpp."""
 
@@ -54,35 +52,7 @@ def physical_cores() -> int:
     """Cores that this process may use, two threads of a core counted once; less if a container limits it."""
     if not hasattr(os, "sched_getaffinity"):
         return os.cpu_count() or 1
-    return max(1, min(_allowed_cores(), _quota()))
-
-
-def _quota() -> int:
-    """Cores' worth of time that the container or service gets: the least that a group above it has."""
-    quotas = [CGROUPS / group / "cpu.max" for group in _own_groups()]  # the new hierarchy, then the old
-    pairs = [(quota,) for quota in quotas] + [
-        (CGROUPS / "cpu" / "cpu.cfs_quota_us", CGROUPS / "cpu" / "cpu.cfs_period_us")
-    ]
-    return min(map(_cores_of, pairs))
-
-
-def _own_groups() -> list[Path]:
-    """From this process's to the root; a container sees its own as the root."""
-    try:
-        lines = OWN_CGROUP.read_text().splitlines()
-    except OSError:
-        lines = []
-    own = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
-    return [Path(own), *Path(own).parents]
-
-
-def _cores_of(files: Sequence[Path]) -> int:
-    """Files that hold a share of time and the period that it is of."""
-    try:
-        share, period = " ".join(file.read_text() for file in files).split()
-        return -(-int(share) // int(period)) if int(share) > 0 else sys.maxsize
-    except (OSError, ValueError):
-        return sys.maxsize  # no container, or one without a limit ('max', -1)
+    return max(1, min(_allowed_cores(), cgroups.most_cores()))
 
 
 def _allowed_cores() -> int:

@@ -7,11 +7,11 @@ which is therefore imported only where a GPU is asked.
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
+from octavo.base import cgroups
 from octavo.base.errors import ConfigError
 from octavo.config.cache import CacheConfig
 from octavo.config.model import ModelConfig
@@ -30,13 +30,6 @@ SLACK_BYTES = 512 * 2**20
 """Never given to the cache on a GPU: libraries and the allocator take more as they first meet a shape."""
 GRAPH_LAYER_BYTES = 256 * 2**10
 """What the driver keeps for the kernels of one layer in one captured graph, roughly."""
-
-_CGROUP = Path("/sys/fs/cgroup")
-_LIMITS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
-"""Limit and use of a container, in the new and the old hierarchy."""
 
 
 def check_weights_fit(checkpoint: Checkpoint, model: ModelConfig, device: torch.device) -> None:
@@ -145,23 +138,10 @@ def total_device_bytes(device: torch.device) -> int:
 
 
 def available_bytes() -> int:
-    """Host memory that this process can still get: the machine's, or its container's if that is less."""
-    available = int(psutil.virtual_memory().available)
-    for limit_file, used_file in _LIMITS:
-        limit, used = _read(limit_file), _read(used_file)
-        if limit is not None and used is not None:
-            available = min(available, max(0, limit - used))
-    return available
+    """Host memory that this process can still get: the machine's, or its container's or service's."""
+    return min(int(psutil.virtual_memory().available), cgroups.free_memory())
 
 
 def gib(num_bytes: int) -> str:
     """1610612736 -> '1.5 GiB'."""
     return f"{num_bytes / 2**30:.1f} GiB"
-
-
-def _read(name: str) -> int | None:
-    try:
-        text = (_CGROUP / name).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None
