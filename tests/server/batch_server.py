@@ -103,6 +103,10 @@ def chat_line(custom_id: str, **changes: Any) -> dict[str, Any]:
     return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": body, **changes}
 
 
+def lines(count: int, **body: Any) -> list[dict[str, Any]]:
+    return [chat_line(f"line-{i}", body=body) for i in range(count)]
+
+
 def jsonl(lines: list[Any]) -> bytes:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
     return "".join(f"{text}\n" for text in texts).encode()
