@@ -20,8 +20,11 @@ MAX_DEPTH = 64
 PROBE_TOKENS = 12
 """How far a grammar is followed before it is let in."""
 
+MAX_LEXER_STATES = 25_000
+"""About a kilobyte each."""
+
 
 def parser_limits() -> LLParserLimits:
     from llguidance import LLParserLimits
 
-    return LLParserLimits(max_lexer_states=50_000, max_items_in_row=10_000, verbose_errors=False)
+    return LLParserLimits(max_lexer_states=MAX_LEXER_STATES, max_items_in_row=10_000, verbose_errors=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+
 from octavo.grammar.matchers import Matchers
 from octavo.messages.structured import StructuredOutputsParams
 from octavo.tokens.tokenizer import Tokenizer
@@ -27,14 +29,12 @@ class Follower:
         chance = random.Random(seed)
         said: list[int] = []
         for number in range(max_tokens):
-            matcher = grammar.ready()
-            assert matcher is not None, grammar.failure
-            mask = matcher.compute_bitmask()
-            grammar.check()
+            mask_MW = np.zeros((1, -(-self._matchers._width // 32)), dtype=np.int32)
+            is_filled = grammar.fill(mask_MW, 0)
             if grammar.failure is not None and "too complex" in grammar.failure:
                 return None
-            assert grammar.failure is None, grammar.failure
-            token = self._choose(mask, chance, hurries=number > max_tokens // 4)
+            assert is_filled, grammar.failure
+            token = self._choose(mask_MW.tobytes(), chance, hurries=number > max_tokens // 4)
             if token in self._eos:
                 return self._tokenizer.decode(said)
             said.append(token)

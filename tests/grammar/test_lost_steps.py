@@ -36,13 +36,13 @@ def batch(*rows: int) -> Any:
 def test_a_request_that_is_tried_alone_meets_nothing_of_the_step_before(
     compiler: GrammarCompiler, matchers: Matchers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    is_free, compile_now = threading.Event(), matchers._compile
+    is_free, compile_now = threading.Event(), matchers._compile_here
 
     def compile_slowly(canonical: str) -> Any:
         is_free.wait(20)
         return compile_now(canonical)
 
-    monkeypatch.setattr(matchers, "_compile", compile_slowly)
+    monkeypatch.setattr(matchers, "_compile_here", compile_slowly)
     masks = TokenMasks(WIDTH, CPU)
     rows: Any = SimpleNamespace(device=CPU)
     extra = GrammarMasks(matchers, masks, rows, vocab_size=WIDTH, is_overlapping=False)
