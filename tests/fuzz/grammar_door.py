@@ -25,6 +25,8 @@ from tests.grammar.follow import Follower
 from tests.tiny import VOCAB_SIZE, save_tokenizer
 
 MAX_TOKENS = 60
+MEMORY_BYTES = 4 << 30
+"""Grammars that are kept for other rows may be large, some 25 MB each."""
 
 
 def grammar_target(field: str, seeds: Iterable[Any], mutate: Mutate, *, is_json: bool) -> Target:
@@ -57,4 +59,6 @@ def grammar_target(field: str, seeds: Iterable[Any], mutate: Mutate, *, is_json:
     def encoded() -> Iterable[bytes]:
         return [json.dumps(seed).encode() if is_json else seed.encode() for seed in seeds]
 
-    return Target(open=opened, seeds=encoded, mutate=mutate, max_bytes=4096, input_s=15)
+    return Target(
+        open=opened, seeds=encoded, mutate=mutate, max_bytes=4096, input_s=15, memory_bytes=MEMORY_BYTES
+    )

@@ -16,13 +16,17 @@ import shutil
 import sys
 import time
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.child import GROWN_OLD
 from tests.fuzz.recorder import Progress, failures_in, keep_failure
 from tests.fuzz.target import NAMES
 
 ROOT = Path(__file__).parents[2]
+KNOWN = [*NAMES, "aging", "broken", []]
+"""And two that show what this does; no name stands for all NAMES."""
 MAX_DEATHS = 20
 """Of one target's processes, before it is left alone."""
 START_S = 120.0
@@ -33,7 +37,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("targets", nargs="*", choices=[*NAMES, "broken", []], default=[], metavar="TARGET")
+    parser.add_argument(
+        "targets", nargs="*", choices=[*NAMES, "aging", "broken", []], default=[], metavar="TARGET"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target (60)")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="side by side")
     parser.add_argument("--seed", type=int, default=1)
@@ -81,11 +87,14 @@ class _Campaign:
         (self._folder / "failures").mkdir(parents=True)
         began = time.monotonic()
         end = began + self._wish.seconds
-        for life in range(MAX_DEATHS):
+        deaths = 0
+        for life in count():
             left = end - time.monotonic()
             if life and left < 2:
                 break
-            if await self._live(life, left):
+            status = await self._live(life, left)
+            deaths += status not in (0, GROWN_OLD)
+            if status == 0 or deaths == MAX_DEATHS:
                 break
         return {
             "runs": self._runs,
@@ -99,8 +108,8 @@ class _Campaign:
             ],
         }
 
-    async def _live(self, life: int, seconds: float) -> bool:
-        """Whether it lived to its end."""
+    async def _live(self, life: int, seconds: float) -> int:
+        """Its process's status: 0 if it lived to its end."""
         (self._folder / "progress").unlink(missing_ok=True)
         shutil.rmtree(self._folder / "scratch", ignore_errors=True)
         log = self._folder / f"log.{life}"
@@ -137,11 +146,11 @@ class _Campaign:
         self._cpu_s += progress.cpu_s
         self._slowest_s = max(self._slowest_s, progress.slowest_s)
         self._coverage = max([self._coverage, *map(int, COVERED.findall(said)[-1:])])
-        if status != 0:
+        if status not in (0, GROWN_OLD):
             story = said[-6000:].decode("utf-8", "replace")
             what = f"the process ended with {status}"
             keep_failure(self._folder / "failures", progress.current, what, story)
-        return status == 0
+        return status
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -34,12 +35,22 @@ def test_nothing_but_typed_refusals(name: str, tmp_path: Path) -> None:
             break
 
 
-def test_the_runner_sees_all_kinds_of_failures(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz.run", "broken", "--seconds", "5", "--engine", "plain"]
-    command += ["--work", str(tmp_path), "--out", str(tmp_path / "out.json")]
+def run(target: str, folder: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    command = [sys.executable, "-m", "tests.fuzz.run", target, "--seconds", "5", "--engine", "plain"]
+    command += ["--work", str(folder), "--out", str(folder / "out.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    return done, json.loads((folder / "out.json").read_text())
+
+
+def test_what_many_inputs_leave_behind_is_no_failure_of_the_last(tmp_path: Path) -> None:
+    done, result = run("aging", tmp_path)
+    assert done.returncode == 0 and result["passed"], result
+    assert result["targets"]["aging"]["runs"] > 2048, "more than one process has room for"
+
+
+def test_the_runner_sees_all_kinds_of_failures(tmp_path: Path) -> None:
+    done, result = run("broken", tmp_path)
     assert done.returncode == 1 and done.stdout.endswith("FAIL fuzz\n"), done.stderr
-    result = json.loads((tmp_path / "out.json").read_text())
     found = result["targets"]["broken"]
     assert found["runs"] > 0 and not result["passed"]
     failed = {Path(crash["input"]).read_bytes()[:1]: crash["what"] for crash in found["crashes"]}
