@@ -7,17 +7,19 @@ searched, in whole arrays: a few milliseconds a breaker, kept for the next reque
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from octavo.base.errors import RequestError
+from octavo.grammar.cache import ByteCache
 from octavo.messages.samplers import DryBreakers
 from octavo.tokens.tokenizer import Tokenizer
 
-KEPT = 64
+CACHE_BYTES = 32 * 2**20
+BYTES_PER_HEAD = 48
+"""Two entries of lists and an int."""
 MOST_TAILS = 32
 LONGEST_TAIL = 20
 """Tokens, as in llama.cpp."""
@@ -31,7 +33,7 @@ class BreakerFinder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._vocabulary: _Vocabulary | None = None
-        self._found: OrderedDict[tuple[str, ...], DryBreakers] = OrderedDict()
+        self._found: ByteCache[tuple[str, ...], DryBreakers] = ByteCache(CACHE_BYTES)
         self._lock = threading.Lock()
 
     def find(self, breakers: Sequence[str]) -> DryBreakers:
@@ -42,10 +44,7 @@ class BreakerFinder:
         if found is None:
             found = self._search(key)  # Without the lock: who knows its breakers already does not wait.
         with self._lock:
-            self._found[key] = found
-            self._found.move_to_end(key)
-            if len(self._found) > KEPT:
-                self._found.popitem(last=False)
+            self._found.put(key, found, BYTES_PER_HEAD * (1 + len(found.head_ids)))
         return found
 
     def _search(self, breakers: tuple[str, ...]) -> DryBreakers:

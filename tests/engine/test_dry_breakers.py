@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octavo import RequestError, SamplingParams
-from octavo.engine.dry_breakers import BreakerFinder
+from octavo.engine import dry_breakers
+from octavo.engine.dry_breakers import BYTES_PER_HEAD, BreakerFinder
 from octavo.messages.samplers import DryBreakers
 
 WORDS = ["a", "b", "ab", "ba", "aab", "b:", ":", "x:y", "\n", "ab\n", "é", "", "bab"]
@@ -73,13 +74,15 @@ def test_any_breakers_equal_the_search_token_by_token(breakers: list[str]) -> No
     assert found(breakers) == reference(breakers)
 
 
-def test_what_was_found_is_kept_within_bounds(tokenizer: Any) -> None:
+def test_what_was_found_is_kept_within_bounds(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(BreakerFinder(tokenizer).find(["a"]).head_ids)
+    monkeypatch.setattr(dry_breakers, "CACHE_BYTES", 10 * BYTES_PER_HEAD * (size + 1))
     finder = BreakerFinder(tokenizer)
     first = finder.find(["a"])
     assert finder.find(["a", "a"]) is first
     for number in range(100):
-        finder.find([f"{number:03d}"])
-    assert len(finder._found) == 64
+        finder.find(["a", f"{number:03d}"])
+    assert 0 < len(finder._found) <= 10
     assert finder.find(["a"]) == first
     assert set(first.head_ids) > {*tokenizer.encode("a")}  # and a special token with an a in it
 
