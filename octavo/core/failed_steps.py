@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from octavo.base.errors import DeviceBroken, DeviceOutOfMemory, EngineError, OctavoError
+from octavo.base.errors import DeviceBroken, DeviceOutOfMemory, EngineError, ErrorCode, OctavoError
 from octavo.core.in_flight import StepRecord
 from octavo.core.kv.block import Holding
 from octavo.core.live_requests import LiveRequests
@@ -13,7 +13,7 @@ from octavo.core.probe import PROBE_ID, probe_like
 from octavo.core.request import Request, State
 from octavo.core.scheduler import Scheduler
 from octavo.core.trials import Trials
-from octavo.messages.result import RequestDelta
+from octavo.messages.result import RequestDelta, StepOutput
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +59,19 @@ class FailedSteps:
             self._probe = None
         return [delta for delta in deltas if delta.request_id != PROBE_ID]
 
-    def end_rows(self, record: StepRecord, failed: dict[int, str]) -> list[RequestDelta]:
+    def end_rows(self, record: StepRecord, output: StepOutput) -> list[RequestDelta]:
         """End requests whose own result is unusable; start those again that may have read their blocks."""
         places = record.places()
         owners: set[Holding] = set()
         deltas = []
-        for row, message in failed.items():
+        for row, message in output.failed.items():
             request = record.requests[places[row]]
             # Who started again since then may even have done so on the blocks that this step spoiled.
             owners.add(request.kv)
             if record.is_wanted_by(request):
                 self._kv.withdraw_own(request.kv)
-                deltas.append(self._requests.fail(request, message))
+                code = ErrorCode.UNSUPPORTED_VALUE if row in output.refused else None
+                deltas.append(self._requests.fail(request, message, code))
         since = [record, *self._in_flight]
         if any(owner in owners for step in since for owner, _ in step.published):
             # Only who entered on cached blocks since then can have met theirs. Rare: no closer look.

@@ -71,15 +71,15 @@ class LiveRequests:
             state = (
                 "it still waited" if request.first_scheduled is None else f"{num_tokens} tokens were there"
             )
-            delta = self.fail(request, f"The deadline of this request passed when {state}.")
-            delta.error_code = ErrorCode.DEADLINE_EXCEEDED.name
-            deltas.append(delta)
+            message = f"The deadline of this request passed when {state}."
+            deltas.append(self.fail(request, message, ErrorCode.DEADLINE_EXCEEDED))
         return deltas
 
-    def fail(self, request: Request, message: str) -> RequestDelta:
-        """End it with an error."""
+    def fail(self, request: Request, message: str, code: ErrorCode | None = None) -> RequestDelta:
+        """End it with an error; ENGINE_FAILED unless a code says otherwise."""
         delta = _delta(request)
         delta.error = message
+        delta.error_code = None if code is None else code.name
         self.finish(request, delta, FinishReason.ERROR)
         return delta
 

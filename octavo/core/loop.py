@@ -202,7 +202,7 @@ class EngineCore:
 
     def _update(self, record: StepRecord, output: StepOutput, now: float) -> list[RequestDelta]:
         """Append what was sampled, apply the stop rules, end what is over."""
-        deltas = self._failures.end_rows(record, output.failed) if output.failed else []
+        deltas = self._failures.end_rows(record, output) if output.failed else []
         numbers = output.numbers
         num_tokens = len(output.rows) - len(numbers)
         forced = output.forced

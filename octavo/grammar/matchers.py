@@ -110,7 +110,17 @@ def _one_thread() -> ThreadPoolExecutor:
 class RowGrammar:
     """Where one row stands in its grammar."""
 
-    __slots__ = ("_begin_after", "_compiled", "_marker", "_matcher", "_output", "_renew", "_tail", "failure")
+    __slots__ = (
+        "_begin_after",
+        "_compiled",
+        "_marker",
+        "_matcher",
+        "_output",
+        "_renew",
+        "_tail",
+        "failure",
+        "is_too_large",
+    )
 
     def __init__(
         self,
@@ -130,6 +140,8 @@ class RowGrammar:
         self._matcher: LLMatcher | None = None
         """Caught up with the output, once there is one."""
         self.failure: str | None = None
+        self.is_too_large = False
+        """Why it failed: nobody could follow it within the limits."""
 
     def take(self, token: int) -> None:
         """The row has said this token."""
@@ -200,7 +212,10 @@ class RowGrammar:
             self._compiled, self._matcher = self._renew(), None
             return
         said = (matcher.get_error().splitlines() or [""])[0]
-        self.failure = f"The grammar became too complex to follow: {said[:300]}"
+        self.is_too_large = True
+        self.failure = (
+            f"The form of this answer became too complex to follow ({said[:300]}). Make it smaller."
+        )
 
 
 _BROKEN = "The answer left its grammar; no more tokens can be chosen."

@@ -47,6 +47,8 @@ class StepOutput(msgspec.Struct, frozen=True, kw_only=True):
     """By row: the prompt positions whose predecessors this step computed, in order."""
     failed: dict[int, str] = {}
     """By row: what went wrong for this request alone (no token was sampled)."""
+    refused: list[int] = []
+    """Rows among these whose own wish it was that could not be met: to send it again is of no use."""
     forced: dict[int, list[int]] = {}
     """By row: tokens that can only follow the sampled one; the worker has appended them to the row, too.
 

@@ -107,6 +107,7 @@ class ModelRunner:
             logprobs=sampled.logprobs,
             prompt_logprobs=pending.result.prompt_logprobs,
             failed=failed,
+            refused=[row for row in pending.result.refused if row not in sampled.failed],
             forced=pending.result.forced,
             numbers=pending.result.numbers,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from tests.attacks.after import resident_bytes
 from tests.attacks.arena import Arena
 from tests.attacks.row import Row, case
 from tests.attacks.send import CHAT, IN_TIME, PLAIN_CHAT, Refusal, each, refused_or_done
@@ -133,6 +134,18 @@ def cut_answers(arena: Arena) -> None:
             )
 
 
+def growing_forms(arena: Arena) -> None:
+    """Small forms that take 20 MB each once they are followed: few of them are kept. Their rows may fail."""
+    before = resident_bytes(arena)
+    with arena.client() as client:
+        for number in range(arena.many(200, 48)):
+            wish = form(regex=f"[xy]{{16}}aaaa{{{100_000 + number}}}b")
+            reply = client.post(CHAT, json={**PLAIN_CHAT, "max_tokens": 40, **wish})
+            Refusal((200, 400)).check(reply) if reply.status_code != 200 else reply.json()
+    grown = resident_bytes(arena) - before
+    assert grown < 800 * 2**20, f"memory rose by {grown >> 20} MiB"
+
+
 def back_ends(arena: Arena) -> None:
     cases = {
         "unknown": {"guided_json": {}, "guided_decoding_backend": "nonsense"},
@@ -155,6 +168,13 @@ ROWS: tuple[Row, ...] = (
         ),
         IN_TIME,
         stall_ms=150,
+    ),
+    row(
+        "G01",
+        "regular expressions that grow while they are followed",
+        growing_forms,
+        "answered or refused, in bounded memory",
+        budget_ms=60_000,
     ),
     row(
         "G01",

@@ -350,6 +350,21 @@ def test_answer_that_does_not_fit_the_step_is_an_error_not_a_hang(
     assert delta.finish_reason is FinishReason.ERROR and "worker" in delta.error.lower()
 
 
+@pytest.mark.parametrize(("refused", "code"), [([], None), ([0], "UNSUPPORTED_VALUE")])
+def test_rows_that_wished_for_what_cannot_be_done_are_told_so(
+    bench, request_for, lying_executor, refused, code
+) -> None:
+    lying_executor.answer = staticmethod(
+        lambda output: StepOutput(
+            step=output.step, rows=[], token_ids=[], failed={0: "too large"}, refused=refused
+        )
+    )
+    b = bench(executor=lying_executor)
+    b.core.add(request_for("a", [1, 2], 4))
+    (delta,) = b.step()
+    assert (delta.error, delta.error_code) == ("too large", code)
+
+
 def test_reset_forgets_prefixes_even_of_running_requests(bench, request_for) -> None:
     b = bench()
     b.core.add(request_for("old", range(9), 20))

@@ -62,6 +62,8 @@ class StepResult:
     """By row, once finished."""
     failed: dict[int, str] = field(default_factory=dict)
     """By row: what makes its token worthless."""
+    refused: list[int] = field(default_factory=list)
+    """Rows among these that wish for what cannot be done."""
     forced: dict[int, list[int]] = field(default_factory=dict)
     """By row: tokens that were appended behind the sampled one."""
     pending_numbers: list[PendingNumbers] = field(default_factory=list)

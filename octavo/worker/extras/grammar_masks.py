@@ -99,6 +99,7 @@ class GrammarMasks(Extra):
         if not self._concerns(batch):
             return
         result.failed.update(self._failed)
+        result.refused.extend(row for row in self._failed if self._grammars[row].is_too_large)
         self._failed = {}
         takers = [
             (place, self._grammars[row])
