@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, EngineError, RequestError
 from octavo.cli.command import Command
+from octavo.cli.streams import user_path
 from octavo.config.flags import FlagParser, add_config_options, config_from, parse_int
 from octavo.config.root import EngineConfig
 
@@ -48,8 +49,8 @@ class Work:
 
     source: Path
     journal: Journal
-    done: set[str]
-    """Lines that had an entry from the start."""
+    done: dict[str, bool]
+    """Lines that had an entry from the start, and whether that was a good one."""
     bar: Any
     """tqdm's."""
     seen: set[str] = field(default_factory=set)
@@ -100,12 +101,16 @@ def _run(parsed: argparse.Namespace) -> int:
     finally:
         work.bar.close()
         work.journal.close()
+    failed_before = sum(not is_success for is_success in work.done.values())
+    before = f"{len(work.done)} were done before" + (
+        f", {failed_before} with an error" if failed_before else ""
+    )
     print(
-        f"{work.num_lines} lines executed, {work.num_failed} of them with an error, "
-        f"{len(work.done)} were done before. Answers are in {target}.",
+        f"{work.num_lines} lines executed, {work.num_failed} of them with an error, {before}. "
+        f"Answers are in {target}.",
         file=sys.stderr,
     )
-    return 1 if work.num_failed else 0
+    return 1 if work.num_failed or failed_before else 0
 
 
 async def _execute(config: EngineConfig, work: Work, concurrency: int | None) -> None:
@@ -145,11 +150,19 @@ def _files(parsed: argparse.Namespace) -> tuple[Path, Path]:
                 f"{option} is a URL; run-batch reads and writes local files only. Download it first.",
                 param=option,
             )
-    source, target = Path(parsed.input_file).expanduser(), Path(parsed.output_file).expanduser()
+    source, target = user_path(parsed.input_file), user_path(parsed.output_file)
     if parsed.concurrency is not None and parsed.concurrency < 1:
         raise ConfigError("--concurrency must be at least 1.", param="--concurrency")
+    if parsed.resume and parsed.overwrite:
+        raise ConfigError("--resume and --overwrite contradict each other. Give one.", param="--overwrite")
     if not source.is_file():
         raise ConfigError(f"There is no file {source}.", param="--input-file")
+    try:
+        source.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"Cannot read {source}: {error.strerror}.", param="--input-file") from None
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder; name a file in it.", param="--output-file")
     if target.exists() and target.resolve() == source.resolve():
         raise ConfigError("Input and output are the same file.", param="--output-file")
     return source, target
@@ -162,15 +175,15 @@ def _work(source: Path, target: Path, parsed: argparse.Namespace) -> Work:
 
     from octavo.server.openai.batches.journal import Journal, finished_lines
 
-    if parsed.overwrite and not parsed.resume:
-        target.unlink(missing_ok=True)
-    if target.exists() and target.stat().st_size and not parsed.resume:
+    if target.exists() and target.stat().st_size and not (parsed.resume or parsed.overwrite):
         raise ConfigError(
             f"{target} exists. Give --resume to go on with it, or --overwrite to start anew.",
             param="--output-file",
         )
     try:
-        done = {entry.key for entry in finished_lines(target)}
+        if parsed.overwrite:
+            target.unlink(missing_ok=True)
+        done = {entry.key: entry.is_success for entry in finished_lines(target)}
         journal = Journal(target)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ConfigError(

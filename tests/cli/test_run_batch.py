@@ -100,6 +100,10 @@ def test_resume_runs_only_what_is_missing(model, tmp_path, capsys, monkeypatch):
         (["-i", "IN", "-o", "OLD"], "--overwrite"),
         (["-i", "IN", "-o", "OLD", "--resume"], "not written by run-batch"),
         (["-i", "IN", "-o", "OUT", "--concurrency", "0"], "--concurrency"),
+        (["-i", "IN", "-o", "/"], "folder"),
+        (["-i", "IN", "-o", "/", "--overwrite"], "folder"),
+        (["-i", "IN", "-o", "OLD", "--overwrite", "--resume"], "contradict"),
+        (["-i", "~nobody-of-this-name/in", "-o", "OUT"], "no file"),
     ],
 )
 def test_refusals_come_before_the_model_loads(words, message, tmp_path, capsys):
@@ -110,6 +114,32 @@ def test_refusals_come_before_the_model_loads(words, message, tmp_path, capsys):
     assert main(["run-batch", "/no/model", *words]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "old.jsonl").read_text() == "precious\n"
+
+
+def test_an_input_that_may_not_be_read(tmp_path, capsys, monkeypatch):
+    source = write(tmp_path / "in.jsonl", [line("a")])
+    real = Path.open
+
+    def refuse(path: Path, *rest: Any, **named: Any) -> Any:
+        if path == source:
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert main(["run-batch", "-i", str(source), "-o", str(tmp_path / "out.jsonl"), "/no/model"]) == 2
+    assert "Permission denied" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_resuming_does_not_hide_earlier_errors(model, tmp_path, capsys):
+    source = write(tmp_path / "in.jsonl", [line("a"), line("hot", temperature=-1), "{"])
+    words = ["run-batch", "-i", str(source), "-o", str(tmp_path / "out.jsonl"), model]
+    assert main(words) == 1
+    assert main([*words, "--resume"]) == 1
+    assert (
+        "0 lines executed, 0 of them with an error, 3 were done before, 2 with an error"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_model_that_is_not_there(tmp_path, capsys):
