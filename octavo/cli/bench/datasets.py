@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import random
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from octavo.base.errors import ConfigError
+from octavo.cli.streams import user_path
 from octavo.config.flags import FlagParser, parse_float, parse_int
 
 DATASETS = ("random", "custom", "prefix_repetition")
@@ -170,7 +170,7 @@ def _read_custom(parsed: argparse.Namespace) -> list[BenchRequest]:
     """The first --num-prompts lines; a shorter file is gone through again."""
     if parsed.dataset_path is None:
         raise ConfigError("--dataset-name custom needs --dataset-path FILE.", param="--dataset-path")
-    path = Path(parsed.dataset_path).expanduser()
+    path = user_path(parsed.dataset_path)
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import httpx
 import msgspec
 
-from octavo.base.errors import EngineError
+from octavo.base.errors import EngineError, RequestError
 from octavo.cli.http import error_message, headers, uses_proxies
 from octavo.cli.sampling import merged
 from octavo.messages.params import RequestOutputKind, SamplingParams
@@ -87,7 +87,11 @@ class ServerPartner:
             **merged({}, sampling),
         }
         try:
-            with self._http.stream("POST", self._url, content=msgspec.json.encode(body)) as response:
+            content = msgspec.json.encode(body)
+        except UnicodeEncodeError:
+            raise RequestError("The text holds bytes that are no UTF-8 text.") from None
+        try:
+            with self._http.stream("POST", self._url, content=content) as response:
                 if response.status_code != 200:
                     raise EngineError(error_message(response.status_code, response.read()))
                 for line in response.iter_lines():
