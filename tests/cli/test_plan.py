@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from octavo.base.errors import ConfigError
+from octavo.cli import plan as plan_module
 from octavo.cli import targets
 from octavo.cli.main import main
 from octavo.cli.targets import GPUS, find_target
+from octavo.config.facts import DeviceFacts
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -191,6 +193,8 @@ def test_on_this_machines_gpu(monkeypatch):
         (["--gpu", "h100", "--context", "0"], "context is 0"),
         (["--gpu", "h100", "--context", "many"], "whole number"),
         (["--gpu", "h100", "--device", "cpu"], "contradict"),
+        (["--gpu", "0GB"], "such as 80GiB"),
+        (["--gpu", "9" * 400 + "GB"], "such as 80GiB"),
     ],
 )
 def test_refusals(llama8b, capsys, words, message):
@@ -232,3 +236,11 @@ def test_no_torch_is_imported(llama8b):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_gpu_that_is_not_here_has_to_be_named(llama8b, capsys, monkeypatch):
+    local = DeviceFacts(kind="cpu", has_fast_bfloat16=False, why="no GPU was found")
+    monkeypatch.setattr(plan_module, "local_device", lambda: local)
+    assert main(["plan", llama8b, "--load-format", "dummy", "--device", "cuda"]) == 2
+    error = capsys.readouterr().err
+    assert "no GPU was found" in error and "--gpu" in error
