@@ -148,7 +148,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         tokens = min(tokens, max_seqs * max_len)
         cache_bytes = tokens * memory.kv_bytes_per_token
     return ModelReport(
-        name=checkpoint.name,
+        name=config.model.served_model_name[0],
         path=str(checkpoint.path),
         format=checkpoint.format,
         architecture=architecture,

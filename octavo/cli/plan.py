@@ -128,7 +128,7 @@ def make_report(
     fits = memory.users(contexts[-1]) > 0
     advice = [] if fits else what_would_fit(sizes, weights, config, target, contexts[-1])
     return PlanReport(
-        model=checkpoint.name,
+        model=config.model.served_model_name[0],
         architecture=architecture,
         is_supported=account.path is not None,
         num_parameters=parameters,

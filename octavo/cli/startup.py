@@ -154,6 +154,6 @@ def what_to_try(server: ServerConfig, model: str, task: str = "write") -> list[s
             f'          client = OpenAI(base_url="{url}/v1", api_key={key})',
             f"          client.{example.call.format(model=model)}",
         ]
-    if server.enable_docs:
+    if server.enable_docs and not has_key:  # A browser sends no key.
         lines.append(f"  {url}/docs describes every route")
     return lines
