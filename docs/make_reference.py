@@ -220,8 +220,8 @@ def options_page() -> str:
     lines = [
         "# Options",
         "",
-        "Of `octavo serve`; of the YAML file of `--config`, without the leading dashes (`max-num-seqs: 8`); and "
-        "with underscores as keywords of `LLM(...)`. "
+        "Of `octavo serve`; of the YAML file of `--config`, without the leading dashes (`max-num-seqs: 8`); "
+        "and with underscores as keywords of `LLM(...)`. "
         "'auto' means: chosen for the model and the machine; `octavo explain MODEL` shows what and why. "
         "Whole numbers may end in k, m, g, t (powers of 1000) or K, M, G, T (of 1024).",
         "",

@@ -72,6 +72,8 @@ def _run(parsed: argparse.Namespace) -> int:
             prompts = [_prompt(llm, item, parsed.chat) for item in work]
             params = [_params(llm, {**sampling, **item.sampling}) for item in work]
             results = llm.generate(prompts, params, use_tqdm=not parsed.no_progress and sys.stderr.isatty())
+        if parsed.output is not None and user_path(parsed.output).is_file():
+            out.truncate(0)
         _write_results(out, work, results, parsed)
     return 0
 
@@ -174,12 +176,15 @@ def _as_json(work: Work, result: RequestOutput) -> dict[str, Any]:
 
 @contextmanager
 def _output(name: str | None) -> Iterator[TextIO]:
-    """The results' file, opened before the model is loaded so that a bad name costs nothing."""
+    """The results' file, opened before the model is loaded so that a bad name costs nothing.
+
+    What it held stays until there are results to put in its place.
+    """
     if name is None:
         yield sys.stdout
         return
     try:
-        out = user_path(name).open("w", encoding="utf-8")
+        out = user_path(name).open("a", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"Cannot write {name}: {error.strerror}.", param="--output") from None
     with out:

@@ -229,6 +229,18 @@ def test_generate_never_writes_over_its_own_input(tmp_path, capsys):
     assert path.read_text() == "precious"
 
 
+def test_earlier_results_stay_until_there_are_new_ones(model, tmp_path):
+    out = tmp_path / "out.txt"
+    out.write_text("precious\n" * 50)
+    words = ["generate", model, "--prompt", "a", "--max-tokens", "2", "--output", str(out)]
+    assert main([*words, "--temperature", "-1"]) == 1
+    assert main(["generate", "/no/model", *words[2:]]) == 1
+    assert out.read_text() == "precious\n" * 50
+    assert main(words) == 0
+    assert "precious" not in out.read_text()
+    assert main([*words[:-1], "/dev/null"]) == 0
+
+
 def test_piped_bytes_that_are_no_text(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), encoding="utf-8"))
     assert main(["generate", "/no/model"]) == 2
