@@ -113,6 +113,13 @@ def test_a_cache_as_wished(llama8b, capsys):
     assert report["memory"]["cache_bytes"] < 79 * 2**30
 
 
+@pytest.mark.parametrize("flag", ["--num-blocks", "--kv-cache-memory-bytes"])
+def test_a_bound_that_is_too_small_is_named(llama8b, capsys, flag):
+    text = shown(capsys, llama8b, "--gpu", "h100", "--context", "4K", flag, "100")
+    assert f"without {flag}: 106 requests of 4,096 tokens" in text
+    assert "No change of options" not in text
+
+
 def test_more_users_than_slots(llama8b, capsys):
     text = shown(capsys, llama8b, "--gpu", "h100", "--max-num-seqs", "8", "--context", "1K")
     assert "More than 8 at once need a larger --max-num-seqs" in text
