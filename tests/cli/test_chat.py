@@ -230,3 +230,11 @@ def test_numbers_that_json_has_not(monkeypatch, value, capsys):
     _, session, shown = chat(monkeypatch, f"/set temperature {value}")
     assert "finite" in shown and not session._sampling
     assert main(["chat", "--url", "127.0.0.1:9", "-q", "hi", "--temperature", value]) == 2
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fake_server, capsys):
+    fake_server.cut = True
+    assert main(["chat", "--url", fake_server.url, "-q", "hi"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "one \n"
+    assert "broke off" in said.err
