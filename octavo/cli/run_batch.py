@@ -18,9 +18,13 @@ from octavo.config.flags import FlagParser, add_config_options, config_from, par
 from octavo.config.root import EngineConfig
 
 if TYPE_CHECKING:
-    from octavo.server.openai.batches.entries import Entry
+    from octavo.server.openai.batches.entries import Entry, EntryKey
     from octavo.server.openai.batches.journal import Journal
     from octavo.server.openai.batches.lines import Line
+
+
+_BEGINNING = b'{"id":"batch_req_'
+"""Of every entry, and so of every output."""
 
 
 def _add_arguments(parser: FlagParser) -> None:
@@ -44,13 +48,34 @@ def _add_arguments(parser: FlagParser) -> None:
 
 
 @dataclass(kw_only=True)
+class Before:
+    """Lines that had an entry from the start."""
+
+    answered: set[str] = field(default_factory=set)
+    """By custom_id."""
+    refused: set[str] = field(default_factory=set)
+    """By the entry's own id: such a line may have the custom_id of another one, whose answer is to come."""
+    num_failed: int = 0
+
+    @property
+    def num_lines(self) -> int:
+        return len(self.answered) + len(self.refused)
+
+    def add(self, entry: EntryKey) -> None:
+        if entry.response is not None and entry.custom_id is not None:
+            self.answered.add(entry.custom_id)
+        else:
+            self.refused.add(entry.id)
+        self.num_failed += not entry.is_success
+
+
+@dataclass(kw_only=True)
 class Work:
     """What to execute, and how far it is."""
 
     source: Path
     journal: Journal
-    done: dict[str, bool]
-    """Lines that had an entry from the start, and whether that was a good one."""
+    before: Before
     bar: Any
     """tqdm's."""
     seen: set[str] = field(default_factory=set)
@@ -74,7 +99,10 @@ class Work:
 
         for raw in read_lines(self.source, max_bytes):
             custom_id = custom_id_of(raw)
-            if (custom_id or entry_id(raw.number)) in self.done:
+            if entry_id(raw.number) in self.before.refused:
+                continue
+            if custom_id in self.before.answered and custom_id not in self.seen:
+                self.seen.add(custom_id)
                 continue
             try:
                 line = parse_line(raw, endpoints)
@@ -101,10 +129,9 @@ def _run(parsed: argparse.Namespace) -> int:
     finally:
         work.bar.close()
         work.journal.close()
-    failed_before = sum(not is_success for is_success in work.done.values())
-    before = f"{len(work.done)} were done before" + (
-        f", {failed_before} with an error" if failed_before else ""
-    )
+    failed_before = work.before.num_failed
+    before = f"{work.before.num_lines} were done before"
+    before += f", {failed_before} with an error" if failed_before else ""
     print(
         f"{work.num_lines} lines executed, {work.num_failed} of them with an error, {before}. "
         f"Answers are in {target}.",
@@ -183,7 +210,10 @@ def _work(source: Path, target: Path, parsed: argparse.Namespace) -> Work:
     try:
         if parsed.overwrite:
             target.unlink(missing_ok=True)
-        done = {entry.key: entry.is_success for entry in finished_lines(target)}
+        _check_beginning(target)
+        before = Before()
+        for entry in finished_lines(target):
+            before.add(entry)
         journal = Journal(target)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ConfigError(
@@ -194,8 +224,16 @@ def _work(source: Path, target: Path, parsed: argparse.Namespace) -> Work:
     except OSError as error:
         raise ConfigError(f"Cannot write {target}: {error.strerror}.", param="--output-file") from None
     is_shown = sys.stderr.isatty() and not parsed.no_progress
-    bar = tqdm(total=_num_lines(source), initial=len(done), unit=" lines", disable=not is_shown)
-    return Work(source=source, journal=journal, done=done, bar=bar)
+    bar = tqdm(total=_num_lines(source), initial=before.num_lines, unit=" lines", disable=not is_shown)
+    return Work(source=source, journal=journal, before=before, bar=bar)
+
+
+def _check_beginning(target: Path) -> None:
+    """Raise DecodeError for a file of somebody else: what looks like an entry cut short would be dropped."""
+    import msgspec
+
+    if target.exists() and not _BEGINNING.startswith(target.open("rb").read(len(_BEGINNING))):
+        raise msgspec.DecodeError("no entry of ours begins like this")
 
 
 def _num_lines(source: Path) -> int:
