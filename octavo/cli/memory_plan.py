@@ -215,14 +215,13 @@ def _changed(config: EngineConfig, change: dict[str, Any]) -> EngineConfig:
 def _larger_gpus(
     config: EngineConfig, target: Target, planned: Callable[[EngineConfig, Target], MemoryPlan], context: int
 ) -> list[str]:
-    """The two smallest GPUs of the list that would do as things are."""
+    """The two smallest GPUs of the list that would do as things are. Nothing before Ampere is advised."""
     if target.kind == "cpu":
         return []
     lines = []
     for name, gpu in GPUS.items():
-        computes = gpu.has_bfloat16 or config.model.dtype != "bfloat16"
         is_larger = gpu.memory_bytes > target.memory_bytes
-        count = planned(config, gpu).users(context) if computes and is_larger else 0
+        count = planned(config, gpu).users(context) if gpu.has_bfloat16 and is_larger else 0
         if count:
             lines.append(f"--gpu {name} ({gpu.name}): {_requests(count, context)}")
     return lines[:2]

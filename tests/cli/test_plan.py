@@ -165,6 +165,11 @@ def test_nothing_helps(llama8b, capsys, monkeypatch):
     assert "No change of options makes it fit" in text
 
 
+def test_gpus_before_ampere_are_not_advised(llama8b, capsys):
+    text = shown(capsys, llama8b, "--gpu", "16GB", "--dtype", "float16", "--context", "32K")
+    assert "--gpu" in text and "v100" not in text
+
+
 def test_a_gpu_without_bfloat16(llama8b, capsys):
     assert (
         planned(capsys, llama8b, "--gpu", "v100-32", "--max-model-len", "1024")["memory"]["dtype"]
