@@ -125,7 +125,7 @@ def _parse_line(line: str, number: int) -> Work:
             raise msgspec.ValidationError("give exactly one of prompt, prompt_token_ids and messages")
         prompt = msgspec.convert(entry.pop(given[0]), type=_PROMPT_TYPES[given[0]])
         own_id = entry.pop("id", number - 1)
-        params = msgspec.convert(entry, type=SamplingParams)
+        params = msgspec.convert(entry, type=SamplingParams, str_keys=True)
     except msgspec.DecodeError as error:
         raise ConfigError(f"Input line {number} cannot be used: {error}.", param="--jsonl") from None
     return Work(id=own_id, prompt=prompt, sampling={name: getattr(params, name) for name in entry})

@@ -256,6 +256,18 @@ def test_forms_of_a_jsonl_line(model, tmp_path):
     assert json.loads(out.read_text())["outputs"][0]["text"] == "b"
 
 
+def test_a_bias_of_a_jsonl_line(model, tmp_path):
+    """Keys of JSON are strings, tokens are numbers."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [
+        {"prompt_token_ids": [1], "logit_bias": {str(token): 100}, "max_tokens": 1} for token in (50, 60)
+    ]
+    source.write_text("".join(json.dumps({**line, "temperature": 0}) + "\n" for line in lines))
+    assert main(["generate", model, "--jsonl", "--input", str(source), "--output", str(out)]) == 0
+    first, second = (json.loads(line)["outputs"][0]["text"] for line in out.read_text().splitlines())
+    assert first != second
+
+
 def test_negative_warm_ups_are_refused():
     assert main(["bench", "latency", "/no/model", "--num-iters-warmup", "-3"]) == 2
 
