@@ -131,6 +131,8 @@ def _check(parsed: argparse.Namespace) -> None:
         if getattr(parsed, name) < 1:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} is {getattr(parsed, name)}; it must be at least 1.", param=flag)
+    if parsed.dataset_path is not None and parsed.dataset_name != "custom":
+        raise ConfigError("--dataset-path needs --dataset-name custom.", param="--dataset-path")
     if not 0 <= parsed.random_range_ratio <= 1:
         raise ConfigError("--random-range-ratio must be between 0 and 1.", param="--random-range-ratio")
     if parsed.random_vocab_size <= _FIRST_ID:
