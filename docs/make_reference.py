@@ -223,7 +223,8 @@ def options_page() -> str:
         "Of `octavo serve`; of the YAML file of `--config`, without the leading dashes (`max-num-seqs: 8`); "
         "and with underscores as keywords of `LLM(...)`. "
         "'auto' means: chosen for the model and the machine; `octavo explain MODEL` shows what and why. "
-        "Whole numbers may end in k, m, g, t (powers of 1000) or K, M, G, T (of 1024).",
+        "On the command line whole numbers may end in k, m, g, t (powers of 1000) or K, M, G, T (of 1024); "
+        "a file has plain numbers, and leaves out what is to be 'auto'.",
         "",
     ]
     for group, kind in GROUPS.items():

@@ -112,7 +112,7 @@ def _lines(name: str | None) -> list[str]:
             raise ConfigError("There are no prompts. Use --prompt TEXT, --input FILE or pipe lines in.")
         return read_stdin().split("\n")
     try:
-        return user_path(str(name)).read_text(encoding="utf-8").split("\n")
+        return user_path(str(name)).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read {name}: {error}.", param="--input") from None
 

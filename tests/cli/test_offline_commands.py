@@ -268,6 +268,14 @@ def test_a_bias_of_a_jsonl_line(model, tmp_path):
     assert first != second
 
 
+def test_a_byte_order_mark_is_no_text(model, tmp_path):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b"\xef\xbb\xbf" + b'{"prompt_token_ids": [1, 2]}\n')
+    words = ["--input", str(source), "--output", str(out), "--max-tokens", "1"]
+    assert main(["generate", model, "--jsonl", *words]) == 0
+    assert json.loads(out.read_text())["usage"]["prompt_tokens"] == 2
+
+
 def test_negative_warm_ups_are_refused():
     assert main(["bench", "latency", "/no/model", "--num-iters-warmup", "-3"]) == 2
 
