@@ -59,7 +59,7 @@ SECONDS ?= 60
 fuzz: $(VENV)/.installed-fuzz  ## every door through which strangers' bytes come, SECONDS each; the same
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(ARGS)
 
-ATTACKS ?= benchmarks/results/2026-11-29-cpu/attacks.json
+ATTACKS ?= build/attacks.json
 attacks: $(VENV)/.installed-dev  ## the list of attacks at full size; a JSON report and a line PASS or FAIL
 	$(BIN)/python -m tests.attacks.attacks --report $(ATTACKS) $(ARGS)
 

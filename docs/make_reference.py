@@ -220,9 +220,11 @@ def options_page() -> str:
     lines = [
         "# Options",
         "",
-        "Of `octavo serve`, of the YAML file of `--config` (without dashes), and as keywords of `LLM(...)`. "
+        "Of `octavo serve`; of the YAML file of `--config`, without the leading dashes (`max-num-seqs: 8`); "
+        "and with underscores as keywords of `LLM(...)`. "
         "'auto' means: chosen for the model and the machine; `octavo explain MODEL` shows what and why. "
-        "Whole numbers may end in k, m, g, t (powers of 1000) or K, M, G, T (of 1024).",
+        "On the command line whole numbers may end in k, m, g, t (powers of 1000) or K, M, G, T (of 1024); "
+        "a file has plain numbers, and leaves out what is to be 'auto'.",
         "",
     ]
     for group, kind in GROUPS.items():
@@ -289,7 +291,8 @@ def error_meanings() -> dict[str, str]:
     for statement, following in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(statement, ast.Assign) and isinstance(following, ast.Expr):
             assert isinstance(statement.targets[0], ast.Name)
-            meanings[statement.targets[0].id] = str(ast.literal_eval(following.value))
+            # In one line, as a row of a table has to be.
+            meanings[statement.targets[0].id] = " ".join(str(ast.literal_eval(following.value)).split())
     missing = [member.name for member in ErrorCode if member.name not in meanings]
     assert not missing, f"Say under these errors in octavo/base/errors.py what they mean: {missing}"
     return meanings

@@ -1,4 +1,8 @@
-"""LangChain (pip install langchain-openai): python examples/langchain_client.py [URL]"""
+"""LangChain (pip install langchain-openai): python examples/langchain_client.py [URL]
+
+Tools need a model whose chat template shows them; the default one's does not:
+octavo serve qwen2.5-coder-0.5b-instruct
+"""
 
 import sys
 

@@ -1,4 +1,8 @@
-"""Talk to a running server through Ollama's client: python examples/ollama_client.py [URL]"""
+"""Talk to a running server through Ollama's client: python examples/ollama_client.py [URL]
+
+Tools need a model whose chat template shows them; the default one's does not:
+octavo serve qwen2.5-coder-0.5b-instruct
+"""
 
 import sys
 

@@ -1,4 +1,8 @@
-"""OpenAI Agents SDK (pip install openai-agents): python examples/openai_agents_sdk.py [URL]"""
+"""OpenAI Agents SDK (pip install openai-agents): python examples/openai_agents_sdk.py [URL]
+
+Tools need a model whose chat template shows them; the default one's does not:
+octavo serve qwen2.5-coder-0.5b-instruct
+"""
 
 import asyncio
 import sys

@@ -1,4 +1,8 @@
-"""Let the model call a function, then answer with its result: python examples/openai_tools.py [URL]"""
+"""Let the model call a function, then answer with its result: python examples/openai_tools.py [URL]
+
+Tools need a model whose chat template shows them; the default one's does not:
+octavo serve qwen2.5-coder-0.5b-instruct
+"""
 
 import json
 import sys

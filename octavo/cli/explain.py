@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,6 +16,7 @@ from octavo.cli.answer_formats import AnswerFormats, answer_formats
 from octavo.cli.command import Command
 from octavo.cli.memory_plan import plan_memory
 from octavo.cli.pull import stored_bytes
+from octavo.cli.streams import user_path
 from octavo.cli.targets import local_target
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.facts import CheckpointFacts, local_device
@@ -79,7 +79,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from octavo.weights.sources.find import find_model
 
     model = wishes.model
-    folder = Path(model.download_dir) if model.download_dir else None
+    folder = user_path(model.download_dir) if model.download_dir else None
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format, model.hf_overrides)
     try:
@@ -148,7 +148,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         tokens = min(tokens, max_seqs * max_len)
         cache_bytes = tokens * memory.kv_bytes_per_token
     return ModelReport(
-        name=checkpoint.name,
+        name=config.model.served_model_name[0],
         path=str(checkpoint.path),
         format=checkpoint.format,
         architecture=architecture,

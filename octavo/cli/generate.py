@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -14,6 +13,7 @@ import msgspec
 from octavo.base.errors import ConfigError
 from octavo.cli.command import Command
 from octavo.cli.sampling import add_sampling_arguments, given_sampling, merged
+from octavo.cli.streams import read_stdin, user_path
 from octavo.config.flags import FlagParser, add_config_options, given_options, parse_int
 from octavo.messages.params import SamplingParams
 
@@ -72,11 +72,19 @@ def _run(parsed: argparse.Namespace) -> int:
             prompts = [_prompt(llm, item, parsed.chat) for item in work]
             params = [_params(llm, {**sampling, **item.sampling}) for item in work]
             results = llm.generate(prompts, params, use_tqdm=not parsed.no_progress and sys.stderr.isatty())
+        if parsed.output is not None and user_path(parsed.output).is_file():
+            out.truncate(0)
         _write_results(out, work, results, parsed)
     return 0
 
 
 def _read_work(parsed: argparse.Namespace) -> list[Work]:
+    if (
+        parsed.output is not None
+        and parsed.input not in (None, "-")
+        and _is_same(parsed.input, parsed.output)
+    ):
+        raise ConfigError("Input and output are the same file.", param="--output")
     if parsed.prompt is not None:
         if parsed.input is not None:
             raise ConfigError("Give either --prompt or --input.", param="--input")
@@ -93,14 +101,18 @@ def _read_work(parsed: argparse.Namespace) -> list[Work]:
     return work
 
 
+def _is_same(source: str, target: str) -> bool:
+    return user_path(source).resolve() == user_path(target).resolve()
+
+
 def _lines(name: str | None) -> list[str]:
     """Split at line feeds only: other separators, such as U+2028, are text, also within JSON."""
     if name in (None, "-"):
         if name is None and sys.stdin.isatty():
             raise ConfigError("There are no prompts. Use --prompt TEXT, --input FILE or pipe lines in.")
-        return sys.stdin.read().split("\n")
+        return read_stdin().split("\n")
     try:
-        return Path(str(name)).expanduser().read_text(encoding="utf-8").split("\n")
+        return user_path(str(name)).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read {name}: {error}.", param="--input") from None
 
@@ -113,10 +125,10 @@ def _parse_line(line: str, number: int) -> Work:
             raise msgspec.ValidationError("give exactly one of prompt, prompt_token_ids and messages")
         prompt = msgspec.convert(entry.pop(given[0]), type=_PROMPT_TYPES[given[0]])
         own_id = entry.pop("id", number - 1)
-        msgspec.convert(entry, type=SamplingParams)
+        params = msgspec.convert(entry, type=SamplingParams, str_keys=True)
     except msgspec.DecodeError as error:
         raise ConfigError(f"Input line {number} cannot be used: {error}.", param="--jsonl") from None
-    return Work(id=own_id, prompt=prompt, sampling=entry)
+    return Work(id=own_id, prompt=prompt, sampling={name: getattr(params, name) for name in entry})
 
 
 def _prompt(llm: LLM, work: Work, is_chat: bool) -> dict[str, Any]:
@@ -164,12 +176,15 @@ def _as_json(work: Work, result: RequestOutput) -> dict[str, Any]:
 
 @contextmanager
 def _output(name: str | None) -> Iterator[TextIO]:
-    """The results' file, opened before the model is loaded so that a bad name costs nothing."""
+    """The results' file, opened before the model is loaded so that a bad name costs nothing.
+
+    What it held stays until there are results to put in its place.
+    """
     if name is None:
         yield sys.stdout
         return
     try:
-        out = Path(name).expanduser().open("w", encoding="utf-8")
+        out = user_path(name).open("a", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"Cannot write {name}: {error.strerror}.", param="--output") from None
     with out:

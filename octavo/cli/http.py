@@ -17,17 +17,30 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 def root_url(url: str) -> str:
     """The server's root: 'localhost:8000/v1/' -> 'http://localhost:8000'. Raises ConfigError."""
     url = url if "://" in url else f"http://{url}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_usable(url):
         raise ConfigError(f"{url!r} is not an address of a server; write {DEFAULT_URL}.", param="--url")
     return url.rstrip("/").removesuffix("/v1")
 
 
+def _is_usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        httpx.URL(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx.InvalidURL):  # urlsplit's, as for ports that there cannot be
+        return False
+
+
 def headers(api_key: str | None) -> dict[str, str]:
-    """The key given, else OCTAVO_API_KEY, as a header."""
+    """The key given, else OCTAVO_API_KEY, as a header. Raises ConfigError if no header can carry it."""
     key = api_key or env.api_key()
     found = {"Content-Type": "application/json"}
     if key:
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigError(
+                "The API key holds characters that are not printable ASCII; no server takes such a key.",
+                param="--api-key",
+            )
         found["Authorization"] = f"Bearer {key}"
     return found
 

@@ -6,7 +6,7 @@ wrong, 130 interrupted. `octavo --help` must stay well under 0.5 s: nothing heav
 
 from __future__ import annotations
 
-import os
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -14,24 +14,35 @@ import octavo
 from octavo.base import env
 from octavo.base.errors import ConfigError, OctavoError
 from octavo.cli.command import COMMANDS, SUMMARIES
+from octavo.cli.streams import give_up_stdout, open_closed_streams
 from octavo.config.flags import FlagParser
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. Never raises our own errors unless debugging."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = env.is_debug() or "--debug" in _before_separator(words)
+    open_closed_streams()
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has gone: nothing more to say, and the interpreter must not try either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
+        return EXIT_FAILED
+    except OSError as error:
+        if debug or error.errno not in _NO_ROOM:
+            raise
+        give_up_stdout()
+        print(f"octavo: error: The output could not be written: {error.strerror}.", file=sys.stderr)
         return EXIT_FAILED
     except OctavoError as error:
         if debug:

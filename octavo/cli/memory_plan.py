@@ -164,6 +164,7 @@ def what_would_fit(
 
     longest = planned(config).largest_request
     advice = [f"--max-model-len {longest}: a shorter context"] if longest else []
+    advice += _without_bounds(config, planned, context)
     smaller = list(_smaller(config, target))
     together = {name: value for change in smaller for name, value in change.items()}
     seen: set[str] = set()
@@ -181,6 +182,18 @@ def what_would_fit(
             continue
         seen.update(change)
     return advice + _larger_gpus(config, target, planned, context)
+
+
+def _without_bounds(
+    config: EngineConfig, planned: Callable[[EngineConfig], MemoryPlan], context: int
+) -> list[str]:
+    """Where it is the wish for a small cache that leaves no room."""
+    given = [
+        name for name in ("num_blocks", "kv_cache_memory_bytes") if getattr(config.cache, name) is not None
+    ]
+    count = planned(_changed(config, dict.fromkeys(given))).users(context) if given else 0
+    flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+    return [f"without {flags}: {_requests(count, context)}"] if count else []
 
 
 def _smaller(config: EngineConfig, target: Target) -> Iterator[dict[str, Any]]:
@@ -202,14 +215,13 @@ def _changed(config: EngineConfig, change: dict[str, Any]) -> EngineConfig:
 def _larger_gpus(
     config: EngineConfig, target: Target, planned: Callable[[EngineConfig, Target], MemoryPlan], context: int
 ) -> list[str]:
-    """The two smallest GPUs of the list that would do as things are."""
+    """The two smallest GPUs of the list that would do as things are. Nothing before Ampere is advised."""
     if target.kind == "cpu":
         return []
     lines = []
     for name, gpu in GPUS.items():
-        computes = gpu.has_bfloat16 or config.model.dtype != "bfloat16"
         is_larger = gpu.memory_bytes > target.memory_bytes
-        count = planned(config, gpu).users(context) if computes and is_larger else 0
+        count = planned(config, gpu).users(context) if gpu.has_bfloat16 and is_larger else 0
         if count:
             lines.append(f"--gpu {name} ({gpu.name}): {_requests(count, context)}")
     return lines[:2]

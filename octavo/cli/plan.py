@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from octavo.base.errors import ConfigError
 from octavo.cli.command import Command
 from octavo.cli.memory_plan import MemoryPlan, plan_memory, what_would_fit
+from octavo.cli.streams import user_path
 from octavo.cli.targets import GPUS, Target, find_target, local_target
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.facts import local_device
@@ -73,7 +73,7 @@ def _run(parsed: argparse.Namespace) -> int:
     from octavo.weights.sources.find import find_model
 
     model = wishes.model
-    folder = Path(model.download_dir) if model.download_dir else None
+    folder = user_path(model.download_dir) if model.download_dir else None
     path = find_model(model.model, revision=model.revision, download_dir=folder)
     checkpoint = open_checkpoint(path, model.load_format, model.hf_overrides)
     try:
@@ -92,7 +92,12 @@ def _run(parsed: argparse.Namespace) -> int:
 def _target(gpu: str | None, wishes: EngineConfig) -> Target:
     on_cpu = wishes.model.device == "cpu"
     if gpu is None:
-        return local_target("cpu" if on_cpu else local_device().kind)
+        local = local_device()
+        if wishes.model.device == "cuda" and local.kind == "cpu":
+            raise ConfigError(
+                f"device is 'cuda', but {local.why}. Name the GPU to plan for with --gpu.", param="device"
+            )
+        return local_target("cpu" if on_cpu else local.kind)
     if on_cpu:
         raise ConfigError(
             f"--gpu {gpu} and --device cpu contradict each other. Give one of them.", param="gpu"
@@ -123,7 +128,7 @@ def make_report(
     fits = memory.users(contexts[-1]) > 0
     advice = [] if fits else what_would_fit(sizes, weights, config, target, contexts[-1])
     return PlanReport(
-        model=checkpoint.name,
+        model=config.model.served_model_name[0],
         architecture=architecture,
         is_supported=account.path is not None,
         num_parameters=parameters,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo.cli.command import Command
+from octavo.cli.streams import user_path
 from octavo.cli.units import show_bytes
 from octavo.config.flags import FlagParser, add_config_options, config_from
 
@@ -49,7 +50,7 @@ def _run(parsed: argparse.Namespace) -> int:
         print("\n".join(f"{alias.name.ljust(width)}  {alias.about}" for alias in ALIASES.values()))
         return 0
     model = config_from(parsed).model
-    folder = Path(model.download_dir).expanduser() if model.download_dir else None
+    folder = user_path(model.download_dir) if model.download_dir else None
     path = _fetch(model.model, model.revision, folder)
     print(f"{path}  {show_bytes(stored_bytes(path))}")
     return 0

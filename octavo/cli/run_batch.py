@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from octavo.base.errors import ConfigError, EngineError, RequestError
 from octavo.cli.command import Command
+from octavo.cli.streams import user_path
 from octavo.config.flags import FlagParser, add_config_options, config_from, parse_int
 from octavo.config.root import EngineConfig
 
 if TYPE_CHECKING:
-    from octavo.server.openai.batches.entries import Entry
+    from octavo.server.openai.batches.entries import Entry, EntryKey
     from octavo.server.openai.batches.journal import Journal
     from octavo.server.openai.batches.lines import Line
+
+
+_BEGINNING = b'{"id":"batch_req_'
+"""Of every entry, and so of every output."""
 
 
 def _add_arguments(parser: FlagParser) -> None:
@@ -43,13 +48,34 @@ def _add_arguments(parser: FlagParser) -> None:
 
 
 @dataclass(kw_only=True)
+class Before:
+    """Lines that had an entry from the start."""
+
+    answered: set[str] = field(default_factory=set)
+    """By custom_id."""
+    refused: set[str] = field(default_factory=set)
+    """By the entry's own id: such a line may have the custom_id of another one, whose answer is to come."""
+    num_failed: int = 0
+
+    @property
+    def num_lines(self) -> int:
+        return len(self.answered) + len(self.refused)
+
+    def add(self, entry: EntryKey) -> None:
+        if entry.response is not None and entry.custom_id is not None:
+            self.answered.add(entry.custom_id)
+        else:
+            self.refused.add(entry.id)
+        self.num_failed += not entry.is_success
+
+
+@dataclass(kw_only=True)
 class Work:
     """What to execute, and how far it is."""
 
     source: Path
     journal: Journal
-    done: set[str]
-    """Lines that had an entry from the start."""
+    before: Before
     bar: Any
     """tqdm's."""
     seen: set[str] = field(default_factory=set)
@@ -73,7 +99,10 @@ class Work:
 
         for raw in read_lines(self.source, max_bytes):
             custom_id = custom_id_of(raw)
-            if (custom_id or entry_id(raw.number)) in self.done:
+            if entry_id(raw.number) in self.before.refused:
+                continue
+            if custom_id in self.before.answered and custom_id not in self.seen:
+                self.seen.add(custom_id)
                 continue
             try:
                 line = parse_line(raw, endpoints)
@@ -100,12 +129,15 @@ def _run(parsed: argparse.Namespace) -> int:
     finally:
         work.bar.close()
         work.journal.close()
+    failed_before = work.before.num_failed
+    before = f"{work.before.num_lines} were done before"
+    before += f", {failed_before} with an error" if failed_before else ""
     print(
-        f"{work.num_lines} lines executed, {work.num_failed} of them with an error, "
-        f"{len(work.done)} were done before. Answers are in {target}.",
+        f"{work.num_lines} lines executed, {work.num_failed} of them with an error, {before}. "
+        f"Answers are in {target}.",
         file=sys.stderr,
     )
-    return 1 if work.num_failed else 0
+    return 1 if work.num_failed or failed_before else 0
 
 
 async def _execute(config: EngineConfig, work: Work, concurrency: int | None) -> None:
@@ -145,11 +177,19 @@ def _files(parsed: argparse.Namespace) -> tuple[Path, Path]:
                 f"{option} is a URL; run-batch reads and writes local files only. Download it first.",
                 param=option,
             )
-    source, target = Path(parsed.input_file).expanduser(), Path(parsed.output_file).expanduser()
+    source, target = user_path(parsed.input_file), user_path(parsed.output_file)
     if parsed.concurrency is not None and parsed.concurrency < 1:
         raise ConfigError("--concurrency must be at least 1.", param="--concurrency")
+    if parsed.resume and parsed.overwrite:
+        raise ConfigError("--resume and --overwrite contradict each other. Give one.", param="--overwrite")
     if not source.is_file():
         raise ConfigError(f"There is no file {source}.", param="--input-file")
+    try:
+        source.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"Cannot read {source}: {error.strerror}.", param="--input-file") from None
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder; name a file in it.", param="--output-file")
     if target.exists() and target.resolve() == source.resolve():
         raise ConfigError("Input and output are the same file.", param="--output-file")
     return source, target
@@ -162,15 +202,18 @@ def _work(source: Path, target: Path, parsed: argparse.Namespace) -> Work:
 
     from octavo.server.openai.batches.journal import Journal, finished_lines
 
-    if parsed.overwrite and not parsed.resume:
-        target.unlink(missing_ok=True)
-    if target.exists() and target.stat().st_size and not parsed.resume:
+    if target.exists() and target.stat().st_size and not (parsed.resume or parsed.overwrite):
         raise ConfigError(
             f"{target} exists. Give --resume to go on with it, or --overwrite to start anew.",
             param="--output-file",
         )
     try:
-        done = {entry.key for entry in finished_lines(target)}
+        if parsed.overwrite:
+            target.unlink(missing_ok=True)
+        _check_beginning(target)
+        before = Before()
+        for entry in finished_lines(target):
+            before.add(entry)
         journal = Journal(target)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ConfigError(
@@ -181,8 +224,16 @@ def _work(source: Path, target: Path, parsed: argparse.Namespace) -> Work:
     except OSError as error:
         raise ConfigError(f"Cannot write {target}: {error.strerror}.", param="--output-file") from None
     is_shown = sys.stderr.isatty() and not parsed.no_progress
-    bar = tqdm(total=_num_lines(source), initial=len(done), unit=" lines", disable=not is_shown)
-    return Work(source=source, journal=journal, done=done, bar=bar)
+    bar = tqdm(total=_num_lines(source), initial=before.num_lines, unit=" lines", disable=not is_shown)
+    return Work(source=source, journal=journal, before=before, bar=bar)
+
+
+def _check_beginning(target: Path) -> None:
+    """Raise DecodeError for a file of somebody else: what looks like an entry cut short would be dropped."""
+    import msgspec
+
+    if target.exists() and not _BEGINNING.startswith(target.open("rb").read(len(_BEGINNING))):
+        raise msgspec.DecodeError("no entry of ours begins like this")
 
 
 def _num_lines(source: Path) -> int:

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from octavo.base.errors import RequestError
 from octavo.config.flags import FlagParser, parse_float, parse_int
 
+
+def parse_finite(text: str) -> float:
+    """JSON has no other numbers: a server would be sent null, and take its default."""
+    value = parse_float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a finite number, not {text!r}")
+    return value
+
+
 _NUMBERS = {
-    "temperature": (parse_float, "Randomness; 0 always takes the likeliest token"),
-    "top_p": (parse_float, "Keep the likeliest tokens up to this share"),
+    "temperature": (parse_finite, "Randomness; 0 always takes the likeliest token"),
+    "top_p": (parse_finite, "Keep the likeliest tokens up to this share"),
     "top_k": (parse_int, "Keep this many of the likeliest tokens; 0 keeps all"),
-    "min_p": (parse_float, "Keep tokens at least this likely, relative to the likeliest"),
+    "min_p": (parse_finite, "Keep tokens at least this likely, relative to the likeliest"),
     "max_tokens": (parse_int, "Most tokens of an answer"),
     "min_tokens": (parse_int, "Fewest tokens of an answer"),
     "seed": (parse_int, "Same seed, same answer"),
-    "presence_penalty": (parse_float, "Push away from tokens already written"),
-    "frequency_penalty": (parse_float, "Push away from tokens by how often they were written"),
-    "repetition_penalty": (parse_float, "Divide the odds of tokens already seen; 1 is off"),
+    "presence_penalty": (parse_finite, "Push away from tokens already written"),
+    "frequency_penalty": (parse_finite, "Push away from tokens by how often they were written"),
+    "repetition_penalty": (parse_finite, "Divide the odds of tokens already seen; 1 is off"),
     "repeat_last_n": (parse_int, "Over how many last tokens that looks; -1 is all, 0 none"),
-    "typical_p": (parse_float, "Keep the tokens of most typical surprise up to this share; 1 is off"),
-    "top_n_sigma": (parse_float, "Keep tokens within so many deviations of the likeliest; 0 is off"),
-    "xtc_probability": (parse_float, "How often XTC leaves out all likely tokens but one; 0 is off"),
-    "xtc_threshold": (parse_float, "From which probability on XTC takes a token for likely"),
-    "dry_multiplier": (parse_float, "Push away from what would repeat earlier text; 0 is off"),
-    "dry_base": (parse_float, "How fast DRY's push grows with the repetition"),
+    "typical_p": (parse_finite, "Keep the tokens of most typical surprise up to this share; 1 is off"),
+    "top_n_sigma": (parse_finite, "Keep tokens within so many deviations of the likeliest; 0 is off"),
+    "xtc_probability": (parse_finite, "How often XTC leaves out all likely tokens but one; 0 is off"),
+    "xtc_threshold": (parse_finite, "From which probability on XTC takes a token for likely"),
+    "dry_multiplier": (parse_finite, "Push away from what would repeat earlier text; 0 is off"),
+    "dry_base": (parse_finite, "How fast DRY's push grows with the repetition"),
     "dry_allowed_length": (parse_int, "Repetitions up to this length are free for DRY"),
     "dry_penalty_last_n": (parse_int, "Over how many last tokens DRY looks; -1 is all, 0 none"),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from octavo.base import env
+from octavo.cli.streams import give_up_stdout
 from octavo.cli.units import show_bytes
 from octavo.config.facts import CheckpointFacts
 from octavo.config.root import EngineConfig
@@ -48,8 +48,10 @@ def print_ready(engine: ReadyEngine) -> None:
         ),
         "",
     ]
-    with contextlib.suppress(OSError):  # Whoever wanted to read it has gone; others want to be served.
+    try:
         print("\n".join(lines), flush=True)
+    except OSError:  # Whoever wanted to read it has gone; others want to be served.
+        give_up_stdout()
 
 
 def seconds_since_start() -> float:
@@ -152,6 +154,6 @@ def what_to_try(server: ServerConfig, model: str, task: str = "write") -> list[s
             f'          client = OpenAI(base_url="{url}/v1", api_key={key})',
             f"          client.{example.call.format(model=model)}",
         ]
-    if server.enable_docs:
+    if server.enable_docs and not has_key:  # A browser sends no key.
         lines.append(f"  {url}/docs describes every route")
     return lines

@@ -61,6 +61,8 @@ GPUS = {
 }
 """By the name `--gpu` takes, smallest first; memory as programs see it, in GiB."""
 
+_LARGEST = 1e6
+"""No GPU has so many GiB."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|GB|G)", re.IGNORECASE)
 
 
@@ -70,7 +72,7 @@ def find_target(wish: str) -> Target:
     if key in GPUS:
         return GPUS[key]
     size = _SIZE.fullmatch(wish.strip())
-    if size is None:
+    if size is None or not 0 < float(size[1]) < _LARGEST:
         raise ConfigError(
             f"There is no GPU {wish!r} in the list; there are {', '.join(GPUS)}. Others go by their memory, "
             "such as 80GiB.",

@@ -56,7 +56,7 @@ def load_front(wishes: EngineConfig, on_progress: OnProgress | None = None) -> L
         path = find_model(
             model.model,
             revision=model.revision,
-            download_dir=Path(model.download_dir) if model.download_dir else None,
+            download_dir=Path(model.download_dir).expanduser() if model.download_dir else None,
         )
     with _timed(seconds, "open checkpoint"):
         say(f"Opening {path.name}")

@@ -1,6 +1,6 @@
 """All attacks at full size against real servers: a report and a line PASS or FAIL.
 
-    python -m tests.attacks.attacks --report benchmarks/results/2026-11-29-cpu/attacks.json
+    python -m tests.attacks.attacks --report build/attacks.json
 
 --only takes the beginnings of ids: `--only H1 V0`.
 """

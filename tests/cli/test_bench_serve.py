@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from octavo.base.errors import EngineError
 from octavo.cli.bench.client import _TimedStream
 from octavo.cli.main import main
 
@@ -171,3 +172,58 @@ def test_a_stream_without_usage_is_a_failure():
     stream = _TimedStream()
     stream.feed(b'data: {"choices":[{"text":"c"}]}\n\ndata: [DONE]\n\n')
     assert "no usage" in (stream.ended().error or "")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--request-timeout", "nan"], "--request-timeout"),
+        (["--request-timeout", "-1"], "--request-timeout"),
+        (["--num-warmups", "-2"], "--num-warmups"),
+        (["--temperature", "nan"], "finite"),
+        (["--api-key", "\u043a\u043b\u044e\u0447"], "printable ASCII"),
+        (["--save-result", "/"], "folder"),
+        (["--save-result", "~nobody-of-this-name/result.json"], "no such folder"),
+    ],
+)
+def test_values_that_cannot_be_meant(fake_server, capsys, words, message):
+    assert run(fake_server, *words) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not fake_server.bodies
+
+
+def test_a_path_without_its_slash(fake_server):
+    assert run(fake_server, "--endpoint", "v1/completions") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "url"),
+    [
+        (["--host", "::1"], "http://[::1]:8000"),
+        (["--host", "[::1]", "--port", "9"], "http://[::1]:9"),
+        (["--port", "9"], "http://127.0.0.1:9"),
+    ],
+)
+def test_a_host_may_be_an_ipv6_address(monkeypatch, words, url):
+    asked = []
+
+    def served(root, key):
+        asked.append(root)
+        raise EngineError("Nobody.")
+
+    monkeypatch.setattr("octavo.cli.http.served_model", served)
+    assert main(["bench", "serve", *words]) == 1
+    assert asked == [url]
+
+
+def test_port_0_is_no_servers(capsys):
+    assert main(["bench", "serve", "--port", "0"]) == 2
+    assert "not an address" in capsys.readouterr().err
+
+
+def test_a_plot_in_the_home_folder(fake_server, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(fake_server, "--plot", "~/plot.svg") == 0
+    assert (tmp_path / "plot.svg").stat().st_size

@@ -167,7 +167,10 @@ def test_server_errors_are_sentences(fake_server, capsys):
     assert "HTTP 500: out of luck" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://x", "http://", "", "http://[::1", "http://x:port", "http://x:99999999", "http://x:0"],
+)
 def test_addresses_that_are_none(url):
     assert main(["chat", "--url", url, "-q", "hi"]) == 2
 
@@ -183,3 +186,55 @@ def test_an_error_in_the_stream_raises(fake_server):
 
     with pytest.raises(EngineError, match="engine died"):
         list(_pieces('{"error": {"message": "engine died"}}', Answer(sent=0.0)))
+
+
+def test_options_of_a_model_are_not_dropped_silently(fake_server, capsys, monkeypatch):
+    assert main(["chat", "--url", fake_server.url, "-q", "hi", "--dtype", "float32"]) == 2
+    assert "--dtype is for a model of this process" in capsys.readouterr().err
+    assert not fake_server.bodies
+
+
+def test_options_of_a_model_mean_a_model_of_our_own(fake_server, monkeypatch):
+    host, _, port = fake_server.url.removeprefix("http://").partition(":")
+    monkeypatch.setattr(chat_command, "_DEFAULT_ADDRESS", (host, int(port)))
+    loaded = []
+
+    def load(config):
+        loaded.append(config.cache.num_blocks)
+        raise EngineError("Seen.")
+
+    monkeypatch.setattr(chat_command, "InlinePartner", load)
+    assert main(["chat", "-q", "hi", "--num-blocks", "64"]) == 1
+    assert loaded == [64]
+
+
+def test_bytes_that_are_no_text_are_a_sentence(fake_server, capsys):
+    assert main(["chat", "--url", fake_server.url, "-q", "hi\udcff"]) == 1
+    assert "no UTF-8" in capsys.readouterr().err
+
+
+def test_piped_bytes_that_are_no_text(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8"))
+    assert main(["chat", "--url", "127.0.0.1:9"]) == 2
+    assert "not UTF-8" in capsys.readouterr().err
+
+
+def test_saving_to_a_home_that_is_not_there(monkeypatch):
+    _, _, shown = chat(monkeypatch, "hi", "/save ~nobody-of-this-name/x.json", "more")
+    assert "Cannot write" in shown
+    assert "MORE" in shown
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_that_json_has_not(monkeypatch, value, capsys):
+    _, session, shown = chat(monkeypatch, f"/set temperature {value}")
+    assert "finite" in shown and not session._sampling
+    assert main(["chat", "--url", "127.0.0.1:9", "-q", "hi", "--temperature", value]) == 2
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fake_server, capsys):
+    fake_server.cut = True
+    assert main(["chat", "--url", fake_server.url, "-q", "hi"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "one \n"
+    assert "broke off" in said.err

@@ -92,6 +92,7 @@ def test_bad_lines_are_named(tmp_path, line, message):
         ["--dataset-name", "custom"],
         ["--dataset-name", "custom", "--dataset-path", "/does/not/exist"],
         ["--dataset-name", "sharegpt"],
+        ["--dataset-path", "prompts.jsonl"],
     ],
 )
 def test_bad_flags_are_refused(words):

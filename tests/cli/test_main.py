@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -121,11 +123,51 @@ def test_bugs_are_not_hidden(monkeypatch):
         main(["env"])
 
 
-def test_a_closed_pipe_ends_quietly():
-    code = "import sys\nfrom octavo.cli.main import main\nsys.exit(main(['env']))"
-    command = f'"{sys.executable}" -c "{code}" | true'
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+ENV = "import sys\nfrom octavo.cli.main import main\nsys.exit(main(['env']))"
+
+
+def _in_a_shell(redirection, code=ENV, **buffering):
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | buffering
+    command = f'"{sys.executable}" -c "{code}" {redirection}'
+    return subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("buffering", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_a_closed_pipe_ends_quietly(buffering):
+    done = _in_a_shell("| true; exit ${PIPESTATUS[0]}", **buffering)
     assert done.stderr == ""
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("buffering", [{}, {"PYTHONUNBUFFERED": "1"}])
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_one_sentence(buffering):
+    done = _in_a_shell("> /dev/full", **buffering)
+    assert done.stderr == "octavo: error: The output could not be written: No space left on device.\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_obstacle(closed):
+    code = (
+        "import sys\nfrom octavo.cli import main, streams\nassert main.main(['env']) == 0\n"
+        "streams.read_stdin(), sys.stdout.write('x'), sys.stderr.isatty()"
+    )
+    assert _in_a_shell(closed, code).returncode == 0
+
+
+def test_output_that_nobody_reads_does_not_spoil_the_end_of_a_server(monkeypatch):
+    """What print_ready could not print is not tried again when the server ends, hours later."""
+    code = (
+        "import sys, time\nfrom octavo.cli import startup\nfrom octavo.cli.main import main\n"
+        "time.sleep(0.5)\n"
+        "startup.time_line = lambda *a: 'Ready'\nstartup.memory_table = startup.what_to_try = lambda *a: []\n"
+        "class Any:\n    def __getattr__(self, name): return self\n"
+        "    def __getitem__(self, at): return self\n"
+        "startup.print_ready(Any())\nsys.exit(main(['--version']))"
+    )
+    done = _in_a_shell("| true; exit ${PIPESTATUS[0]}", code)
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_environment_report_has_no_secret(monkeypatch, capsys):

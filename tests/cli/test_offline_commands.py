@@ -84,7 +84,13 @@ def test_bad_lines_are_refused_before_the_model_loads(line, message, tmp_path, c
 
 @pytest.mark.parametrize(
     "words",
-    [["--input", "/no/file"], ["--prompt", "a", "--input", "b"], ["--prompt", "a", "--output", "/no/x/y"]],
+    [
+        ["--input", "/no/file"],
+        ["--prompt", "a", "--input", "b"],
+        ["--prompt", "a", "--output", "/no/x/y"],
+        ["--prompt", "a", "--output", "~nobody-of-this-name/x"],
+        ["--input", "~nobody-of-this-name/x"],
+    ],
 )
 def test_bad_files_are_refused_before_the_model_loads(words):
     assert main(["generate", "/no/model", *words]) == 2
@@ -210,3 +216,74 @@ def test_bench_throughput_of_a_file(model, tmp_path):
 
 def test_bench_latency_of_nothing_is_refused():
     assert main(["bench", "latency", "/no/model", "--batch-size", "0"]) == 2
+
+
+def test_generate_never_writes_over_its_own_input(tmp_path, capsys):
+    path = tmp_path / "prompts.txt"
+    path.write_text("precious")
+    assert (
+        main(["generate", "/no/model", "--input", str(path), "--output", str(tmp_path / "." / "prompts.txt")])
+        == 2
+    )
+    assert "same file" in capsys.readouterr().err
+    assert path.read_text() == "precious"
+
+
+def test_earlier_results_stay_until_there_are_new_ones(model, tmp_path):
+    out = tmp_path / "out.txt"
+    out.write_text("precious\n" * 50)
+    words = ["generate", model, "--prompt", "a", "--max-tokens", "2", "--output", str(out)]
+    assert main([*words, "--temperature", "-1"]) == 1
+    assert main(["generate", "/no/model", *words[2:]]) == 1
+    assert out.read_text() == "precious\n" * 50
+    assert main(words) == 0
+    assert "precious" not in out.read_text()
+    assert main([*words[:-1], "/dev/null"]) == 0
+
+
+def test_piped_bytes_that_are_no_text(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), encoding="utf-8"))
+    assert main(["generate", "/no/model"]) == 2
+    assert "not UTF-8" in capsys.readouterr().err
+
+
+def test_forms_of_a_jsonl_line(model, tmp_path):
+    """What is an object in JSON has to become the parameter that it stands for."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    line = {"prompt": "a", "structured_outputs": {"choice": ["b"]}, "stop": ["x"], "max_tokens": 8}
+    source.write_text(json.dumps(line))
+    assert main(["generate", model, "--jsonl", "--input", str(source), "--output", str(out)]) == 0
+    assert json.loads(out.read_text())["outputs"][0]["text"] == "b"
+
+
+def test_a_bias_of_a_jsonl_line(model, tmp_path):
+    """Keys of JSON are strings, tokens are numbers."""
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [
+        {"prompt_token_ids": [1], "logit_bias": {str(token): 100}, "max_tokens": 1} for token in (50, 60)
+    ]
+    source.write_text("".join(json.dumps({**line, "temperature": 0}) + "\n" for line in lines))
+    assert main(["generate", model, "--jsonl", "--input", str(source), "--output", str(out)]) == 0
+    first, second = (json.loads(line)["outputs"][0]["text"] for line in out.read_text().splitlines())
+    assert first != second
+
+
+def test_a_byte_order_mark_is_no_text(model, tmp_path):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(b"\xef\xbb\xbf" + b'{"prompt_token_ids": [1, 2]}\n')
+    words = ["--input", str(source), "--output", str(out), "--max-tokens", "1"]
+    assert main(["generate", model, "--jsonl", *words]) == 0
+    assert json.loads(out.read_text())["usage"]["prompt_tokens"] == 2
+
+
+def test_negative_warm_ups_are_refused():
+    assert main(["bench", "latency", "/no/model", "--num-iters-warmup", "-3"]) == 2
+
+
+def test_no_key_of_a_config_file_gets_into_a_result(model, tmp_path):
+    config, result = tmp_path / "octavo.yaml", tmp_path / "result.json"
+    config.write_text("api-key: very-secret\nadmin-api-key: more-secret\n")
+    words = ["--num-prompts", "1", "--random-input-len", "4", "--random-output-len", "2"]
+    words += ["--config", str(config), "--save-result", str(result), "--random-vocab-size", "120"]
+    assert main(["bench", "throughput", model, *words]) == 0
+    assert "secret" not in result.read_text()

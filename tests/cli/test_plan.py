@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from octavo.base.errors import ConfigError
+from octavo.cli import plan as plan_module
 from octavo.cli import targets
 from octavo.cli.main import main
 from octavo.cli.targets import GPUS, find_target
+from octavo.config.facts import DeviceFacts
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
@@ -111,6 +113,13 @@ def test_a_cache_as_wished(llama8b, capsys):
     assert report["memory"]["cache_bytes"] < 79 * 2**30
 
 
+@pytest.mark.parametrize("flag", ["--num-blocks", "--kv-cache-memory-bytes"])
+def test_a_bound_that_is_too_small_is_named(llama8b, capsys, flag):
+    text = shown(capsys, llama8b, "--gpu", "h100", "--context", "4K", flag, "100")
+    assert f"without {flag}: 106 requests of 4,096 tokens" in text
+    assert "No change of options" not in text
+
+
 def test_more_users_than_slots(llama8b, capsys):
     text = shown(capsys, llama8b, "--gpu", "h100", "--max-num-seqs", "8", "--context", "1K")
     assert "More than 8 at once need a larger --max-num-seqs" in text
@@ -156,6 +165,11 @@ def test_nothing_helps(llama8b, capsys, monkeypatch):
     assert "No change of options makes it fit" in text
 
 
+def test_gpus_before_ampere_are_not_advised(llama8b, capsys):
+    text = shown(capsys, llama8b, "--gpu", "16GB", "--dtype", "float16", "--context", "32K")
+    assert "--gpu" in text and "v100" not in text
+
+
 def test_a_gpu_without_bfloat16(llama8b, capsys):
     assert (
         planned(capsys, llama8b, "--gpu", "v100-32", "--max-model-len", "1024")["memory"]["dtype"]
@@ -191,6 +205,8 @@ def test_on_this_machines_gpu(monkeypatch):
         (["--gpu", "h100", "--context", "0"], "context is 0"),
         (["--gpu", "h100", "--context", "many"], "whole number"),
         (["--gpu", "h100", "--device", "cpu"], "contradict"),
+        (["--gpu", "0GB"], "such as 80GiB"),
+        (["--gpu", "9" * 400 + "GB"], "such as 80GiB"),
     ],
 )
 def test_refusals(llama8b, capsys, words, message):
@@ -232,3 +248,11 @@ def test_no_torch_is_imported(llama8b):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_gpu_that_is_not_here_has_to_be_named(llama8b, capsys, monkeypatch):
+    local = DeviceFacts(kind="cpu", has_fast_bfloat16=False, why="no GPU was found")
+    monkeypatch.setattr(plan_module, "local_device", lambda: local)
+    assert main(["plan", llama8b, "--load-format", "dummy", "--device", "cuda"]) == 2
+    error = capsys.readouterr().err
+    assert "no GPU was found" in error and "--gpu" in error

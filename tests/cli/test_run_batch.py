@@ -99,17 +99,65 @@ def test_resume_runs_only_what_is_missing(model, tmp_path, capsys, monkeypatch):
         (["-i", "IN", "-o", "IN", "--overwrite"], "same file"),
         (["-i", "IN", "-o", "OLD"], "--overwrite"),
         (["-i", "IN", "-o", "OLD", "--resume"], "not written by run-batch"),
+        (["-i", "IN", "-o", "CUT", "--resume"], "not written by run-batch"),
         (["-i", "IN", "-o", "OUT", "--concurrency", "0"], "--concurrency"),
+        (["-i", "IN", "-o", "/"], "folder"),
+        (["-i", "IN", "-o", "/", "--overwrite"], "folder"),
+        (["-i", "IN", "-o", "OLD", "--overwrite", "--resume"], "contradict"),
+        (["-i", "~nobody-of-this-name/in", "-o", "OUT"], "no file"),
     ],
 )
 def test_refusals_come_before_the_model_loads(words, message, tmp_path, capsys):
     write(tmp_path / "in.jsonl", [line("a")])
     write(tmp_path / "old.jsonl", ["precious"])
-    names = {name.upper(): str(tmp_path / f"{name}.jsonl") for name in ("in", "out", "old")}
+    (tmp_path / "cut.jsonl").write_text("precious without an end")
+    names = {name.upper(): str(tmp_path / f"{name}.jsonl") for name in ("in", "out", "old", "cut")}
     words = [names.get(word, word) for word in words]
     assert main(["run-batch", "/no/model", *words]) == 2
     assert message in capsys.readouterr().err
     assert (tmp_path / "old.jsonl").read_text() == "precious\n"
+    assert (tmp_path / "cut.jsonl").read_text() == "precious without an end"
+
+
+def test_an_input_that_may_not_be_read(tmp_path, capsys, monkeypatch):
+    source = write(tmp_path / "in.jsonl", [line("a")])
+    real = Path.open
+
+    def refuse(path: Path, *rest: Any, **named: Any) -> Any:
+        if path == source:
+            raise PermissionError(13, "Permission denied")
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert main(["run-batch", "-i", str(source), "-o", str(tmp_path / "out.jsonl"), "/no/model"]) == 2
+    assert "Permission denied" in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_resuming_does_not_hide_earlier_errors(model, tmp_path, capsys):
+    source = write(tmp_path / "in.jsonl", [line("a"), line("hot", temperature=-1), "{"])
+    words = ["run-batch", "-i", str(source), "-o", str(tmp_path / "out.jsonl"), model]
+    assert main(words) == 1
+    assert main([*words, "--resume"]) == 1
+    assert (
+        "0 lines executed, 0 of them with an error, 3 were done before, 2 with an error"
+        in capsys.readouterr().err
+    )
+
+
+def test_resuming_tells_a_line_from_a_later_one_with_its_id(model, tmp_path):
+    """The refusal of the second may be recorded before the answer of the first, and the run end between."""
+    source, target = write(tmp_path / "in.jsonl", [line("a"), line("a"), line("b")]), tmp_path / "out.jsonl"
+    words = ["run-batch", "-i", str(source), "-o", str(target), model, "--concurrency", "1"]
+    assert main(words) == 1
+    by_id = {json.loads(text)["id"]: text for text in target.read_text().splitlines(keepends=True)}
+    assert len(by_id) == 3
+    for kept in ("batch_req_000001", "batch_req_000002"):
+        target.write_text(by_id[kept])
+        assert main([*words, "--resume"]) == 1
+        entries = [json.loads(text) for text in target.read_text().splitlines()]
+        assert sorted(entry["id"] for entry in entries) == sorted(by_id)
+        assert [entry["id"] for entry in entries if entry["error"]] == ["batch_req_000002"]
 
 
 def test_a_model_that_is_not_there(tmp_path, capsys):

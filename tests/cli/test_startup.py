@@ -63,6 +63,12 @@ def test_what_to_try_names_the_model_and_hides_keys(monkeypatch):
     assert "OCTAVO_API_KEY" not in "\n".join(what_to_try(ServerConfig(), "m"))
 
 
+def test_a_page_that_needs_a_key_is_not_shown_to_browsers(monkeypatch):
+    monkeypatch.delenv("OCTAVO_API_KEY", raising=False)
+    assert "/docs" in "\n".join(what_to_try(ServerConfig(), "m"))
+    assert "/docs" not in "\n".join(what_to_try(ServerConfig(api_key=["secret"]), "m"))
+
+
 def test_what_to_try_of_a_model_that_embeds():
     text = "\n".join(what_to_try(ServerConfig(), "m", "embed"))
     assert "/v1/embeddings" in text

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from octavo.config.model import DEFAULT_MODEL
 from tests.end_to_end.server_process import ServerProcess
 
 FEATURES = Path(__file__).resolve().parents[2] / "docs" / "features"
@@ -74,3 +75,13 @@ def test_notes_belong_to_blocks() -> None:
         text = page.read_text()
         noted = sum(match["note"] is not None for match in BLOCK.finditer(text))
         assert text.count("<!-- not run") == noted, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_models_that_examples_name_are_those_that_the_page_serves(page: Path) -> None:
+    """A server answers to the name that its model was asked for by: no other spelling of it."""
+    text = page.read_text()
+    served = set(re.findall(r"^octavo serve ([a-z0-9][\w.-]*)", text, re.MULTILINE))
+    served |= set(re.findall(r"--served-model-name (\S+)", text)) | {DEFAULT_MODEL}
+    named = set(re.findall(r"""\bmodel(?:=|": )"([\w.-]+)\"""", text))
+    assert named <= served

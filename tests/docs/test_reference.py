@@ -33,6 +33,7 @@ def reference() -> ModuleType:
 def test_pages_are_fresh(reference: ModuleType, name: str) -> None:
     text = reference.pages()[name]
     assert (DOCS / "reference" / name).read_text() == text, "run `make reference`"
+    assert all(line.endswith("|") for line in text.splitlines() if line.startswith("|")), "a row is cut"
     assert "None" not in text and "{" not in re.sub(r"`[^`]*`", "", text)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import random
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from octavo.base.errors import ConfigError
+from octavo.cli.streams import user_path
 from octavo.config.flags import FlagParser, parse_float, parse_int
 
 DATASETS = ("random", "custom", "prefix_repetition")
@@ -131,6 +131,8 @@ def _check(parsed: argparse.Namespace) -> None:
         if getattr(parsed, name) < 1:
             flag = "--" + name.replace("_", "-")
             raise ConfigError(f"{flag} is {getattr(parsed, name)}; it must be at least 1.", param=flag)
+    if parsed.dataset_path is not None and parsed.dataset_name != "custom":
+        raise ConfigError("--dataset-path needs --dataset-name custom.", param="--dataset-path")
     if not 0 <= parsed.random_range_ratio <= 1:
         raise ConfigError("--random-range-ratio must be between 0 and 1.", param="--random-range-ratio")
     if parsed.random_vocab_size <= _FIRST_ID:
@@ -170,7 +172,7 @@ def _read_custom(parsed: argparse.Namespace) -> list[BenchRequest]:
     """The first --num-prompts lines; a shorter file is gone through again."""
     if parsed.dataset_path is None:
         raise ConfigError("--dataset-name custom needs --dataset-path FILE.", param="--dataset-path")
-    path = Path(parsed.dataset_path).expanduser()
+    path = user_path(parsed.dataset_path)
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:

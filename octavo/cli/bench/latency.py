@@ -58,6 +58,8 @@ def _run(parsed: argparse.Namespace) -> int:
     for name in ("input_len", "output_len", "batch_size", "num_iters"):
         if getattr(parsed, name) < 1:
             raise ConfigError(f"--{name.replace('_', '-')} must be at least 1.", param=name)
+    if parsed.num_iters_warmup < 0:
+        raise ConfigError("--num-iters-warmup must be at least 0.", param="num_iters_warmup")
     check_outputs(parsed)
     batch_s, outcomes = _measure(parsed)
     batch_ms = distribution(batch_s)

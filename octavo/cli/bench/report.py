@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from rich.table import Table
 from octavo.base.errors import ConfigError
 from octavo.cli.bench.measure import Distribution, Outcome, Summary
 from octavo.cli.machine import machine_facts
+from octavo.cli.streams import user_path
 from octavo.config.flags import FlagParser, given_options
+from octavo.config.root import iter_options
 
-_NOT_KEPT = frozenset({"api_key", "debug", "label", "save_result", "save_detailed", "plot", "model_argument"})
-"""Secrets, and what says nothing about the run."""
+_NOT_KEPT = frozenset({"debug", "label", "save_result", "save_detailed", "plot", "model_argument"})
+"""What says nothing about the run."""
+_SECRETS = frozenset({"api_key", *(spec.name for spec in iter_options() if spec.is_secret)})
 _LATENCIES = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), ("ITL", "itl_ms"), ("E2E", "e2el_ms"))
 
 
@@ -43,13 +47,22 @@ def check_outputs(parsed: argparse.Namespace) -> None:
     """Refuse before the run what could not be written after it."""
     for flag in ("save_result", "plot"):
         name = getattr(parsed, flag, None)
-        if name is not None and not Path(name).expanduser().resolve().parent.is_dir():
-            option = "--" + flag.replace("_", "-")
-            raise ConfigError(f"{option} {name}: there is no such folder.", param=option)
+        if name is not None:
+            _check_output("--" + flag.replace("_", "-"), name)
     if getattr(parsed, "plot", None) is not None:
         from octavo.cli.bench.plot import check_plot
 
         check_plot(Path(parsed.plot))
+
+
+def _check_output(option: str, name: str) -> None:
+    path = user_path(name)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option} {name}: there is no such folder.", param=option)
+    if path.is_dir():
+        raise ConfigError(f"{option} {name}: this is a folder; name a file in it.", param=option)
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option} {name}: this may not be written.", param=option)
 
 
 def print_summary(title: str, summary: Summary) -> None:
@@ -115,7 +128,7 @@ def save_result(
         "summary": summary,
         **details,
     }
-    path = Path(parsed.save_result).expanduser()
+    path = user_path(parsed.save_result)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
     print(f"Saved {path}")
 
@@ -123,7 +136,8 @@ def save_result(
 def _arguments(parsed: argparse.Namespace) -> dict[str, Any]:
     own = {key: value for key, value in vars(parsed).items() if "." not in key and value is not None}
     own.update(given_options(parsed))
-    return {key: "inf" if value == math.inf else value for key, value in own.items() if key not in _NOT_KEPT}
+    hidden = _NOT_KEPT | _SECRETS
+    return {key: "inf" if value == math.inf else value for key, value in own.items() if key not in hidden}
 
 
 def request_details(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:

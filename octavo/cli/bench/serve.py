@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +25,8 @@ from octavo.cli.bench.report import (
     save_result,
 )
 from octavo.cli.command import Command
+from octavo.cli.sampling import parse_finite
+from octavo.cli.streams import user_path
 from octavo.config.flags import FlagParser, parse_float, parse_int
 
 _ENDPOINTS = {
@@ -97,7 +98,7 @@ def _add_arguments(parser: FlagParser) -> None:
         default=None,
         help="Always write the full output length (default: on for made-up prompts).",
     )
-    load.add_argument("--temperature", type=parse_float, default=0.0, metavar="T", help="(default: 0).")
+    load.add_argument("--temperature", type=parse_finite, default=0.0, metavar="T", help="(default: 0).")
     load.add_argument(
         "--goodput", nargs="+", default=[], metavar="NAME:MS",
         help="Objectives a request must meet to count: ttft:200 tpot:50 e2el:5000.",
@@ -108,6 +109,7 @@ def _add_arguments(parser: FlagParser) -> None:
 
 def _run(parsed: argparse.Namespace) -> int:
     check_load(parsed.request_rate, parsed.burstiness, parsed.max_concurrency)
+    _check_numbers(parsed)
     check_outputs(parsed)
     objectives = parse_objectives(parsed.goodput)
     is_chat = parsed.backend == "openai-chat"
@@ -115,7 +117,7 @@ def _run(parsed: argparse.Namespace) -> int:
     _check_prompts(requests, is_chat)
     url = _url(parsed)
     model = parsed.model or http.served_model(url, parsed.api_key)
-    endpoint = parsed.endpoint or _ENDPOINTS[parsed.backend]
+    endpoint = "/" + (parsed.endpoint or _ENDPOINTS[parsed.backend]).lstrip("/")
     outcomes, duration_s = asyncio.run(_measure(parsed, requests, url + endpoint, _body(parsed, model)))
     summary = summarise(outcomes, duration_s, objectives)
     print_summary(f"{model} at {url}{endpoint}", summary)
@@ -123,7 +125,7 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.plot is not None:
         from octavo.cli.bench.plot import draw
 
-        draw(outcomes, f"{model}: {len(outcomes)} requests", Path(parsed.plot))
+        draw(outcomes, f"{model}: {len(outcomes)} requests", user_path(parsed.plot))
     details = (
         {"model": model, "requests": request_details(outcomes)} if parsed.save_detailed else {"model": model}
     )
@@ -131,12 +133,21 @@ def _run(parsed: argparse.Namespace) -> int:
     return 1 if summary.num_failed else 0
 
 
+def _check_numbers(parsed: argparse.Namespace) -> None:
+    if not parsed.request_timeout > 0:
+        raise ConfigError("--request-timeout must be over 0 seconds.", param="--request-timeout")
+    if parsed.num_warmups < 0:
+        raise ConfigError("--num-warmups must be at least 0.", param="--num-warmups")
+
+
 def _url(parsed: argparse.Namespace) -> str:
     if parsed.host is None and parsed.port is None:
         return http.root_url(parsed.base_url or http.DEFAULT_URL)
     if parsed.base_url is not None:
         raise ConfigError("Give either --base-url or --host and --port.", param="--base-url")
-    return http.root_url(f"{parsed.host or '127.0.0.1'}:{parsed.port or 8000}")
+    host, port = parsed.host or "127.0.0.1", 8000 if parsed.port is None else parsed.port
+    is_ipv6 = host.count(":") > 1 and "//" not in host and not host.startswith("[")
+    return http.root_url(f"{f'[{host}]' if is_ipv6 else host}:{port}")
 
 
 def _body(parsed: argparse.Namespace, model: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octavo.cli.bench.datasets import BenchRequest, add_dataset_arguments, make_requests
@@ -19,6 +18,7 @@ from octavo.cli.bench.report import (
     save_result,
 )
 from octavo.cli.command import Command
+from octavo.cli.streams import user_path
 from octavo.config.flags import FlagParser, add_config_options
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _run(parsed: argparse.Namespace) -> int:
     if parsed.plot is not None:
         from octavo.cli.bench.plot import draw
 
-        draw(outcomes, f"{name}: {len(outcomes)} requests, offline", Path(parsed.plot))
+        draw(outcomes, f"{name}: {len(outcomes)} requests, offline", user_path(parsed.plot))
     details = (
         {"model": name, "requests": request_details(outcomes)} if parsed.save_detailed else {"model": name}
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from octavo.base.errors import ConfigError
 from octavo.cli import http
@@ -12,6 +14,7 @@ from octavo.cli.chat.partners import InlinePartner, Partner, ServerPartner
 from octavo.cli.chat.session import Session
 from octavo.cli.command import Command
 from octavo.cli.sampling import add_sampling_arguments, given_sampling
+from octavo.cli.streams import read_stdin
 from octavo.config.flags import FlagParser, add_config_options, config_from, given_options
 
 _DEFAULT_ADDRESS = ("127.0.0.1", 8000)
@@ -40,7 +43,7 @@ def _run(parsed: argparse.Namespace) -> int:
     is_interactive = parsed.quick is None and sys.stdin.isatty()
     question = parsed.quick
     if not is_interactive and question is None:
-        question = sys.stdin.read().strip()
+        question = read_stdin().strip()
     if not is_interactive and not question:
         raise ConfigError("There is no question: standard input is empty. Pipe text in or use --quick TEXT.")
     partner = _partner(parsed)
@@ -64,9 +67,10 @@ def _run(parsed: argparse.Namespace) -> int:
 def _partner(parsed: argparse.Namespace) -> Partner:
     options = given_options(parsed)
     url = parsed.url
-    if url is None and "model" not in options and _is_listening():
+    if url is None and not options and _is_listening():
         url = http.DEFAULT_URL
     if url is not None:
+        _refuse_engine_options(options)
         root = http.root_url(url)
         return ServerPartner(
             root, options.get("model") or http.served_model(root, parsed.api_key), parsed.api_key
@@ -74,6 +78,14 @@ def _partner(parsed: argparse.Namespace) -> Partner:
     config = config_from(parsed)
     print(f"Loading {config.model.model} ...", file=sys.stderr)
     return InlinePartner(config)
+
+
+def _refuse_engine_options(options: Mapping[str, Any]) -> None:
+    """They would say how to load a model, and the server has loaded its own."""
+    names = [name for name in options if name != "model"]
+    if names:
+        flags = ", ".join("--" + name.replace("_", "-") for name in names)
+        raise ConfigError(f"{flags} is for a model of this process; leave it out with --url.", param=names[0])
 
 
 def _is_listening() -> bool:
@@ -95,8 +107,9 @@ def _enable_line_editing() -> None:
 
 COMMAND = Command(
     description=(
-        "Talk to a model. With --url, to that server; without MODEL, to the server on port 8000 if one\n"
-        "listens; otherwise the model is loaded into this process. Text piped in is one question."
+        "Talk to a model. With --url, to that server; without MODEL and engine options, to the server on\n"
+        "port 8000 if one listens; otherwise the model is loaded into this process. Text\n"
+        "piped in is one question."
     ),
     add_arguments=_add_arguments,
     run=_run,

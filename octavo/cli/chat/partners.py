@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import httpx
 import msgspec
 
-from octavo.base.errors import EngineError
+from octavo.base.errors import EngineError, RequestError
 from octavo.cli.http import error_message, headers, uses_proxies
 from octavo.cli.sampling import merged
 from octavo.messages.params import RequestOutputKind, SamplingParams
@@ -87,14 +87,24 @@ class ServerPartner:
             **merged({}, sampling),
         }
         try:
-            with self._http.stream("POST", self._url, content=msgspec.json.encode(body)) as response:
+            content = msgspec.json.encode(body)
+        except UnicodeEncodeError:
+            raise RequestError("The text holds bytes that are no UTF-8 text.") from None
+        is_done = False
+        try:
+            with self._http.stream("POST", self._url, content=content) as response:
                 if response.status_code != 200:
                     raise EngineError(error_message(response.status_code, response.read()))
                 for line in response.iter_lines():
-                    if line.startswith("data:") and line[5:].strip() != "[DONE]":
+                    if not line.startswith("data:"):
+                        continue
+                    is_done = is_done or line[5:].strip() == "[DONE]"
+                    if not is_done:
                         yield from _pieces(line[5:], answer)
         except (httpx.HTTPError, msgspec.DecodeError) as error:
             raise EngineError(f"The connection to {self._url} failed: {error}") from None
+        if not is_done:
+            raise EngineError("The answer broke off: its stream ended without [DONE].")
 
     def close(self) -> None:
         self._http.close()

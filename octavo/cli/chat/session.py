@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from rich.console import Console
 from octavo.base.errors import OctavoError, RequestError
 from octavo.cli.chat.partners import Answer, Message, Partner
 from octavo.cli.sampling import known_names, parse_sampling
+from octavo.cli.streams import user_path
 
 HELP = """\
   /help               this list
@@ -160,12 +160,14 @@ class Session:
     def _save(self, name: str) -> None:
         if not name:
             raise RequestError("Write /save FILE")
-        path = Path(name).expanduser()
+        path = user_path(name)
         content = {"model": self._partner.name, "sampling": self._sampling, "messages": self.messages}
         try:
             path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
         except OSError as error:
             raise RequestError(f"Cannot write {path}: {error.strerror}.") from None
+        except UnicodeEncodeError:
+            raise RequestError("The conversation holds bytes that are no UTF-8 text.") from None
         self._say(f"Saved to {path}.")
 
     def _say(self, text: str) -> None:

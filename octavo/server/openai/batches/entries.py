@@ -35,15 +35,26 @@ class Entry(msgspec.Struct, kw_only=True):
         return self.response is not None and self.response.status_code < 300
 
 
+class EntryStatus(msgspec.Struct):
+    """The part of a response that says whether it is good."""
+
+    status_code: int
+
+
 class EntryKey(msgspec.Struct):
-    """The part of an entry that says which line it is about."""
+    """The part of an entry that says which line it is about, and how that went."""
 
     id: str
     custom_id: str | None
+    response: EntryStatus | None = None
 
     @property
     def key(self) -> str:
         return self.custom_id or self.id
+
+    @property
+    def is_success(self) -> bool:
+        return self.response is not None and self.response.status_code < 300
 
 
 def entry_id(number: int) -> str:
