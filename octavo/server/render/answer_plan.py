@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.openai.schema.chat import ConversationBody
@@ -62,9 +62,8 @@ def _calls(wish: ToolWish, detected: Detected) -> tuple[ToolFormat | None, bool]
         known = detected.tools
         if wish.mode == "required":
             return known or JSON, False
-        if known is not None and known.opens and any(tool.is_strict for tool in wish.tools):
-            # Only calls behind a marker can be held to their schema while text stays free.
-            known = replace(known, starts=())
+        if known is not None and any(tool.is_strict for tool in wish.tools):
+            known = known.as_shaped
         return known, False
     if wish.mode == "auto":
         raise RequestError(

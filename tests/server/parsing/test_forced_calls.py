@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from llguidance import LLMatcher
-from parsing_samples import SCHEMAS, WEATHER, read, reasoning_for
+from parsing_samples import SCHEMAS, WEATHER, fed, read, reasoning_for, said
 
 from octavo.grammar.compiler import GrammarCompiler
 from octavo.grammar.vocabulary import Vocabulary, ll_tokenizer
@@ -17,6 +17,8 @@ from octavo.server.parsing.behind_reasoning import PLACE, behind_reasoning
 from octavo.server.parsing.forced import CallForms, ForcedTool
 from octavo.server.parsing.formats.contract import Shape, ToolFormat
 from octavo.server.parsing.formats.table import TOOL_FORMATS
+from octavo.server.parsing.machine import AnswerReader, Machine
+from octavo.server.parsing.output import Output
 from octavo.server.parsing.reasoning import REASONING_FORMATS
 
 EOS = 256
@@ -120,6 +122,18 @@ def test_text_with_checked_calls(name: str) -> None:
         return  # The thought is text there.
     assert allows(grammar, text), text
     assert not allows(grammar, written(format, [("get_weather", {"city": "Paris", "days": "many"})]))
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPED if TOOL_FORMATS[name].shape.thought is None])
+def test_checked_calls_are_read(name: str) -> None:
+    """What the grammar holds to its schema is what the reader takes for a call, and nothing else is."""
+    format = TOOL_FORMATS[name].as_shaped
+    grammar = compiled(CallForms(format).checked(TOOLS, is_single=False, place=PLACE))
+    text = written(format, [("get_weather", {"city": "Paris", "days": 3})])
+    assert allows(grammar, text), text
+    reader = Machine(AnswerReader(format, None, starts_in_reasoning=False), Output(schemas=SCHEMAS))
+    assert said(fed(reader, [text]))[0] == ("call", "get_weather")
+    assert allows(grammar, "It is [sunny] {here}.")
 
 
 def test_single_calls() -> None:
