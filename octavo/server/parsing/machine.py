@@ -128,14 +128,21 @@ class AnswerReader:
         return has_calls
 
     def _drop_closes(self, tools: ToolFormat, scanner: Scanner, output: Output) -> Reading[None]:
-        """Right behind a call: white space and closing markers of any length."""
+        """Right behind a call: white space and closing markers of any length; each layout once, before those
+        that are sure, for the text behind may begin like one."""
+        closes = tools.closes
         while True:
             scanner.record()
             yield from scanner.skip_space()
-            if (yield from scanner.accept(*tools.closes)) is None:
+            found = yield from scanner.accept(*closes)
+            if found is None:
                 break
             scanner.forget()
             output.marker()
+            is_layout = len(found) <= LONGEST_LAYOUT
+            closes = tuple(
+                close for close in closes if len(close) > LONGEST_LAYOUT or (is_layout and close != found)
+            )
         output.content(scanner.recorded())
 
     def _try_start(self, scanner: Scanner, output: Output) -> Reading[bool]:

@@ -104,6 +104,29 @@ def test_plain_text_passes_unchanged(name: str) -> None:
         assert read(name, text, reasoning_for(name), 1) == [("content", text)]
 
 
+def test_text_behind_a_call_may_begin_like_its_end() -> None:
+    code = "```python\nx = 1\n```"
+    call = '<tool_call>{"name": "now"}</tool_call>'
+    assert read("hermes", call + "\n" + code, size=1) == [*NOW, ("content", code)]
+    fenced = '```json\n{"name": "now", "arguments": {}}\n```'
+    assert read("hermes", fenced + "\n" + fenced, size=1) == [*NOW, *NOW]
+    assert read("hermes", call.replace("</", "}</") + "\n} else {", size=1) == [*NOW, ("content", "} else {")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mistral", "[TOOL_CALLS]now[ARGS]"),
+        ("deepseek-v3.1", "<｜tool▁call▁begin｜>now<｜tool▁sep｜>"),
+        ("deepseek-v3", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n"),
+        ("kimi", "<|tool_call_begin|>functions.now:0<|tool_call_argument_begin|> "),
+    ],
+)
+def test_cut_before_the_arguments(name: str, text: str) -> None:
+    """Nobody knows what they would have been."""
+    assert read(name, text, size=1) == [("call", "now"), ("end", False)]
+
+
 def test_white_space_around_markers_is_layout() -> None:
     text = "A  \n\n<tool_call>" + '{"name": "now"}' + "</tool_call>\n\n"
     assert read("hermes", text, size=1) == [("content", "A"), *NOW]
