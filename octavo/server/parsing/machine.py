@@ -60,6 +60,7 @@ class AnswerReader:
         begins = reasoning.begins if reasoning else ()
         ends = reasoning.ends if reasoning else ()
         marks = reasoning.answer_marks if reasoning else ()
+        self._begins_anywhere = reasoning is not None and reasoning.begins_anywhere
         self._opens = frozenset(opens)
         self._heads = frozenset(heads)
         self._begins = frozenset(begins)
@@ -107,6 +108,8 @@ class AnswerReader:
         elif marker in self._heads:
             scanner.record(marker)
             yield from self._header(scanner, output)
+        elif marker in self._begins and output.has_content and not self._begins_anywhere:
+            output.content(marker)
         else:
             output.marker()
             self._in_reasoning = marker in self._begins
