@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from octavo.server.parsing.arguments import types_of
+from octavo.server.parsing.arguments import property_schema, types_of
 from octavo.server.parsing.formats.contract import Shape, ToolFormat
 
 Form = dict[str, Any]
@@ -110,13 +110,14 @@ class CallForms:
 
     def _argument(self, tool: ForcedTool, name: str, schema: Any) -> Form:
         shape = self.shape
-        is_string = "string" in types_of(schema)
+        known = property_schema(tool.parameters, name)
+        is_string = "string" in types_of(known)
         before, after = shape.argument
         before = before.replace("KEY", name).replace("IS_TEXT", "true" if is_string else "false")
         if not is_string or not (shape.arguments == "tags" or shape.quote):
             value: Form = {"type": "json_schema", "json_schema": _alone(schema, tool)}
             return sequence([*const(before), value, *const(after)])
-        values = schema.get("enum") if isinstance(schema, Mapping) else None
+        values = known.get("enum", [known["const"]] if "const" in known else None)
         before, after = before + shape.quote, shape.quote + after
         if isinstance(values, list) and values and all(isinstance(value, str) and value for value in values):
             content = either([{"type": "const_string", "value": value} for value in values])

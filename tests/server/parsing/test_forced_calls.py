@@ -168,6 +168,38 @@ def test_properties_may_refer_to_definitions() -> None:
     assert not allows(grammar, text.replace("1", '"1"'))
 
 
+@pytest.mark.parametrize("name", ["qwen3-coder", "gemma4", "pythonic", "deepseek-v3.2"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/color"},
+        {"const": "red"},
+        {"type": "string", "const": "red"},
+        {"type": "string", "enum": ["red", "blue"]},
+    ],
+)
+def test_words_stay_words(name: str, schema: dict[str, Any]) -> None:
+    """One of few texts, said in any of the ways that schemas have."""
+    format = TOOL_FORMATS[name]
+    parameters = {
+        "type": "object",
+        "properties": {"c": schema},
+        "required": ["c"],
+        "$defs": {"color": {"type": "string", "enum": ["red", "blue"]}},
+    }
+    tool = ForcedTool(name="f", parameters=parameters, origin="tools[0]")
+    grammar = compiled(CallForms(format).required([tool], is_single=True, place=PLACE))
+    begin, end = format.shape.argument
+    quote = '"' if name == "pythonic" else format.shape.quote
+    value = begin.replace("KEY", "c").replace("IS_TEXT", "true") + quote + "red" + quote + end
+    before, after = format.shape.call
+    text = format.shape.begin + before.replace("NAME", "f") + value + after + format.shape.end
+    assert allows(grammar, text), text
+    assert not allows(grammar, text.replace("red", "green"))
+    found = read(name, text, schemas={"f": parameters})
+    assert found == [("call", "f"), ("arguments", '{"c": "red"}'), ("end", True)]
+
+
 def test_places_of_schemas_are_known() -> None:
     for name in ("hermes", "mistral-v3", "jamba"):
         forms = CallForms(TOOL_FORMATS[name])
