@@ -173,7 +173,8 @@ class AnswerReader:
         found = yield from scanner.until(markers(channels.MESSAGE), channels.MAX_HEADER)
         text = scanner.recorded()
         if found is None:
-            output.content(text)
+            if not channels.is_cut_header(text):
+                output.content(text)
             return
         output.marker()
         header = channels.header_of(text)

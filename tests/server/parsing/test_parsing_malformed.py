@@ -127,6 +127,28 @@ def test_cut_before_the_arguments(name: str, text: str) -> None:
     assert read(name, text, size=1) == [("call", "now"), ("end", False)]
 
 
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("text", ["<|channel|>", "<|channel|>analysis", "<|channel|>final <|mess"])
+def test_a_message_cut_within_its_header_says_nothing(text: str, size: int) -> None:
+    assert read(None, text, "gpt-oss", size) == []
+    said = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    assert read(None, said + text, "gpt-oss", size) == [("reasoning", "Hm.")]
+    for other in (
+        "<|channel|>" + "x" * 1000,
+        "<|channel|>It will rain in Paris",
+        '<|channel|>final {"a": 1}',
+    ):
+        assert read(None, other, "gpt-oss", size) == [("content", other)]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_ways_of_small_models(size: int) -> None:
+    llama = '{"type": "function", "function": "get_weather", "parameters": {"city": "Paris"}}'
+    assert read("llama3", llama, size=size) == [*PARIS]
+    gemma = '```tool_code\nprint(get_weather(city="Paris"))\nprint( now() )\nnow()\n```\nWait.'
+    assert read("gemma3", gemma, size=size) == [*PARIS, *NOW, *NOW, ("content", "Wait.")]
+
+
 def test_white_space_around_markers_is_layout() -> None:
     text = "A  \n\n<tool_call>" + '{"name": "now"}' + "</tool_call>\n\n"
     assert read("hermes", text, size=1) == [("content", "A"), *NOW]

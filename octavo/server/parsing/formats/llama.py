@@ -10,7 +10,8 @@ LLAMA3 = ToolFormat(
     signs=(("<|python_tag|>", '"parameters"'), ("<|start_header_id|>", '"parameters"')),
     opens=("<|python_tag|>",),
     starts=("{",),
-    body=JsonCalls(unsure=("{",), separators=(",", ";")),
+    # Small models write {"type": "function", "function": NAME, "parameters": ...}.
+    body=JsonCalls(name_keys=("name", "function"), unsure=("{",), separators=(",", ";")),
     closes=(";", "<|eom_id|>"),
     shape=Shape(call=('{"name": "NAME", "parameters": ', "}"), between="; "),
 )
