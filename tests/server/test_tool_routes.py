@@ -248,12 +248,14 @@ async def test_history_as_other_models_want_it(engine: SpokenEngine) -> None:
     shown = engine.tokenizer.rendered[-1]["messages"]
     short = shown[1]["tool_calls"][0]["id"]
     assert len(short) == 9 and short.isalnum() and shown[2]["tool_call_id"] == short
-    engine.tokenizer = TemplateTokenizer("{{ tools }}<｜tool▁call▁begin｜><｜tool▁sep｜>")
+    engine.tokenizer = TemplateTokenizer(
+        "{{ tools }}<｜tool▁call▁begin｜><｜tool▁sep｜>{{ ';' + call['function']['arguments'] }}"
+    )
     async with client_of(engine) as client:
         (await ask(client, messages=HISTORY)).raise_for_status()
     assert (
         engine.tokenizer.rendered[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"]
-        == '{"city":"Rome"}'
+        == '{"city": "Rome"}'
     )
 
 

@@ -304,3 +304,42 @@ def test_options_are_not_changed() -> None:
     options = ChatOptions(messages=messages)
     as_tokenizer(byte_level_backend(), CHATML).prepare_chat(options)
     assert messages == [{"role": "user", "content": "<|im_end|>", "name": None}]
+
+
+CALLS: list[dict[str, Any]] = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (
+            "{% for m in messages %}{% if '</think>' in m.content %}{% endif %}"
+            "{{ m.content + ';' }}{% endfor %}",
+            "Hi;;",
+        ),
+        ("{% for m in messages %}{{ m.content.split('</think>')[-1] }};{% endfor %}", "Hi;;"),
+        (
+            "{% for message in messages %}{% if message['content'] is none %}call{% else %}"
+            "{{ message['content'] + ';' }}{% endif %}{% endfor %}",
+            "Hi;call",
+        ),
+        (
+            "{% for message in messages %}{% if message.content is not none %}"
+            "{{ message.content }};{% endif %}"
+            "{{ message.tool_calls | length }}{% endfor %}",
+            "Hi;01",
+        ),
+        (
+            "{% for message in messages %}{% if message['content'] is none or message['content'] == '' %}call"
+            "{% endif %}{{ message['content'] | length }}{% endfor %}",
+            "2call0",
+        ),
+    ],
+)
+def test_calls_without_content(pair: tuple[Tokenizer, Any], source: str, text: str) -> None:
+    """As null, or as nothing where the template would stumble over null."""
+    for said in (CALLS, [CALLS[0], {key: value for key, value in CALLS[1].items() if key != "content"}]):
+        assert rendered(pair[0], said, chat_template=source, add_generation_prompt=False) == text

@@ -62,7 +62,9 @@ def _encoded(
             code=ErrorCode.UNSUPPORTED_VALUE,
             param="chat_template",
         )
-    messages = fitted_history(template_messages(body.messages, plan.template), plan.detected.tools)
+    messages = fitted_history(
+        template_messages(body.messages, plan.template), plan.detected.tools, plan.template
+    )
     check_text_fits(serving, sum(len(message["content"] or "") for message in messages), "messages")
     check_text_fits(serving, plan.wish.num_chars if plan.wish.is_active else 0, "tools")
     is_continued = bool(body.continue_final_message)

@@ -97,10 +97,10 @@ def _tool_call(call: dict[str, Any], where: str, field: str) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise RequestError(f"{where} must be an object with a name.", param=where)
-    arguments = function.get("arguments")
+    arguments = function.get("arguments") or "{}"
     if isinstance(arguments, str):
         try:
-            arguments = msgspec.json.decode(arguments or "{}")
+            arguments = msgspec.json.decode(arguments)
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
             name = f"{where}.arguments"
             raise RequestError(f"{name} is not valid JSON.", param=name) from None

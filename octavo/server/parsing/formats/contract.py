@@ -48,8 +48,6 @@ class ToolFormat:
     closes: tuple[str, ...] = ()
     """Markers that may stand behind a call; they are no text."""
     id_style: IdStyle = "call"
-    has_text_arguments: bool = False
-    """Chat templates of these models take the arguments of earlier calls as text, not as an object."""
     shape: Shape
 
     @property
