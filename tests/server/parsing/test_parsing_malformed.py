@@ -149,6 +149,16 @@ def test_ways_of_small_models(size: int) -> None:
     assert read("gemma3", gemma, size=size) == [*PARIS, *NOW, *NOW, ("content", "Wait.")]
 
 
+@pytest.mark.parametrize("size", [0, 1])
+def test_objects_on_lines_of_their_own(size: int) -> None:
+    """As MiniMax M1 writes them."""
+    call = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    text = f'<tool_calls>\n{call}\n{{"name": "now", "arguments": {{}}}}\n</tool_calls>'
+    assert read("jamba", text, size=size) == [*PARIS, *NOW]
+    assert read("jamba", text + "\n{x}", size=size) == [*PARIS, *NOW, ("content", "{x}")]
+    assert read("hermes", f"<tool_call>\n{call}\n{{no}}", size=size) == [*PARIS, ("content", "{no}")]
+
+
 def test_white_space_around_markers_is_layout() -> None:
     text = "A  \n\n<tool_call>" + '{"name": "now"}' + "</tool_call>\n\n"
     assert read("hermes", text, size=1) == [("content", "A"), *NOW]
