@@ -10,6 +10,7 @@ from octavo.server.parsing.detect import Detected
 from octavo.server.parsing.formats.contract import ToolFormat
 from octavo.server.parsing.formats.json_tags import JSON
 from octavo.server.parsing.reasoning import ReasoningFormat, is_left_open, starts_in_reasoning
+from octavo.server.render.messages import template_messages
 from octavo.server.render.tools import ToolWish, tool_wish
 from octavo.server.serving import Serving
 
@@ -81,9 +82,19 @@ def is_thinking(
 ) -> bool:
     """Whether the answer begins inside reasoning."""
     if body.continue_final_message:
-        last = body.messages[-1]
-        return isinstance(last.content, str) and is_left_open(reasoning, last.content)
+        return is_left_open(reasoning, _continued(body))
     return starts_in_reasoning(reasoning, prompt_end(serving, prompt_token_ids))
+
+
+def goes_on_thinking(body: ConversationBody, reasoning: ReasoningFormat | None) -> bool:
+    """Whether an answer that begins inside reasoning goes on with a thought that the body has begun."""
+    return bool(body.continue_final_message) and not _continued(body).rstrip().endswith(
+        () if reasoning is None else reasoning.begins
+    )
+
+
+def _continued(body: ConversationBody) -> str:
+    return template_messages(body.messages[-1:], None)[0]["content"] or ""
 
 
 def is_done_thinking(serving: Serving, reasoning: ReasoningFormat, prompt_token_ids: list[int]) -> bool:
