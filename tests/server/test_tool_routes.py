@@ -12,6 +12,7 @@ from server_fakes import FakeEngine, fake_config
 from server_replies import events
 from spoken_engine import QWEN, SpokenEngine, TemplateTokenizer
 
+from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.app import create_app
 
 HELLO = [{"role": "user", "content": "weather?"}]
@@ -276,6 +277,30 @@ async def test_a_template_without_tools(engine: SpokenEngine) -> None:
     assert shown["messages"][0]["role"] == "system" and '"get_weather"' in shown["messages"][0]["content"]
     assert all("tool_calls" not in m and m["role"] != "tool" for m in shown["messages"])
     assert engine.seen[-1][1].structured_outputs is not None
+
+
+class WithoutSystem(TemplateTokenizer):
+    """As Gemma 2's."""
+
+    def encode_chat(self, messages, **options):  # type: ignore[no-untyped-def]
+        if messages[0]["role"] == "system":
+            raise RequestError("System role not supported", code=ErrorCode.TEMPLATE_FAILED, param="messages")
+        return super().encode_chat(messages, **options)
+
+
+async def test_a_template_without_tools_and_system(engine: SpokenEngine) -> None:
+    engine.tokenizer = WithoutSystem("{{ messages }}")
+    engine.says = ['{"name": "now", "arguments": {}}']
+    engine.max_request_tokens = 4096
+    async with client_of(engine) as client:
+        (await ask(client, tool_choice="required")).raise_for_status()
+        refused = await ask(
+            client, tool_choice="required", messages=[{"role": "system", "content": "Be kind."}, *HELLO]
+        )
+    assert refused.status_code == 400
+    (shown,) = engine.tokenizer.rendered[-1]["messages"]
+    assert shown["role"] == "user" and shown["content"].endswith("\n\nweather?")
+    assert '"get_weather"' in shown["content"]
 
 
 async def test_named_parser(engine: SpokenEngine) -> None:

@@ -179,9 +179,11 @@ class AnswerReader:
         output.marker()
         header = channels.header_of(text)
         self._in_reasoning = header.is_reasoning
-        if header.tool is None or self._tools is None:
+        # The model leaves out the namespace at times.
+        tool = header.recipient if header.recipient in output.schemas else header.tool
+        if tool is None or self._tools is None:
             return
         self._in_reasoning = False
-        output.call_begins(header.tool)
+        output.call_begins(tool)
         yield from scanner.skip_space()
         output.call_ends(is_complete=(yield from pass_json(scanner, output.arguments)))

@@ -150,6 +150,15 @@ def test_ways_of_small_models(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1])
+def test_a_recipient_without_its_namespace(size: int) -> None:
+    """A tool that was shown is called; others are the model's own."""
+    header = "<|start|>assistant<|channel|>commentary to={} <|constrain|>json<|message|>"
+    assert read("gpt-oss", header.format("now") + "{}<|call|>", "gpt-oss", size) == [*NOW]
+    own = header.format("python") + "1 + 1<|call|>"
+    assert read("gpt-oss", own, "gpt-oss", size) == [("reasoning", "1 + 1")]
+
+
+@pytest.mark.parametrize("size", [0, 1])
 def test_objects_on_lines_of_their_own(size: int) -> None:
     """As MiniMax M1 writes them."""
     call = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
