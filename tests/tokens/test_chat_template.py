@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from small_tokenizers import CHATML, as_tokenizer, byte_level_backend, save
 from octavo.base.errors import ConfigError, ErrorCode, ModelFileError, RequestError
 from octavo.tokens.chat_template import ChatOptions, check_templates, read_template
 from octavo.tokens.source import TokenizerSource
+from octavo.tokens.template_budget import Budget, TemplateLimitError
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
 
 LLAMA2 = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}
@@ -343,3 +345,16 @@ def test_calls_without_content(pair: tuple[Tokenizer, Any], source: str, text: s
     """As null, or as nothing where the template would stumble over null."""
     for said in (CALLS, [CALLS[0], {key: value for key, value in CALLS[1].items() if key != "content"}]):
         assert rendered(pair[0], said, chat_template=source, add_generation_prompt=False) == text
+
+
+def test_time_that_others_take_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine long chats are rendered later, not refused."""
+    monkeypatch.setattr("octavo.tokens.template_budget.MAX_SECONDS", 0.05)
+    budget = Budget(1000)
+    time.sleep(0.1)
+    for _ in range(100):
+        budget.tick()
+    with pytest.raises(TemplateLimitError, match="longer than"):
+        for _ in range(100_000):
+            sum(range(100))
+            budget.tick()
