@@ -1,4 +1,4 @@
-"""Earlier calls and their results reach the template in the form that it can write."""
+"""Messages reach the template in the form that it can write."""
 
 from __future__ import annotations
 
@@ -47,3 +47,17 @@ def test_other_templates_get_an_object(template: str) -> None:
 def test_no_arguments_are_an_empty_object(arguments: str | None) -> None:
     assert shown("{{ call.arguments | tojson }}", {"name": "f", "arguments": arguments}) == {}
     assert shown("{{ call.arguments | tojson }}", {"name": "f"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("template", "role"),
+    [
+        ("{% if message.role == 'developer' %}", "developer"),
+        ('{% if message["role"] in ["system", "developer"] %}', "developer"),
+        ("Follow the developer preamble. {% if developer_preamble %}", "system"),
+        ("{{ message.role }}", "system"),
+    ],
+)
+def test_a_developer_is_the_system_where_no_role_is_called_so(template: str, role: str) -> None:
+    (message,) = template_messages([ChatMessage(role="developer", content="Be kind.")], template)
+    assert message["role"] == role
