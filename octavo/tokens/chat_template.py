@@ -238,7 +238,12 @@ def _with_content(message: dict[str, Any], source: str) -> dict[str, Any]:
     """
     if "content" in message or message.get("role") != "assistant":
         return message
-    return {**message, "content": None if _ASKS_FOR_NONE.search(source) else ""}
+    return {**message, "content": _no_content(source)}
+
+
+@lru_cache(maxsize=CACHED_TEMPLATES)
+def _no_content(source: str) -> str | None:
+    return None if _ASKS_FOR_NONE.search(source) else ""
 
 
 def render(source: str, options: ChatOptions, special_tokens: Mapping[str, str], guard: Guard | None) -> str:
