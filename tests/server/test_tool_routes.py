@@ -279,6 +279,32 @@ async def test_a_template_without_tools(engine: SpokenEngine) -> None:
     assert engine.seen[-1][1].structured_outputs is not None
 
 
+OWN_WAY = {
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r"<f=(?P<name>\w+)>",
+            "close": "</f>",
+            "content": "json",
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
+        },
+        "content": {},
+    }
+}
+
+
+async def test_a_checkpoints_own_way_to_write_calls(engine: SpokenEngine) -> None:
+    """Followed where the model chooses. Forced calls are read as the form has them written."""
+    engine.tokenizer = TemplateTokenizer("{{ tools }}")
+    engine.tokenizer.response_template = OWN_WAY
+    async with client_of(engine) as client:
+        for choice, says in (("auto", "<f=now>{}</f>"), ("required", '{"name": "now", "arguments": {}}')):
+            engine.says = [says]
+            message = (await ask(client, tool_choice=choice)).json()["choices"][0]["message"]
+            assert message["tool_calls"][0]["function"] == {"name": "now", "arguments": "{}"}, choice
+    form = engine.seen[-1][1].structured_outputs.structural_tag["format"]  # type: ignore[union-attr,index]
+    assert form["tags"][1]["begin"].startswith('{"name": "now"')
+
+
 class WithoutSystem(TemplateTokenizer):
     """As Gemma 2's."""
 

@@ -28,7 +28,7 @@ def parser_maker(serving: Serving, body: ChatBody, prompt_token_ids: list[int]) 
     if plan.is_plain:
         return PlainParser
     regions = plan.detected.regions
-    if regions is not None and not plan.lists_tools:
+    if regions is not None and plan.tools is None:
         prompt = prompt_end(serving, prompt_token_ids)
         return lambda: Machine(RegionReader(regions, prompt, parses_calls=plan.wish.is_active), _output(plan))
     reasoning = plan.reasoning

@@ -60,7 +60,8 @@ def _calls(wish: ToolWish, detected: Detected) -> tuple[ToolFormat | None, bool]
     if not wish.is_active:
         return None, False
     if detected.shows_tools:
-        known = detected.tools
+        # What a response_template says can be read, but not forced.
+        known = None if detected.regions is not None else detected.tools
         if wish.mode == "required":
             return known or JSON, False
         if known is not None and any(tool.is_strict for tool in wish.tools):
