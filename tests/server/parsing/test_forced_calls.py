@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,28 @@ def test_checked_calls_are_read(name: str) -> None:
     reader = Machine(AnswerReader(format, None, starts_in_reasoning=False), Output(schemas=SCHEMAS))
     assert said(fed(reader, [text]))[0] == ("call", "get_weather")
     assert allows(grammar, "It is [sunny] {here}.")
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_tools_that_are_not_checked_take_any_arguments(name: str) -> None:
+    """Beside strict tools, or where the answer has a form and calls are allowed."""
+    format = TOOL_FORMATS[name]
+    tools = [replace(tool, is_checked=False) for tool in TOOLS]
+    grammar = compiled(CallForms(format).required(tools, is_single=True, place=PLACE))
+    for values in ({"city": "Paris", "days": "many"}, {"days": 3}, {}):
+        text = written(format, [("get_weather", values)])
+        if format.shape.thought is not None:
+            text = text.removeprefix(format.shape.thought[0] + "Hm." + format.shape.thought[1])
+        assert allows(grammar, text), text
+
+
+def test_tools_of_unknown_arguments() -> None:
+    free = ForcedTool(name="f", parameters={"type": "object"}, origin="tools[0]")
+    closed = replace(free, parameters={"type": "object", "properties": {}, "additionalProperties": False})
+    text = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"
+    forms = CallForms(TOOL_FORMATS["qwen3-coder"])
+    assert allows(compiled(forms.required([free], is_single=True, place=PLACE)), text)
+    assert not allows(compiled(forms.required([closed], is_single=True, place=PLACE)), text)
 
 
 def test_single_calls() -> None:
