@@ -235,8 +235,8 @@ class RequestPreparer:
             return [self._tokenizer.encode(word, add_special_tokens=False)]
         bare = self._tokenizer.encode(stripped, add_special_tokens=False)
         spaced = self._tokenizer.encode(" " + stripped, add_special_tokens=False)
-        starts_differ = bool(bare) and bool(spaced) and spaced[0] != bare[0] and len(spaced) == len(bare)
-        return [bare, spaced] if starts_differ else [bare]
+        # Where the space is a token of its own, the word behind it is the same.
+        return [bare] if spaced[-len(bare) :] == bare else [bare, spaced]
 
     def _keys(self, params: SamplingParams) -> list[int]:
         """One key per sample: the same seed and index always give the same key."""

@@ -77,4 +77,4 @@ class Draft:
 
 def quoted(text: str) -> str:
     """A text as a Lark string; empty for none."""
-    return json.dumps(text, ensure_ascii=False) if text else ""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f") if text else ""

@@ -39,6 +39,10 @@ class TokenizerPort(Protocol):
     @property
     def chat_template(self) -> str | None: ...
 
+    @property
+    def strips_first_space(self) -> bool:
+        """Whether a text is shown without a space that its first token begins with."""
+
     def template_for(self, wish: str | None, has_tools: bool) -> str | None:
         """The chat template that `encode_chat` would take, None if there is none."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ TRIALS: tuple[list[dict[str, Any]], ...] = (
 TemplateRun = Callable[[str, dict[str, Any], int], str]
 """As `run_template`."""
 _REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
+_ASKS_FOR_NONE = re.compile(
+    r"message(?:\.content|\[['\"]content['\"]\])\s+is\s+(?:not\s+)?[nN]one\b(?!\s+or\b)"
+)
 _INPUTS = {"messages", "conversation", "tools", "documents", "chat_template", "template_kwargs"}
 _SWITCHES = {"add_generation_prompt", "continue_final_message", "tokenize", "padding", "truncation"}
 _OUTPUTS = {"max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"}
@@ -228,6 +232,20 @@ def _without_nulls(message: dict[str, Any]) -> dict[str, Any]:
     return {"thinking": reasoning, **present, "reasoning_content": reasoning}
 
 
+def _with_content(message: dict[str, Any], source: str) -> dict[str, Any]:
+    """An answer of calls alone has no content. Templates that ask whether it is none want none; the others
+    take it for text.
+    """
+    if "content" in message or message.get("role") != "assistant":
+        return message
+    return {**message, "content": _no_content(source)}
+
+
+@lru_cache(maxsize=CACHED_TEMPLATES)
+def _no_content(source: str) -> str | None:
+    return None if _ASKS_FOR_NONE.search(source) else ""
+
+
 def render(source: str, options: ChatOptions, special_tokens: Mapping[str, str], guard: Guard | None) -> str:
     """Render checked options. With a guard, special tokens in user text come out as its marks."""
     messages, tag = options.messages, ""
@@ -239,7 +257,7 @@ def render(source: str, options: ChatOptions, special_tokens: Mapping[str, str],
     values = {
         **special_tokens,
         **(guard.mark(dict(options.template_kwargs)) if guard else options.template_kwargs),
-        "messages": messages,
+        "messages": [_with_content(message, source) for message in messages],
         "tools": guard.mark(options.tools) if guard else options.tools,
         "documents": guard.mark(options.documents) if guard else options.documents,
         "add_generation_prompt": options.add_generation_prompt,

@@ -5,14 +5,16 @@ Sizes are checked before the work is done, so an absurd wish costs nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
-from octavo.base.clock import Clock, monotonic
+from octavo.base.clock import Clock
 
 MAX_ROUNDS = 200_000
 MAX_SECONDS = 2.0
+"""Of processor time: whether a chat can be rendered must not depend on who else is busy."""
 _WRITING_FACTOR = 8
 _CLOCK_EVERY = 64
 _SMALL = 32
@@ -25,7 +27,7 @@ class TemplateLimitError(Exception):
 class Budget:
     """Counts what a rendering uses. Belongs to one thread."""
 
-    def __init__(self, max_chars: int, clock: Clock = monotonic) -> None:
+    def __init__(self, max_chars: int, clock: Clock = time.thread_time) -> None:
         self.max_chars = max_chars
         self._rounds = 0
         self._written = 0

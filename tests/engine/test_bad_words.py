@@ -26,3 +26,23 @@ async def test_every_word_has_a_spelling(make_engine: Any, word: str, expected: 
     spellings = prepared.samples[0].params.bad_words_token_ids
     assert [engine.tokenizer.decode(token_ids) for token_ids in spellings] == expected
     await engine.shutdown()
+
+
+class Words:
+    """A word behind a space is often fewer tokens than at the start of a text."""
+
+    IDS = {"elephant": [1, 2], " elephant": [3], "cat": [4], " cat": [5, 4], "dog": [6], " dog": [7]}
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        assert not add_special_tokens
+        return self.IDS[text]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"), [("elephant", [[1, 2], [3]]), (" cat", [[4]]), ("dog", [[6], [7]])]
+)
+async def test_the_spelling_behind_a_space(make_engine: Any, word: str, expected: list[list[int]]) -> None:
+    engine = await make_engine()
+    engine._preparer._tokenizer = Words()
+    assert engine._preparer._spellings(word) == expected
+    await engine.shutdown()

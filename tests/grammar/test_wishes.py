@@ -80,6 +80,30 @@ def test_lark_and_gbnf(takes: Any) -> None:
         assert not takes(Wish(grammar=grammar), "b")
 
 
+@pytest.mark.parametrize(
+    ("grammar", "good", "bad"),
+    [
+        (r'root ::= "\u00e9"', "é", "e"),
+        (r"root ::= [\u00df-\u00fc]", "é", "a"),
+        (r"root ::= [\U0001F600-\U0001F64F]", "😀", "a"),
+        (r'root ::= "\u0041" [\u005d]', "A]", "A["),
+        (r'root ::= "\\u0041"', r"\u0041", "A"),
+    ],
+)
+def test_characters_by_number_in_gbnf(takes: Any, grammar: str, good: str, bad: str) -> None:
+    assert takes(Wish(grammar=grammar), good) and not takes(Wish(grammar=grammar), bad)
+
+
+def test_no_character_has_this_number(compiler: GrammarCompiler) -> None:
+    with pytest.raises(RequestError, match="there is no character"):
+        compiler.compile(Wish(grammar=r'root ::= "\ud800"'))
+
+
+def test_choices_of_control_characters(takes: Any) -> None:
+    for choice in ("a\x7f", "a\x80", "a\x01\t", "\u2028"):
+        assert takes(Wish(choice=[choice, "b"]), choice)
+
+
 CALL = {
     "type": "tag",
     "begin": "<call>f(",

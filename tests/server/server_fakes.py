@@ -46,6 +46,7 @@ class FakeTokenizer:
     special_tokens: dict[str, str] = {"eos_token": "<eos>"}
     chat_template: str | None = "fake, and shows {{ tools }}"
     response_template: dict[str, Any] | None = None
+    strips_first_space = False
 
     def __init__(self) -> None:
         self.rendered: list[dict[str, Any]] = []

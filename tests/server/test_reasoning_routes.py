@@ -139,9 +139,20 @@ async def test_named_parser(engine: SpokenEngine) -> None:
     assert message["content"] == THOUGHT and "reasoning" not in message
 
 
-async def test_continued_reasoning(client: httpx.AsyncClient, engine: SpokenEngine) -> None:
+@pytest.mark.parametrize(
+    ("begun", "thought"),
+    [
+        ("<think>One", " and one."),
+        ([{"type": "text", "text": "<think>One"}], " and one."),
+        ("<think>\n", "and one."),
+    ],
+)
+async def test_continued_reasoning(
+    client: httpx.AsyncClient, engine: SpokenEngine, begun: object, thought: str
+) -> None:
+    """What goes on with a thought keeps the space between the two."""
     engine.says = [" and one.</think>Two."]
-    messages = [*HELLO, {"role": "assistant", "content": "<think>One"}]
+    messages = [*HELLO, {"role": "assistant", "content": begun}]
     reply = await ask(client, messages=messages, continue_final_message=True, add_generation_prompt=False)
     message = reply.json()["choices"][0]["message"]
-    assert (message["reasoning"], message["content"]) == ("and one.", "Two.")
+    assert (message["reasoning"], message["content"]) == (thought, "Two.")

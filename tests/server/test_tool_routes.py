@@ -12,6 +12,7 @@ from server_fakes import FakeEngine, fake_config
 from server_replies import events
 from spoken_engine import QWEN, SpokenEngine, TemplateTokenizer
 
+from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.app import create_app
 
 HELLO = [{"role": "user", "content": "weather?"}]
@@ -248,12 +249,14 @@ async def test_history_as_other_models_want_it(engine: SpokenEngine) -> None:
     shown = engine.tokenizer.rendered[-1]["messages"]
     short = shown[1]["tool_calls"][0]["id"]
     assert len(short) == 9 and short.isalnum() and shown[2]["tool_call_id"] == short
-    engine.tokenizer = TemplateTokenizer("{{ tools }}<｜tool▁call▁begin｜><｜tool▁sep｜>")
+    engine.tokenizer = TemplateTokenizer(
+        "{{ tools }}<｜tool▁call▁begin｜><｜tool▁sep｜>{{ ';' + call['function']['arguments'] }}"
+    )
     async with client_of(engine) as client:
         (await ask(client, messages=HISTORY)).raise_for_status()
     assert (
         engine.tokenizer.rendered[-1]["messages"][1]["tool_calls"][0]["function"]["arguments"]
-        == '{"city":"Rome"}'
+        == '{"city": "Rome"}'
     )
 
 
@@ -274,6 +277,56 @@ async def test_a_template_without_tools(engine: SpokenEngine) -> None:
     assert shown["messages"][0]["role"] == "system" and '"get_weather"' in shown["messages"][0]["content"]
     assert all("tool_calls" not in m and m["role"] != "tool" for m in shown["messages"])
     assert engine.seen[-1][1].structured_outputs is not None
+
+
+OWN_WAY = {
+    "fields": {
+        "tool_calls": {
+            "open_pattern": r"<f=(?P<name>\w+)>",
+            "close": "</f>",
+            "content": "json",
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
+        },
+        "content": {},
+    }
+}
+
+
+async def test_a_checkpoints_own_way_to_write_calls(engine: SpokenEngine) -> None:
+    """Followed where the model chooses. Forced calls are read as the form has them written."""
+    engine.tokenizer = TemplateTokenizer("{{ tools }}")
+    engine.tokenizer.response_template = OWN_WAY
+    async with client_of(engine) as client:
+        for choice, says in (("auto", "<f=now>{}</f>"), ("required", '{"name": "now", "arguments": {}}')):
+            engine.says = [says]
+            message = (await ask(client, tool_choice=choice)).json()["choices"][0]["message"]
+            assert message["tool_calls"][0]["function"] == {"name": "now", "arguments": "{}"}, choice
+    form = engine.seen[-1][1].structured_outputs.structural_tag["format"]  # type: ignore[union-attr,index]
+    assert form["tags"][1]["begin"].startswith('{"name": "now"')
+
+
+class WithoutSystem(TemplateTokenizer):
+    """As Gemma 2's."""
+
+    def encode_chat(self, messages, **options):  # type: ignore[no-untyped-def]
+        if messages[0]["role"] == "system":
+            raise RequestError("System role not supported", code=ErrorCode.TEMPLATE_FAILED, param="messages")
+        return super().encode_chat(messages, **options)
+
+
+async def test_a_template_without_tools_and_system(engine: SpokenEngine) -> None:
+    engine.tokenizer = WithoutSystem("{{ messages }}")
+    engine.says = ['{"name": "now", "arguments": {}}']
+    engine.max_request_tokens = 4096
+    async with client_of(engine) as client:
+        (await ask(client, tool_choice="required")).raise_for_status()
+        refused = await ask(
+            client, tool_choice="required", messages=[{"role": "system", "content": "Be kind."}, *HELLO]
+        )
+    assert refused.status_code == 400
+    (shown,) = engine.tokenizer.rendered[-1]["messages"]
+    assert shown["role"] == "user" and shown["content"].endswith("\n\nweather?")
+    assert '"get_weather"' in shown["content"]
 
 
 async def test_named_parser(engine: SpokenEngine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from small_tokenizers import CHATML, as_tokenizer, byte_level_backend, save
 from octavo.base.errors import ConfigError, ErrorCode, ModelFileError, RequestError
 from octavo.tokens.chat_template import ChatOptions, check_templates, read_template
 from octavo.tokens.source import TokenizerSource
+from octavo.tokens.template_budget import Budget, TemplateLimitError
 from octavo.tokens.tokenizer import Tokenizer, load_tokenizer
 
 LLAMA2 = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}
@@ -304,3 +306,55 @@ def test_options_are_not_changed() -> None:
     options = ChatOptions(messages=messages)
     as_tokenizer(byte_level_backend(), CHATML).prepare_chat(options)
     assert messages == [{"role": "user", "content": "<|im_end|>", "name": None}]
+
+
+CALLS: list[dict[str, Any]] = [
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": {}}}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (
+            "{% for m in messages %}{% if '</think>' in m.content %}{% endif %}"
+            "{{ m.content + ';' }}{% endfor %}",
+            "Hi;;",
+        ),
+        ("{% for m in messages %}{{ m.content.split('</think>')[-1] }};{% endfor %}", "Hi;;"),
+        (
+            "{% for message in messages %}{% if message['content'] is none %}call{% else %}"
+            "{{ message['content'] + ';' }}{% endif %}{% endfor %}",
+            "Hi;call",
+        ),
+        (
+            "{% for message in messages %}{% if message.content is not none %}"
+            "{{ message.content }};{% endif %}"
+            "{{ message.tool_calls | length }}{% endfor %}",
+            "Hi;01",
+        ),
+        (
+            "{% for message in messages %}{% if message['content'] is none or message['content'] == '' %}call"
+            "{% endif %}{{ message['content'] | length }}{% endfor %}",
+            "2call0",
+        ),
+    ],
+)
+def test_calls_without_content(pair: tuple[Tokenizer, Any], source: str, text: str) -> None:
+    """As null, or as nothing where the template would stumble over null."""
+    for said in (CALLS, [CALLS[0], {key: value for key, value in CALLS[1].items() if key != "content"}]):
+        assert rendered(pair[0], said, chat_template=source, add_generation_prompt=False) == text
+
+
+def test_time_that_others_take_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine long chats are rendered later, not refused."""
+    monkeypatch.setattr("octavo.tokens.template_budget.MAX_SECONDS", 0.05)
+    budget = Budget(1000)
+    time.sleep(0.1)
+    for _ in range(100):
+        budget.tick()
+    with pytest.raises(TemplateLimitError, match="longer than"):
+        for _ in range(100_000):
+            sum(range(100))
+            budget.tick()

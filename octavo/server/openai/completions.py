@@ -165,9 +165,7 @@ class CompletionWriter:
             return CompletionChoice(number, part.text, None, part.finish_reason, part.stop_reason)
         state = self._choices.get(number)
         if state is None:
-            skips_special = self._rendered.params.skip_special_tokens
-            offsets = TextOffsets(self._serving.tokenizer, skips_special=skips_special)
-            state = self._choices[number] = _Choice(offsets)
+            state = self._choices[number] = _Choice(self._offsets(output.prompt_token_ids))
         is_first, state.has_begun = not state.has_begun, True
         echoes = bool(self._body.echo) and is_first
         text = "" if self._drops_answer else part.text
@@ -204,6 +202,16 @@ class CompletionWriter:
             positions += part.logprobs
             offsets += state.offsets.of(part.token_ids)
         return self._format.legacy(token_ids, positions, offsets)
+
+    def _offsets(self, prompt_token_ids: list[int]) -> TextOffsets:
+        tokenizer = self._serving.tokenizer
+        skips_special = self._rendered.params.skip_special_tokens
+        begins_text = bool(self._body.echo) or not any(
+            tokenizer.token_bytes(token_id) and not (skips_special and tokenizer.is_special(token_id))
+            for token_id in prompt_token_ids
+        )
+        strips_space = tokenizer.strips_first_space and begins_text
+        return TextOffsets(tokenizer, skips_special=skips_special, strips_space=strips_space)
 
     def _prompt_text(self, index: int) -> str:
         prompt = self._rendered.prompts[index]

@@ -12,6 +12,7 @@ ENDS = ("<|end|>", "<|return|>", "<|call|>")
 RECIPIENT_FIRST = " to="
 """An answer may begin so: the prompt's end has opened the header already."""
 MAX_HEADER = 512
+MAX_HEADER_WORDS = 4
 LITERALS = (*BEGINS, MESSAGE, *ENDS, "<|constrain|>")
 
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
@@ -43,3 +44,8 @@ def header_of(text: str) -> Header:
     channel = _CHANNEL.search(text)
     recipient = _RECIPIENT.search(text)
     return Header(channel[1] if channel else "final", recipient[1] if recipient else None)
+
+
+def is_cut_header(text: str) -> bool:
+    """Whether the answer was cut off within a header: its message has said nothing yet."""
+    return len(text) < MAX_HEADER and len(text.split()) <= MAX_HEADER_WORDS and "{" not in text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from octavo.server.parsing.arguments import types_of
+from octavo.server.parsing.arguments import property_schema, types_of
 from octavo.server.parsing.formats.contract import Shape, ToolFormat
 
 Form = dict[str, Any]
@@ -24,6 +24,8 @@ class ForcedTool:
     parameters: Mapping[str, Any]
     origin: str
     """Where its parameters stand in the body."""
+    is_checked: bool = True
+    """Its arguments keep to their schema. Else any will do."""
 
 
 @dataclass
@@ -96,8 +98,16 @@ class CallForms:
 
     def _arguments(self, tool: ForcedTool, place: str) -> Form:
         if self.shape.arguments == "json":
-            return self._schema(tool.parameters or ANY_ARGUMENTS, tool, f"{place}.json_schema")
+            schema = (tool.is_checked and tool.parameters) or ANY_ARGUMENTS
+            return self._schema(schema, tool, f"{place}.json_schema")
         properties = tool.parameters.get("properties") or {}
+        is_free = not properties and tool.parameters.get("additionalProperties", True) is not False
+        if self.shape.arguments == "tags" and (is_free or not tool.is_checked):
+            return {"type": "any_text"}
+        if not tool.is_checked:
+            loose = {name: _loose(tool.parameters, name) for name in properties}
+            tool = replace(tool, parameters={"properties": loose}, is_checked=True)
+            properties = loose
         required = [name for name in tool.parameters.get("required") or [] if name in properties]
         optional = [name for name in properties if name not in required]
         # What is said of any of them is said of the tool's parameters.
@@ -110,18 +120,26 @@ class CallForms:
 
     def _argument(self, tool: ForcedTool, name: str, schema: Any) -> Form:
         shape = self.shape
-        is_string = "string" in types_of(schema)
+        known = property_schema(tool.parameters, name)
+        is_string = "string" in types_of(known)
         before, after = shape.argument
         before = before.replace("KEY", name).replace("IS_TEXT", "true" if is_string else "false")
+        quoted_before, quoted_after = before + shape.quote, shape.quote + after
+        text: Form = {
+            "type": "tag",
+            "begin": quoted_before,
+            "content": {"type": "any_text"},
+            "end": quoted_after,
+        }
         if not is_string or not (shape.arguments == "tags" or shape.quote):
             value: Form = {"type": "json_schema", "json_schema": _alone(schema, tool)}
-            return sequence([*const(before), value, *const(after)])
-        values = schema.get("enum") if isinstance(schema, Mapping) else None
-        before, after = before + shape.quote, shape.quote + after
+            json_form = sequence([*const(before), value, *const(after)])
+            return either([json_form, text]) if shape.quote and not types_of(known) else json_form
+        values = known.get("enum", [known["const"]] if "const" in known else None)
         if isinstance(values, list) and values and all(isinstance(value, str) and value for value in values):
             content = either([{"type": "const_string", "value": value} for value in values])
-            return sequence([*const(before), content, *const(after)])
-        return {"type": "tag", "begin": before, "content": {"type": "any_text"}, "end": after}
+            return sequence([*const(quoted_before), content, *const(quoted_after)])
+        return text
 
     def _schema(self, schema: Any, tool: ForcedTool, place: str) -> Form:
         self.origins[place] = tool.origin
@@ -155,6 +173,11 @@ def _pairs(required: list[Form], optional: list[Form]) -> Form:
     return either(
         [NOTHING, *(sequence([form, *followers[index + 1 :]]) for index, form in enumerate(optional))]
     )
+
+
+def _loose(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What has to be known of a property to write any value of it."""
+    return {"type": "string"} if types_of(property_schema(parameters, name)) == {"string"} else {}
 
 
 def _alone(schema: Any, tool: ForcedTool) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class AnswerReader:
         begins = reasoning.begins if reasoning else ()
         ends = reasoning.ends if reasoning else ()
         marks = reasoning.answer_marks if reasoning else ()
+        self._begins_anywhere = reasoning is not None and reasoning.begins_anywhere
         self._opens = frozenset(opens)
         self._heads = frozenset(heads)
         self._begins = frozenset(begins)
@@ -107,6 +108,8 @@ class AnswerReader:
         elif marker in self._heads:
             scanner.record(marker)
             yield from self._header(scanner, output)
+        elif marker in self._begins and output.has_content and not self._begins_anywhere:
+            output.content(marker)
         else:
             output.marker()
             self._in_reasoning = marker in self._begins
@@ -128,14 +131,21 @@ class AnswerReader:
         return has_calls
 
     def _drop_closes(self, tools: ToolFormat, scanner: Scanner, output: Output) -> Reading[None]:
-        """Right behind a call: white space and closing markers of any length."""
+        """Right behind a call: white space and closing markers of any length; each layout once, before those
+        that are sure, for the text behind may begin like one."""
+        closes = tools.closes
         while True:
             scanner.record()
             yield from scanner.skip_space()
-            if (yield from scanner.accept(*tools.closes)) is None:
+            found = yield from scanner.accept(*closes)
+            if found is None:
                 break
             scanner.forget()
             output.marker()
+            is_layout = len(found) <= LONGEST_LAYOUT
+            closes = tuple(
+                close for close in closes if len(close) > LONGEST_LAYOUT or (is_layout and close != found)
+            )
         output.content(scanner.recorded())
 
     def _try_start(self, scanner: Scanner, output: Output) -> Reading[bool]:
@@ -163,14 +173,17 @@ class AnswerReader:
         found = yield from scanner.until(markers(channels.MESSAGE), channels.MAX_HEADER)
         text = scanner.recorded()
         if found is None:
-            output.content(text)
+            if not channels.is_cut_header(text):
+                output.content(text)
             return
         output.marker()
         header = channels.header_of(text)
         self._in_reasoning = header.is_reasoning
-        if header.tool is None or self._tools is None:
+        # The model leaves out the namespace at times.
+        tool = header.recipient if header.recipient in output.schemas else header.tool
+        if tool is None or self._tools is None:
             return
         self._in_reasoning = False
-        output.call_begins(header.tool)
+        output.call_begins(tool)
         yield from scanner.skip_space()
         output.call_ends(is_complete=(yield from pass_json(scanner, output.arguments)))

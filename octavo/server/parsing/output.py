@@ -42,7 +42,10 @@ class Output:
         make_id: Callable[[], str] = call_id,
         schemas: Mapping[str, Mapping[str, Any]] | None = None,
         max_calls: int | None = None,
+        *,
+        in_reasoning: bool = False,
     ) -> None:
+        """in_reasoning: the answer goes on with a thought, so white space at its beginning is text."""
         self.schemas = schemas or {}
         """Parameters of each tool the model was shown, by its name."""
         self._make_id = make_id
@@ -55,7 +58,7 @@ class Output:
         """White space at the end of the text so far."""
         self._skips_space = False
         """Behind a marker, until there is text."""
-        self._in_reasoning = False
+        self._in_reasoning = in_reasoning
         self.has_content = False
         """Text that is no white space came, outside reasoning, since the last call."""
         self.num_calls = 0

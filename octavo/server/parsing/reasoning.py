@@ -22,6 +22,8 @@ class ReasoningFormat:
     is_assumed: bool = False
     """The model reasons from its first token on, unless the prompt has closed it already."""
 
+    begins_anywhere: bool = False
+    """The opening marker is no text that an answer would quote, so it counts behind text too."""
     headers: tuple[str, ...] = ()
     """Other markers of messages that are read for it."""
 
@@ -50,7 +52,7 @@ DEEPSEEK_R1 = ReasoningFormat(
 GRANITE_THINK = ReasoningFormat(
     name="granite-think",
     models="Granite 3.3",
-    signs=(("<think>", "<response>"),),
+    signs=(("<think>", "<response>", "<|start_of_role|>"),),
     begins=("<think>",),
     ends=("</think>",),
     answer_marks=("<response>", "</response>"),
@@ -78,6 +80,7 @@ MAGISTRAL = ReasoningFormat(
     signs=(("[THINK]",),),
     begins=("[THINK]",),
     ends=("[/THINK]",),
+    begins_anywhere=True,
 )
 
 GEMMA4 = ReasoningFormat(
@@ -86,6 +89,7 @@ GEMMA4 = ReasoningFormat(
     signs=(("<|channel>", "<channel|>"), ("<|channel>thought",)),
     begins=("<|channel>thought",),
     ends=("<channel|>",),
+    begins_anywhere=True,
 )
 
 COHERE = ReasoningFormat(
@@ -94,6 +98,7 @@ COHERE = ReasoningFormat(
     signs=(("<|START_THINKING|>",),),
     begins=("<|START_THINKING|>",),
     ends=("<|END_THINKING|>",),
+    begins_anywhere=True,
     answer_marks=("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>"),
 )
 

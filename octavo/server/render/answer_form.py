@@ -117,8 +117,9 @@ def _forced(wish: ToolWish) -> list[ForcedTool]:
     return [
         ForcedTool(
             name=tool.name,
-            parameters=tool.parameters if tool.is_strict or wish.mode == "required" else {},
+            parameters=tool.parameters,
             origin=tool.origin,
+            is_checked=tool.is_strict or wish.mode == "required",
         )
         for tool in wish.tools
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.server.openai.schema.chat import ConversationBody
@@ -10,6 +10,7 @@ from octavo.server.parsing.detect import Detected
 from octavo.server.parsing.formats.contract import ToolFormat
 from octavo.server.parsing.formats.json_tags import JSON
 from octavo.server.parsing.reasoning import ReasoningFormat, is_left_open, starts_in_reasoning
+from octavo.server.render.messages import template_messages
 from octavo.server.render.tools import ToolWish, tool_wish
 from octavo.server.serving import Serving
 
@@ -59,12 +60,12 @@ def _calls(wish: ToolWish, detected: Detected) -> tuple[ToolFormat | None, bool]
     if not wish.is_active:
         return None, False
     if detected.shows_tools:
-        known = detected.tools
+        # What a response_template says can be read, but not forced.
+        known = None if detected.regions is not None else detected.tools
         if wish.mode == "required":
             return known or JSON, False
-        if known is not None and known.opens and any(tool.is_strict for tool in wish.tools):
-            # Only calls behind a marker can be held to their schema while text stays free.
-            known = replace(known, starts=())
+        if known is not None and any(tool.is_strict for tool in wish.tools):
+            known = known.as_shaped
         return known, False
     if wish.mode == "auto":
         raise RequestError(
@@ -82,9 +83,19 @@ def is_thinking(
 ) -> bool:
     """Whether the answer begins inside reasoning."""
     if body.continue_final_message:
-        last = body.messages[-1]
-        return isinstance(last.content, str) and is_left_open(reasoning, last.content)
+        return is_left_open(reasoning, _continued(body))
     return starts_in_reasoning(reasoning, prompt_end(serving, prompt_token_ids))
+
+
+def goes_on_thinking(body: ConversationBody, reasoning: ReasoningFormat | None) -> bool:
+    """Whether an answer that begins inside reasoning goes on with a thought that the body has begun."""
+    return bool(body.continue_final_message) and not _continued(body).rstrip().endswith(
+        () if reasoning is None else reasoning.begins
+    )
+
+
+def _continued(body: ConversationBody) -> str:
+    return template_messages(body.messages[-1:], None)[0]["content"] or ""
 
 
 def is_done_thinking(serving: Serving, reasoning: ReasoningFormat, prompt_token_ids: list[int]) -> bool:

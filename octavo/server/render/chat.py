@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.messages.params import SamplingParams
 from octavo.server.openai.schema.chat import ChatBody, ConversationBody
@@ -21,6 +25,7 @@ from octavo.server.render.sampling import (
 from octavo.server.render.text import check_text_fits, kept_tokens, tokens_to_keep
 from octavo.server.render.thinking import effort_kwargs
 from octavo.server.render.tool_list import with_tool_list
+from octavo.server.render.tools import ToolWish
 from octavo.server.serving import Serving
 
 
@@ -62,7 +67,9 @@ def _encoded(
             code=ErrorCode.UNSUPPORTED_VALUE,
             param="chat_template",
         )
-    messages = fitted_history(template_messages(body.messages, plan.template), plan.detected.tools)
+    messages = fitted_history(
+        template_messages(body.messages, plan.template), plan.detected.tools, plan.template
+    )
     check_text_fits(serving, sum(len(message["content"] or "") for message in messages), "messages")
     check_text_fits(serving, plan.wish.num_chars if plan.wish.is_active else 0, "tools")
     is_continued = bool(body.continue_final_message)
@@ -71,8 +78,8 @@ def _encoded(
         raise RequestError(
             "continue_final_message needs an assistant message at the end.", param="continue_final_message"
         )
-    token_ids = serving.tokenizer.encode_chat(
-        with_tool_list(messages, plan.wish) if plan.lists_tools else messages,
+    encode = partial(
+        serving.tokenizer.encode_chat,
         tools=None if plan.lists_tools else plan.wish.documents,
         documents=body.documents,
         add_generation_prompt=(not is_continued) if opens_answer is None else opens_answer,
@@ -84,10 +91,23 @@ def _encoded(
         },
         run=None if body.chat_template is None else serving.engine.templates.run,
     )
+    token_ids = _with_tools_told(encode, messages, plan.wish) if plan.lists_tools else encode(messages)
     bos = serving.tokenizer.bos_token_id
     if add_special_tokens and bos is not None and token_ids[:1] != [bos]:
         return [bos, *token_ids]
     return token_ids
+
+
+def _with_tools_told(
+    encode: Callable[[list[dict[str, Any]]], list[int]], messages: list[dict[str, Any]], wish: ToolWish
+) -> list[int]:
+    try:
+        return encode(with_tool_list(messages, wish))
+    except RequestError as error:
+        if error.code is not ErrorCode.TEMPLATE_FAILED or messages[0]["role"] == "system":
+            raise
+    # Some templates refuse system messages, such as those of Gemma 2.
+    return encode(with_tool_list(messages, wish, role="user"))
 
 
 def echoed_text(body: ChatBody) -> str:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+from functools import lru_cache
 from typing import Any
-
-import msgspec
 
 from octavo.server.parsing.formats.contract import ToolFormat
 from octavo.server.parsing.output import ID_CHARACTERS
 
 SHORT_ID_LENGTH = 9
+_ARGUMENTS = r"(?:\.arguments|\[['\"]arguments['\"]\])\s*"
+_JOINED = re.compile(r"\+\s*[\w.\[\]'\"]*?" + _ARGUMENTS + r"(?:\+|-?[}%]\}|\))")
+_TAKEN_APART = re.compile(_ARGUMENTS + r"\|")
 
 
-def fitted_history(messages: list[dict[str, Any]], tools: ToolFormat | None) -> list[dict[str, Any]]:
-    """The messages with names at results, short ids and text arguments where the format needs them."""
+def fitted_history(
+    messages: list[dict[str, Any]], tools: ToolFormat | None, template: str | None
+) -> list[dict[str, Any]]:
+    """The messages with names at results, short ids where the format needs them, and arguments as text where
+    the template does."""
     if not any(message["role"] == "tool" or "tool_calls" in message for message in messages):
         return messages
     names: dict[str, str] = {}
     fitted = []
+    takes_text = template is not None and _takes_text_arguments(template)
     for message in messages:
         for call in message.get("tool_calls", ()):
             if isinstance(call.get("id"), str):
@@ -26,10 +34,16 @@ def fitted_history(messages: list[dict[str, Any]], tools: ToolFormat | None) -> 
         message = _with_name(message, names)
         if tools is not None and tools.id_style == "short":
             message = _with_short_ids(message)
-        if tools is not None and tools.has_text_arguments:
+        if takes_text:
             message = _with_text_arguments(message)
         fitted.append(message)
     return fitted
+
+
+@lru_cache(maxsize=64)
+def _takes_text_arguments(template: str) -> bool:
+    """Most templates write the arguments of earlier calls as JSON themselves; some join them as they are."""
+    return _JOINED.search(template) is not None and _TAKEN_APART.search(template) is None
 
 
 def _with_name(message: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -71,4 +85,5 @@ def _with_text_arguments(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_text(arguments: Any) -> str:
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments or {}).decode()
+    """With the spaces that models write."""
+    return arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from octavo.server.errors import quoted
 from octavo.server.openai.schema.chat import ChatMessage
 
 MAX_MESSAGES = 4096
+_DEVELOPER = re.compile(r"""["']developer["']""")
+"""A template that compares roles with it. Others have the word in what they tell the model."""
 
 
 def template_messages(messages: Sequence[ChatMessage], template: str | None) -> list[dict[str, Any]]:
@@ -20,7 +23,7 @@ def template_messages(messages: Sequence[ChatMessage], template: str | None) -> 
         raise RequestError("messages is empty; a chat needs at least one message.", param="messages")
     if len(messages) > MAX_MESSAGES:
         raise RequestError(f"messages has {len(messages)} entries; at most {MAX_MESSAGES}.", param="messages")
-    knows_developer = template is not None and "developer" in template
+    knows_developer = template is not None and _DEVELOPER.search(template) is not None
     return [_message(message, f"messages[{i}]", knows_developer) for i, message in enumerate(messages)]
 
 
@@ -97,10 +100,10 @@ def _tool_call(call: dict[str, Any], where: str, field: str) -> dict[str, Any]:
     function = call.get("function")
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise RequestError(f"{where} must be an object with a name.", param=where)
-    arguments = function.get("arguments")
+    arguments = function.get("arguments") or "{}"
     if isinstance(arguments, str):
         try:
-            arguments = msgspec.json.decode(arguments or "{}")
+            arguments = msgspec.json.decode(arguments)
         except (msgspec.MsgspecError, RecursionError, UnicodeError):
             name = f"{where}.arguments"
             raise RequestError(f"{name} is not valid JSON.", param=name) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,14 +15,19 @@ _REQUEST = (
 )
 
 
-def with_tool_list(messages: list[dict[str, Any]], wish: ToolWish) -> list[dict[str, Any]]:
-    """The messages with the tools in the system message, and earlier calls and results as text."""
+def with_tool_list(
+    messages: list[dict[str, Any]], wish: ToolWish, role: Literal["system", "user"] = "system"
+) -> list[dict[str, Any]]:
+    """The messages with the tools in the system message or, for templates without one, before what the user
+    says; earlier calls and results as text."""
     lines = [msgspec.json.encode(document["function"]).decode() for document in wish.documents or ()]
     told = _INTRODUCTION + "\n".join(lines) + _REQUEST
     plain = [_plain(message) for message in messages]
-    if plain and plain[0]["role"] == "system":
-        return [{**plain[0], "content": f"{plain[0].get('content') or ''}\n\n{told}"}, *plain[1:]]
-    return [{"role": "system", "content": told}, *plain]
+    first = plain[0] if plain else {}
+    if first.get("role") != role:
+        return [{"role": role, "content": told}, *plain]
+    parts = [first.get("content") or "", told]
+    return [{**first, "content": "\n\n".join(parts if role == "system" else parts[::-1])}, *plain[1:]]
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:

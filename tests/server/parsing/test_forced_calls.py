@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from llguidance import LLMatcher
-from parsing_samples import SCHEMAS, WEATHER, read, reasoning_for
+from parsing_samples import SCHEMAS, WEATHER, fed, read, reasoning_for, said
 
 from octavo.grammar.compiler import GrammarCompiler
 from octavo.grammar.vocabulary import Vocabulary, ll_tokenizer
@@ -17,6 +18,8 @@ from octavo.server.parsing.behind_reasoning import PLACE, behind_reasoning
 from octavo.server.parsing.forced import CallForms, ForcedTool
 from octavo.server.parsing.formats.contract import Shape, ToolFormat
 from octavo.server.parsing.formats.table import TOOL_FORMATS
+from octavo.server.parsing.machine import AnswerReader, Machine
+from octavo.server.parsing.output import Output
 from octavo.server.parsing.reasoning import REASONING_FORMATS
 
 EOS = 256
@@ -122,6 +125,40 @@ def test_text_with_checked_calls(name: str) -> None:
     assert not allows(grammar, written(format, [("get_weather", {"city": "Paris", "days": "many"})]))
 
 
+@pytest.mark.parametrize("name", [name for name in SHAPED if TOOL_FORMATS[name].shape.thought is None])
+def test_checked_calls_are_read(name: str) -> None:
+    """What the grammar holds to its schema is what the reader takes for a call, and nothing else is."""
+    format = TOOL_FORMATS[name].as_shaped
+    grammar = compiled(CallForms(format).checked(TOOLS, is_single=False, place=PLACE))
+    text = written(format, [("get_weather", {"city": "Paris", "days": 3})])
+    assert allows(grammar, text), text
+    reader = Machine(AnswerReader(format, None, starts_in_reasoning=False), Output(schemas=SCHEMAS))
+    assert said(fed(reader, [text]))[0] == ("call", "get_weather")
+    assert allows(grammar, "It is [sunny] {here}.")
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_tools_that_are_not_checked_take_any_arguments(name: str) -> None:
+    """Beside strict tools, or where the answer has a form and calls are allowed."""
+    format = TOOL_FORMATS[name]
+    tools = [replace(tool, is_checked=False) for tool in TOOLS]
+    grammar = compiled(CallForms(format).required(tools, is_single=True, place=PLACE))
+    for values in ({"city": "Paris", "days": "many"}, {"days": 3}, {}):
+        text = written(format, [("get_weather", values)])
+        if format.shape.thought is not None:
+            text = text.removeprefix(format.shape.thought[0] + "Hm." + format.shape.thought[1])
+        assert allows(grammar, text), text
+
+
+def test_tools_of_unknown_arguments() -> None:
+    free = ForcedTool(name="f", parameters={"type": "object"}, origin="tools[0]")
+    closed = replace(free, parameters={"type": "object", "properties": {}, "additionalProperties": False})
+    text = "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>"
+    forms = CallForms(TOOL_FORMATS["qwen3-coder"])
+    assert allows(compiled(forms.required([free], is_single=True, place=PLACE)), text)
+    assert not allows(compiled(forms.required([closed], is_single=True, place=PLACE)), text)
+
+
 def test_single_calls() -> None:
     hermes = TOOL_FORMATS["hermes"]
     two = written(hermes, [("now", {}), ("now", {})])
@@ -152,6 +189,38 @@ def test_properties_may_refer_to_definitions() -> None:
     text = '<seed:tool_call>\n<function=f>\n<parameter=p>{"x": 1}</parameter>\n</function>\n</seed:tool_call>'
     assert allows(grammar, text)
     assert not allows(grammar, text.replace("1", '"1"'))
+
+
+@pytest.mark.parametrize("name", ["qwen3-coder", "gemma4", "pythonic", "deepseek-v3.2"])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/color"},
+        {"const": "red"},
+        {"type": "string", "const": "red"},
+        {"type": "string", "enum": ["red", "blue"]},
+    ],
+)
+def test_words_stay_words(name: str, schema: dict[str, Any]) -> None:
+    """One of few texts, said in any of the ways that schemas have."""
+    format = TOOL_FORMATS[name]
+    parameters = {
+        "type": "object",
+        "properties": {"c": schema},
+        "required": ["c"],
+        "$defs": {"color": {"type": "string", "enum": ["red", "blue"]}},
+    }
+    tool = ForcedTool(name="f", parameters=parameters, origin="tools[0]")
+    grammar = compiled(CallForms(format).required([tool], is_single=True, place=PLACE))
+    begin, end = format.shape.argument
+    quote = '"' if name == "pythonic" else format.shape.quote
+    value = begin.replace("KEY", "c").replace("IS_TEXT", "true") + quote + "red" + quote + end
+    before, after = format.shape.call
+    text = format.shape.begin + before.replace("NAME", "f") + value + after + format.shape.end
+    assert allows(grammar, text), text
+    assert not allows(grammar, text.replace("red", "green"))
+    found = read(name, text, schemas={"f": parameters})
+    assert found == [("call", "f"), ("arguments", '{"c": "red"}'), ("end", True)]
 
 
 def test_places_of_schemas_are_known() -> None:

@@ -43,6 +43,11 @@ TEMPLATES: dict[str, tuple[str | None, str | None]] = {
     "{{ tools }}<｜DSML｜function_calls></think>": ("deepseek-v3.2", "think"),
     "{{ tools }}<|tool_calls_section_begin|>": ("kimi", None),
     '{{ tools }}<minimax:tool_call><invoke name="f"></think>': ("minimax", "think"),
+    '{{ tools }}<minimax:tool_call><invoke name="f"><response></response><think></think>': (
+        "minimax",
+        "think",
+    ),
+    "{% if tools %}List of tools: [{% endif %}<|im_start|>": ("lfm2", None),
     "{{ tools }}<seed:tool_call><function=f><parameter=p><seed:think>": ("seed-oss", "seed-oss"),
     "{{ tools }}Granite<|start_of_role|><|tool_call|>Here is my thought process: Here is my response:": (
         "granite",

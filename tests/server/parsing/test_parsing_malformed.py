@@ -104,6 +104,70 @@ def test_plain_text_passes_unchanged(name: str) -> None:
         assert read(name, text, reasoning_for(name), 1) == [("content", text)]
 
 
+def test_text_behind_a_call_may_begin_like_its_end() -> None:
+    code = "```python\nx = 1\n```"
+    call = '<tool_call>{"name": "now"}</tool_call>'
+    assert read("hermes", call + "\n" + code, size=1) == [*NOW, ("content", code)]
+    fenced = '```json\n{"name": "now", "arguments": {}}\n```'
+    assert read("hermes", fenced + "\n" + fenced, size=1) == [*NOW, *NOW]
+    assert read("hermes", call.replace("</", "}</") + "\n} else {", size=1) == [*NOW, ("content", "} else {")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("mistral", "[TOOL_CALLS]now[ARGS]"),
+        ("deepseek-v3.1", "<｜tool▁call▁begin｜>now<｜tool▁sep｜>"),
+        ("deepseek-v3", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n"),
+        ("kimi", "<|tool_call_begin|>functions.now:0<|tool_call_argument_begin|> "),
+    ],
+)
+def test_cut_before_the_arguments(name: str, text: str) -> None:
+    """Nobody knows what they would have been."""
+    assert read(name, text, size=1) == [("call", "now"), ("end", False)]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("text", ["<|channel|>", "<|channel|>analysis", "<|channel|>final <|mess"])
+def test_a_message_cut_within_its_header_says_nothing(text: str, size: int) -> None:
+    assert read(None, text, "gpt-oss", size) == []
+    said = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant"
+    assert read(None, said + text, "gpt-oss", size) == [("reasoning", "Hm.")]
+    for other in (
+        "<|channel|>" + "x" * 1000,
+        "<|channel|>It will rain in Paris",
+        '<|channel|>final {"a": 1}',
+    ):
+        assert read(None, other, "gpt-oss", size) == [("content", other)]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_ways_of_small_models(size: int) -> None:
+    llama = '{"type": "function", "function": "get_weather", "parameters": {"city": "Paris"}}'
+    assert read("llama3", llama, size=size) == [*PARIS]
+    gemma = '```tool_code\nprint(get_weather(city="Paris"))\nprint( now() )\nnow()\n```\nWait.'
+    assert read("gemma3", gemma, size=size) == [*PARIS, *NOW, *NOW, ("content", "Wait.")]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_recipient_without_its_namespace(size: int) -> None:
+    """A tool that was shown is called; others are the model's own."""
+    header = "<|start|>assistant<|channel|>commentary to={} <|constrain|>json<|message|>"
+    assert read("gpt-oss", header.format("now") + "{}<|call|>", "gpt-oss", size) == [*NOW]
+    own = header.format("python") + "1 + 1<|call|>"
+    assert read("gpt-oss", own, "gpt-oss", size) == [("reasoning", "1 + 1")]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_objects_on_lines_of_their_own(size: int) -> None:
+    """As MiniMax M1 writes them."""
+    call = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    text = f'<tool_calls>\n{call}\n{{"name": "now", "arguments": {{}}}}\n</tool_calls>'
+    assert read("jamba", text, size=size) == [*PARIS, *NOW]
+    assert read("jamba", text + "\n{x}", size=size) == [*PARIS, *NOW, ("content", "{x}")]
+    assert read("hermes", f"<tool_call>\n{call}\n{{no}}", size=size) == [*PARIS, ("content", "{no}")]
+
+
 def test_white_space_around_markers_is_layout() -> None:
     text = "A  \n\n<tool_call>" + '{"name": "now"}' + "</tool_call>\n\n"
     assert read("hermes", text, size=1) == [("content", "A"), *NOW]

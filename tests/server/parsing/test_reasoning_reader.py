@@ -46,6 +46,33 @@ def test_without_reasoning() -> None:
     assert read(None, "a </think> b", "think", 1) == [("content", "a </think> b")]
 
 
+@pytest.mark.parametrize("size", [0, 1, 4])
+def test_an_answer_may_speak_of_markers(size: int) -> None:
+    """It thinks before it answers, so markers behind text are text."""
+    text = "Write `<think>` first, then `</think>`, then the answer."
+    assert read(None, text, "think", size) == [("content", text)]
+    assert read(None, "<think>Hm.</think>\n\n" + text, "think", size) == [
+        ("reasoning", "Hm."),
+        ("content", text),
+    ]
+    assert read(None, "Sure. Here is my thought process: I", "granite", size) == [
+        ("content", "Sure. Here is my thought process: I")
+    ]
+    assert read(None, "Well. [THINK]Hm.[/THINK]Yes.", "magistral", size) == [
+        ("content", "Well."),
+        ("reasoning", "Hm."),
+        ("content", "Yes."),
+    ]
+
+
+def test_thinking_between_calls() -> None:
+    text = 'I look.<tool_call>{"name": "now"}</tool_call><think>Hm.</think>Yes.'
+    assert read("hermes", text, "think", 1) == [
+        ("content", "I look."), ("call", "now"), ("arguments", "{}"), ("end", True),
+        ("reasoning", "Hm."), ("content", "Yes."),
+    ]  # fmt: skip
+
+
 def test_the_prompts_end_decides() -> None:
     think, r1 = REASONING_FORMATS["think"], REASONING_FORMATS["deepseek-r1"]
     assert starts_in_reasoning(think, "<|im_start|>assistant\n<think>\n")

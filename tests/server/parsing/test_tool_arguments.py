@@ -27,6 +27,9 @@ STRING, INTEGER, NUMBER, BOOLEAN = ({"type": kind} for kind in ("string", "integ
         ("1_000", INTEGER, 1000),
         (".5", NUMBER, 0.5),
         ("007", INTEGER, 7),
+        ("007", {}, "007"),
+        ("+491701234", None, "+491701234"),
+        ("1_000", {}, "1_000"),
         ("nan", NUMBER, "nan"),
         ("1e999", {"type": ["number"]}, json.loads("1e999")),
         ("true", BOOLEAN, True),
@@ -85,3 +88,24 @@ def test_numbers() -> None:
     assert [as_number(text) for text in ("-0", "1.5", "--1", "", "1_", "0x10", "١")] == [
         "-0", "1.5", None, None, None, None, None,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/code"},
+        {"anyOf": [{"$ref": "#/$defs/code"}, {"type": "null"}]},
+        {"$ref": "#/$defs/maybe"},
+        {"allOf": [{"$ref": "#/$defs/code"}], "description": "A code."},
+    ],
+)
+def test_types_of_definitions_count(schema: Any) -> None:
+    definitions = {"code": STRING, "maybe": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/code"}]}}
+    tool = {"properties": {"a": schema}, "$defs": definitions}
+    assert typed("5", property_schema(tool, "a")) == '"5"'
+
+
+@pytest.mark.parametrize("reference", ["#/$defs/a", "#/$defs/none", "#/properties/a", "#", "http://x", 5])
+def test_definitions_that_lead_nowhere(reference: Any) -> None:
+    tool = {"properties": {"a": {"$ref": reference}}, "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    assert typed("5", property_schema(tool, "a")) == "5"

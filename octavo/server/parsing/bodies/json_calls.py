@@ -47,6 +47,14 @@ class JsonCalls:
         is_sure = opened_by not in self.unsure
         if not (yield from self._object(scanner, output, opened_by == "{", is_sure)):
             return False
+        while is_sure and not is_list:
+            # Some write one object per line between their markers.
+            scanner.record()
+            yield from scanner.skip_space()
+            if (yield from scanner.peek()) != "{":
+                return False
+            if not (yield from self._object(scanner, output, False, is_sure)):
+                return False
         while is_list:
             scanner.record()
             yield from scanner.skip_space()

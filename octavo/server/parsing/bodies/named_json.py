@@ -47,8 +47,9 @@ class NamedJson:
         if (yield from scanner.peek()) == "{":
             is_complete = yield from pass_json(scanner, output.arguments)
         else:
-            output.arguments("{}")
-            is_complete = True
+            # Whatever follows instead of arguments: there are none. Nothing follows: they were cut off.
+            is_complete = not scanner.is_over
+            output.arguments("{}" if is_complete else "")
         output.call_ends(is_complete=is_complete)
         return True
 

@@ -19,6 +19,8 @@ class Pythonic:
 
     only_known: bool = False
     """Take it for a call only if there is a tool of that name: no marker says so."""
+    wrapper: str = ""
+    """A function that calls may stand in, which is none of the tools."""
 
     def read(self, scanner: Scanner, output: Output, opened_by: str) -> Reading[bool]:
         is_list = opened_by == "["
@@ -35,6 +37,10 @@ class Pythonic:
                 yield from scanner.accept(",")
                 yield from scanner.skip_space()
             name = yield from self._name(scanner)
+            is_wrapped = bool(self.wrapper) and name == self.wrapper and name not in output.schemas
+            if is_wrapped:
+                yield from scanner.skip_space()
+                name = yield from self._name(scanner)
             if name is None or (self.only_known and name not in output.schemas):
                 return False
             scanner.forget()
@@ -45,6 +51,10 @@ class Pythonic:
                 return True
             is_first = False
             scanner.record()
+            if is_wrapped:
+                yield from scanner.skip_space()
+                yield from scanner.accept(")")
+                scanner.record()
 
     def _name(self, scanner: Scanner) -> Reading[str | None]:
         """A name and the parenthesis behind it."""

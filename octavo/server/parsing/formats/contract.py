@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from octavo.server.parsing.bodies.contract import Body
@@ -48,8 +48,6 @@ class ToolFormat:
     closes: tuple[str, ...] = ()
     """Markers that may stand behind a call; they are no text."""
     id_style: IdStyle = "call"
-    has_text_arguments: bool = False
-    """Chat templates of these models take the arguments of earlier calls as text, not as an object."""
     shape: Shape
 
     @property
@@ -59,6 +57,13 @@ class ToolFormat:
         written = (shape.begin, *shape.call, shape.between or "", shape.end)
         thought = self.shape.thought or ()
         return (*self.opens, *self.closes, *self.body_literals, *written, *thought)
+
+    @property
+    def as_shaped(self) -> ToolFormat:
+        """The same, begun only as its shape begins: other calls could not be held to their schemas."""
+        begin = self.shape.begin or self.shape.call[0]
+        is_marked = any(begin.startswith(mark) for mark in self.opens)
+        return replace(self, starts=()) if is_marked else replace(self, opens=())
 
     @property
     def body_literals(self) -> tuple[str, ...]:

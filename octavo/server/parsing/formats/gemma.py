@@ -9,7 +9,7 @@ GEMMA3 = ToolFormat(
     models="Gemma 3, where the prompt asks for tool_code blocks",
     signs=(("```tool_code",),),
     opens=("```tool_code",),
-    body=Pythonic(),
+    body=Pythonic(wrapper="print"),
     closes=("```",),
     shape=Shape(
         begin="```tool_code\n",

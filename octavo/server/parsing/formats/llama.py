@@ -10,7 +10,8 @@ LLAMA3 = ToolFormat(
     signs=(("<|python_tag|>", '"parameters"'), ("<|start_header_id|>", '"parameters"')),
     opens=("<|python_tag|>",),
     starts=("{",),
-    body=JsonCalls(unsure=("{",), separators=(",", ";")),
+    # Small models write {"type": "function", "function": NAME, "parameters": ...}.
+    body=JsonCalls(name_keys=("name", "function"), unsure=("{",), separators=(",", ";")),
     closes=(";", "<|eom_id|>"),
     shape=Shape(call=('{"name": "NAME", "parameters": ', "}"), between="; "),
 )
@@ -59,7 +60,7 @@ OLMO3 = ToolFormat(
 LFM2 = ToolFormat(
     name="lfm2",
     models="LFM 2",
-    signs=(("<|tool_call_start|>",), ("<|tool_list_start|>",)),
+    signs=(("<|tool_call_start|>",), ("<|tool_list_start|>",), ("List of tools: [",)),
     opens=("<|tool_call_start|>",),
     body=Pythonic(),
     closes=("<|tool_call_end|>",),

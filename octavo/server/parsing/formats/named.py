@@ -18,7 +18,6 @@ DEEPSEEK_V3 = ToolFormat(
         name_ends=("```json",),
         name_pattern=r"(?:function\s*)?<｜tool▁sep｜>(?P<name>.+)",
     ),
-    has_text_arguments=True,
     closes=("```", _CALL_END, _SECTION_END),
     shape=Shape(
         begin=_SECTION,
@@ -34,7 +33,6 @@ DEEPSEEK_V31 = ToolFormat(
     signs=((_CALL, _SEPARATOR),),
     opens=(_SECTION, _CALL),
     body=NamedJson(sections=(_SECTION,), begins=(_CALL,), name_ends=(_SEPARATOR,)),
-    has_text_arguments=True,
     closes=(_CALL_END, _SECTION_END),
     shape=Shape(begin=_SECTION, call=(f"{_CALL}NAME{_SEPARATOR}", _CALL_END), between="", end=_SECTION_END),
 )
