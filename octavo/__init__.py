@@ -11,8 +11,16 @@ if TYPE_CHECKING:
     from octavo.engine.async_llm import AsyncLLM
     from octavo.engine.llm import LLM
     from octavo.engine.outputs import BeamSearchOutput, CompletionOutput, Logprob, RequestOutput
+    from octavo.engine.pooling.outputs import (
+        ClassificationRequestOutput,
+        EmbeddingRequestOutput,
+        PoolingRequestOutput,
+        ScoringRequestOutput,
+    )
     from octavo.messages.beam import BeamSearchParams
     from octavo.messages.params import RequestOutputKind, SamplingParams
+    from octavo.messages.pooling import PoolingParams
+    from octavo.messages.samplers import RepetitionDetectionParams
     from octavo.messages.structured import StructuredOutputsParams
 
 _HOMES = {
@@ -25,6 +33,11 @@ _HOMES = {
     "BeamSearchOutput": "octavo.engine.outputs",
     "BeamSearchParams": "octavo.messages.beam",
     "RepetitionDetectionParams": "octavo.messages.samplers",
+    "ClassificationRequestOutput": "octavo.engine.pooling.outputs",
+    "EmbeddingRequestOutput": "octavo.engine.pooling.outputs",
+    "PoolingParams": "octavo.messages.pooling",
+    "PoolingRequestOutput": "octavo.engine.pooling.outputs",
+    "ScoringRequestOutput": "octavo.engine.pooling.outputs",
     "CompletionOutput": "octavo.engine.outputs",
     "Logprob": "octavo.engine.outputs",
     "OctavoError": "octavo.base.errors",
@@ -39,17 +52,22 @@ __all__ = [
     "AsyncLLM",
     "BeamSearchOutput",
     "BeamSearchParams",
+    "ClassificationRequestOutput",
     "CompletionOutput",
     "ConfigError",
+    "EmbeddingRequestOutput",
     "EngineError",
     "Logprob",
     "ModelFileError",
     "OctavoError",
+    "PoolingParams",
+    "PoolingRequestOutput",
     "RepetitionDetectionParams",
     "RequestError",
     "RequestOutput",
     "RequestOutputKind",
     "SamplingParams",
+    "ScoringRequestOutput",
     "StructuredOutputsParams",
     "__version__",
 ]

@@ -45,6 +45,9 @@ class HubReference:
     quant: str | None = None
     file: str | None = None
 
+    def __str__(self) -> str:
+        return self.repo + (f":{self.quant}" if self.quant else f"/{self.file}" if self.file else "")
+
 
 class Hub(Protocol):
     """What we need of the hub; the real one is `HuggingFaceHub`."""
@@ -117,7 +120,8 @@ def fetch_from_hub(
         if found is None:
             raise ModelFileError(
                 f"{reference.repo!r} is not completely in the local cache and downloading is switched off "
-                "(OCTAVO_OFFLINE or HF_HUB_OFFLINE). Fetch it once with the network on: octavo pull."
+                "(OCTAVO_OFFLINE or HF_HUB_OFFLINE). Fetch it once with the network on: "
+                f"octavo pull {reference}"
             )
         return found
     try:
