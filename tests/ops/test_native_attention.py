@@ -40,6 +40,8 @@ CASES = {
     "window of one": Case(2, 1, 16, 4, window=1),
     "soft cap": Case(8, 2, 8, 1, soft_cap=3.0),
     "wide": Case(4, 1, 256, 32, rotated=256, has_norms=True, window=40),
+    "odd heads": Case(6, 2, 21, 16, rotated=20),
+    "one number a head": Case(2, 1, 1, 8),
 }
 CHUNKS = [(40, 1), (77, 1), (0, 1), (16, 30), (0, 90), (130, 7)]
 """Sequences: tokens before this step, tokens of this step."""
