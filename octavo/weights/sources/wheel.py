@@ -39,7 +39,8 @@ class Wheel:
 
     def _check(self, info: zipfile.ZipInfo) -> None:
         path = PurePosixPath(info.filename)
-        is_outside = path.is_absolute() or ".." in path.parts or "\\" in info.filename or ":" in path.parts[0]
+        is_odd = not path.parts or "\\" in info.filename or ":" in path.parts[0]
+        is_outside = path.is_absolute() or ".." in path.parts or is_odd
         mode = info.external_attr >> 16
         is_special = bool(mode) and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
         if is_outside or is_special or "\0" in info.filename:
