@@ -154,6 +154,12 @@ static void weigh_values(const Pages& pages, int D, const Query* queries, int k,
         }
 }
 
+static inline bool is_finite(const float* x, int count) {
+    Floats zero = {};
+    for (int i = 0; i < count; i += LANES) zero += load_some(x + i, count - i) * all(0.0f);
+    return sum_of(zero) == 0;
+}
+
 template <class Kv, int G>
 static void attend_together(const Heads& h, const Pages& pages, const Query* queries, int k, const int32_t* table,
                             float* scores) {
@@ -175,6 +181,14 @@ static void attend_together(const Heads& h, const Pages& pages, const Query* que
         if (Kv::HAS_SCALES) scale_weights<Kv>(pages, h.head_dim, k, table, first, last, row + before);
     }
     weigh_values<Kv, G>(pages, h.head_dim, queries, k, table, first, last, scores + before, stride);
+    if constexpr (G > 1) {
+        // A weight of 0 does not silence a value that is not finite: who does not see it must not meet it.
+        for (int g = 0; g < G; ++g) {
+            const bool sees_all = queries[g].first == first && queries[g].length == last;
+            if (!sees_all && !is_finite(queries[g].out, h.head_dim))
+                attend_together<Kv, 1>(h, pages, queries + g, k, table, scores);
+        }
+    }
 }
 
 template <class Kv>
