@@ -12,7 +12,7 @@ from octavo.base.errors import ModelFileError
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
-from octavo.weights.safetensors_checkpoint import folder_name
+from octavo.weights.safetensors_checkpoint import PLAIN_KINDS, folder_name
 from octavo.weights.shapes import expected_shapes
 from octavo.weights.skeleton import build_skeleton, has_skeleton, stored_tensors
 from octavo.weights.text_part import text_only
@@ -50,9 +50,8 @@ class DummyCheckpoint:
             self._tokenizer = real.tokenizer_source()
             self._known_shapes = {name: real.shape(name) for name in real.tensor_names()}
         text = text_config(self.config)
-        self.stored_dtype = str(text.get("dtype") or text.get("torch_dtype") or "float32").removeprefix(
-            "torch."
-        )
+        stated = str(text.get("dtype") or text.get("torch_dtype")).removeprefix("torch.")
+        self.stored_dtype = stated if stated in PLAIN_KINDS else "float32"
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:

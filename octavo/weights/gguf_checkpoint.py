@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ class GGUFCheckpoint:
         loaded = [self._load_part(part, dtype) for part in view.parts]
         if len(loaded) == 1 and view.parts[0].take is None:
             return loaded[0]
-        whole = torch.empty(view.shape, dtype=loaded[0].dtype)
+        whole = torch.empty(view.shape, dtype=reduce(torch.promote_types, (each.dtype for each in loaded)))
         for part, tensor in zip(view.parts, loaded, strict=True):
             part.of(whole).copy_(tensor)
         return whole

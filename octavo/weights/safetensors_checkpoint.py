@@ -273,12 +273,14 @@ def _check_layers(config: dict[str, Any], names: dict[str, SafetensorsFile]) -> 
 
 
 def _main_dtype(files: Mapping[str, SafetensorsFile], packed: Mapping[str, Packed]) -> str:
-    """The type that holds most bytes, of those that may be computed with as they are."""
+    """The type that holds most bytes, of those that may be computed with as they are; all others become
+    float32.
+    """
     kinds = {name: each.kind for each in packed.values() for name in each.stored_names}
     sizes: dict[str, int] = {}
     for name, file in files.items():
         tensor = file.tensors[name]
-        kind = kinds.get(name, tensor.dtype)
+        kind = kinds.get(name, tensor.dtype if tensor.dtype in PLAIN_KINDS else "float32")
         if kind != "F32":
             sizes[kind] = sizes.get(kind, 0) + tensor.num_bytes
     return max(sizes, key=lambda name: sizes[name], default="float32")

@@ -40,6 +40,8 @@ CASES = {
     "window of one": Case(2, 1, 16, 4, window=1),
     "soft cap": Case(8, 2, 8, 1, soft_cap=3.0),
     "wide": Case(4, 1, 256, 32, rotated=256, has_norms=True, window=40),
+    "odd heads": Case(6, 2, 21, 16, rotated=20),
+    "one number a head": Case(2, 1, 1, 8),
 }
 CHUNKS = [(40, 1), (77, 1), (0, 1), (16, 30), (0, 90), (130, 7)]
 """Sequences: tokens before this step, tokens of this step."""
@@ -271,3 +273,33 @@ def step_view(case: Case, generator: torch.Generator) -> tuple[StepView, torch.T
         table_RM=tables_SM,
     )
     return view, tables_SM
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
+@pytest.mark.parametrize("window", [None, 3])
+def test_tokens_that_do_not_see_a_broken_value_are_not_broken(
+    kernels: str, dtype: torch.dtype, window: int | None
+) -> None:
+    """Tokens of a sequence that are computed together read it together; its weight is 0 for some of them."""
+    case = Case(2, 1, 24, 16, window=window)
+    layout, generator = layout_of(case, dtype), torch.Generator().manual_seed(3)
+    view, tables_SM = step_view(case, generator)
+    num_values = 4 * case.head_dim
+    qkv_TO = torch.randn(view.num_tokens, num_values, generator=generator)
+    start, broken = 3 + 30, 3 + 30 + 45  # of the sequence without tokens before, and a token within
+    results = []
+    for value in (1.0, torch.inf):
+        own_TO = qkv_TO.clone()
+        own_TO[broken, -1] = value
+        kept = empty_pages(layout, int(tables_SM.max()) + 1)
+        kept.pages.keys_BKND.zero_(), kept.pages.values_BKND.zero_()
+        for scales in (kept.key_scales_BKN, kept.value_scales_BKN):
+            if scales is not None:
+                scales.zero_()
+        results.append(run(kernels, layout, view, attention_layer(case, torch.randn), own_TO, kept))
+    seeing = slice(broken, broken + (window or 45))
+    fine, hurt = results
+    assert not hurt[seeing].isfinite().all(-1).any()
+    assert torch.equal(hurt[start:broken], fine[start:broken])
+    assert torch.equal(hurt[seeing.stop : start + 90], fine[seeing.stop : start + 90])

@@ -76,6 +76,22 @@ def test_a_row_chooses_alone_as_in_a_batch() -> None:
         assert torch.equal(choose_tokens(logits_SV[one], alone), together_2S[:, one])
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1e-38])
+@pytest.mark.parametrize("best", [0.0, 0.01, -0.01, 1e-30, 3e38])
+def test_the_coldest_temperatures_choose_the_best(temperature: float, best: float) -> None:
+    """Whatever its logit: small ones stand such a temperature, and infinity times 0 is no number."""
+    logits_SV = torch.full((2, 1500), -2.0)
+    logits_SV[:, 700] = best
+    kinds = [UNFILTERED, FILTERED]
+    lines = [
+        settings_line(kind=kind, temperature=temperature, top_k=9, top_p=0.9, min_p=0.0, random_key=1)
+        for kind in kinds
+    ]
+    draws = Draws.of(kinds, torch.tensor(lines), torch.arange(2), torch.arange(2))
+    for choose in (choose_tokens, choose_plain):
+        assert choose(logits_SV, draws).tolist() == [[700, 700], [0, 0]]
+
+
 def test_draws_follow_the_distribution() -> None:
     logits_V = torch.tensor([0.0, 1.0, 2.0, -torch.inf, 3.0])
     count = 40_000

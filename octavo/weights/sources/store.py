@@ -29,18 +29,21 @@ def locked(folder: Path) -> Iterator[None]:
     """Work on `folder` alone; leftovers of a process that died are removed first."""
     from filelock import FileLock
 
+    lock = FileLock(str(folder / ".lock"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     except OSError as error:
         raise ModelFileError(
-            f"The folder for downloaded models cannot be made: {error}. Set OCTAVO_CACHE or --download-dir "
-            "to a "
-            "folder you may write to."
+            f"The folder for downloaded models cannot be used: {error}. Set OCTAVO_CACHE or --download-dir "
+            "to a folder you may write to."
         ) from error
-    with FileLock(str(folder / ".lock")):
+    try:
         for leftover in folder.glob(_PARTIAL + "*"):
             _remove(leftover)
         yield
+    finally:
+        lock.release()
 
 
 def partial_path(folder: Path, name: str) -> Path:

@@ -10,7 +10,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -39,7 +39,8 @@ class Wheel:
 
     def _check(self, info: zipfile.ZipInfo) -> None:
         path = PurePosixPath(info.filename)
-        is_outside = path.is_absolute() or ".." in path.parts or "\\" in info.filename or ":" in path.parts[0]
+        is_odd = not path.parts or "\\" in info.filename or ":" in path.parts[0]
+        is_outside = path.is_absolute() or ".." in path.parts or is_odd
         mode = info.external_attr >> 16
         is_special = bool(mode) and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR)
         if is_outside or is_special or "\0" in info.filename:
@@ -58,16 +59,7 @@ class Wheel:
 
     def folders(self, pattern: str) -> list[str]:
         """Folders that hold a model in safetensors."""
-        found = {
-            str(PurePosixPath(name).parent)
-            for name in self._members
-            if name.endswith("config.json") and PurePosixPath(name).name == "config.json"
-        }
-        return sorted(
-            folder
-            for folder in found
-            if fnmatch.fnmatchcase(folder, pattern) and self.files(_literal(folder) + "/*.safetensors")
-        )
+        return [folder for folder in model_folders(self._members) if fnmatch.fnmatchcase(folder, pattern)]
 
     def size(self, member: str) -> int:
         return self._members[member].file_size
@@ -115,6 +107,14 @@ def open_wheel(path: Path) -> Iterator[Wheel]:
         raise ModelFileError(f"{path.name} is not a readable wheel: {error}. Try again.") from error
     with archive:
         yield Wheel(archive, path.name)
+
+
+def model_folders(names: Iterable[str]) -> list[str]:
+    """Of these files' folders, those that hold a model in safetensors. Its modules' own are a part of it."""
+    files = [PurePosixPath(name) for name in names]
+    configured = {file.parent for file in files if file.name == "config.json"} - {PurePosixPath()}
+    found = {file.parent for file in files if file.suffix == ".safetensors"} & configured
+    return sorted(str(folder) for folder in found if found.isdisjoint(folder.parents))
 
 
 def _literal(name: str) -> str:

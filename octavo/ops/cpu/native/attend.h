@@ -28,7 +28,7 @@ static inline Floats capped(Floats score, float cap) {
 template <class Kv, int G>
 static void score_keys(const Heads& h, const Pages& pages, const Query* queries, int k, const int32_t* table, int first,
                        int last, float* scores, int stride) {
-    const int D = h.head_dim, size = pages.block_size;
+    const int D = h.head_dim, in_pairs = D / 2 * 2, size = pages.block_size;
     const float* q[G];
     for (int g = 0; g < G; ++g) q[g] = queries[g].q;
     for (int key = first; key < last;) {
@@ -42,7 +42,7 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
         for (; n < stop && n + LANES <= size; n += LANES) {
             // Two sums each: one alone would wait for itself.
             Floats even[G] = {}, odd[G] = {};
-            for (int d = 0; d < D; d += 2) {
+            for (int d = 0; d < in_pairs; d += 2) {
                 const Floats column = Kv::read(keys.numbers + d * size + n);
                 const Floats other = Kv::read(keys.numbers + (d + 1) * size + n);
                 __builtin_prefetch(next.numbers + d * size + n);
@@ -53,6 +53,11 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
                     odd[g] = fma(other, all(q[g][d + 1]), odd[g]);
                 }
             }
+            if (in_pairs < D) {
+                const Floats column = Kv::read(keys.numbers + in_pairs * size + n);
+                OCTAVO_UNROLL
+                for (int g = 0; g < G; ++g) even[g] = fma(column, all(q[g][in_pairs]), even[g]);
+            }
             Floats scale = all(h.scale);
             if (Kv::HAS_SCALES) scale *= load<Floats>(keys.scales + n);
             for (int g = 0; g < G; ++g) store(to + g * stride + n, capped((even[g] + odd[g]) * scale, h.soft_cap));
@@ -60,10 +65,12 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
         for (; n < stop; ++n)
             for (int g = 0; g < G; ++g) {
                 Floats even = {}, odd = {};  // the same steps as above give the same bits
-                for (int d = 0; d < D; d += 2) {
+                for (int d = 0; d < in_pairs; d += 2) {
                     even = fma(all(Kv::one(keys.numbers[d * size + n])), all(q[g][d]), even);
                     odd = fma(all(Kv::one(keys.numbers[(d + 1) * size + n])), all(q[g][d + 1]), odd);
                 }
+                if (in_pairs < D)
+                    even = fma(all(Kv::one(keys.numbers[in_pairs * size + n])), all(q[g][in_pairs]), even);
                 const float scale = Kv::HAS_SCALES ? h.scale * keys.scales[n] : h.scale;
                 to[g * stride + n] = capped((even + odd) * all(scale), h.soft_cap)[0];
             }
@@ -147,6 +154,12 @@ static void weigh_values(const Pages& pages, int D, const Query* queries, int k,
         }
 }
 
+static inline bool is_finite(const float* x, int count) {
+    Floats zero = {};
+    for (int i = 0; i < count; i += LANES) zero += load_some(x + i, count - i) * all(0.0f);
+    return sum_of(zero) == 0;
+}
+
 template <class Kv, int G>
 static void attend_together(const Heads& h, const Pages& pages, const Query* queries, int k, const int32_t* table,
                             float* scores) {
@@ -168,6 +181,14 @@ static void attend_together(const Heads& h, const Pages& pages, const Query* que
         if (Kv::HAS_SCALES) scale_weights<Kv>(pages, h.head_dim, k, table, first, last, row + before);
     }
     weigh_values<Kv, G>(pages, h.head_dim, queries, k, table, first, last, scores + before, stride);
+    if constexpr (G > 1) {
+        // A weight of 0 does not silence a value that is not finite: who does not see it must not meet it.
+        for (int g = 0; g < G; ++g) {
+            const bool sees_all = queries[g].first == first && queries[g].length == last;
+            if (!sees_all && !is_finite(queries[g].out, h.head_dim))
+                attend_together<Kv, 1>(h, pages, queries + g, k, table, scores);
+        }
+    }
 }
 
 template <class Kv>

@@ -53,8 +53,9 @@ struct Row {
     float at(int i) const { return e[i] * inverse; }
 
     void fill(const float* logits, float best, double temperature) {
-        // Where a tiny temperature would send the best to infinity, the one that just does not is as good.
-        const double coldness = 1.0 / std::max(temperature, std::fabs(double(best)) / LARGEST);
+        // Where a tiny temperature would send the best, or its own inverse, to infinity, the one that just does
+        // not is as good.
+        const double coldness = 1.0 / std::max(temperature, std::max(1.0, std::fabs(double(best))) / LARGEST);
         inverse = 1.0f / kernels.exponentials(logits, count, float(coldness), best, e.data());
     }
 
