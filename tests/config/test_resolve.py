@@ -357,8 +357,9 @@ def test_a_narrow_dtype_on_a_cpu_is_explained():
 
 
 def test_there_is_at_least_one_thread():
-    with pytest.raises(ConfigError, match="cpu_threads is 0; at least 1"):
-        resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=0)
+    for wrong in (0, 10**6):  # of so many the system starts only some, and then ends the process
+        with pytest.raises(ConfigError, match=f"cpu_threads is {wrong}; 1 to 1024"):
+            resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=wrong)
     assert resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=7).config.model.cpu_threads == 7
 
 
@@ -379,3 +380,27 @@ def test_keys_with_names_have_caches_and_turns_of_their_own(options, has_walls, 
     chosen = {reason.option: reason.reason for reason in result.reasons}
     for name in {"separate_prefix_caches", "scheduling_policy"} - options.keys():
         assert "names" in chosen[name]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"long_prefill_token_threshold": -3}, "is -3; at least 0"),
+        ({"long_prefill_token_threshold": 4, "enable_chunked_prefill": False}, "chunked prefill is off"),
+    ],
+)
+def test_chunks_that_cannot_be(options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolved(max_num_batched_tokens=2048, **options)
+    assert caught.value.param == "long_prefill_token_threshold"
+
+
+def test_a_negative_number_of_logprobs_is_none_that_a_request_could_ask_for():
+    with pytest.raises(ConfigError, match="max_logprobs is -1; at least 0"):
+        resolved(max_logprobs=-1)
+    assert resolved(max_logprobs=0).config.model.max_logprobs == 0
+
+
+def test_a_cache_size_that_is_none():
+    with pytest.raises(ConfigError, match="kv_cache_memory_bytes is -4; over 0"):
+        resolved(kv_cache_memory_bytes=-4)

@@ -19,6 +19,10 @@ def decide_cache(config: EngineConfig, known: Known) -> EngineConfig:
         raise ConfigError("memory_utilization must be over 0 and at most 1.", param="memory_utilization")
     if cache.num_blocks is not None and cache.num_blocks < 2:
         raise ConfigError(f"num_blocks is {cache.num_blocks}; at least 2.", param="num_blocks")
+    if cache.kv_cache_memory_bytes is not None and cache.kv_cache_memory_bytes < 1:
+        raise ConfigError(
+            f"kv_cache_memory_bytes is {cache.kv_cache_memory_bytes}; over 0.", param="kv_cache_memory_bytes"
+        )
     config = _prefixes(config, known)
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "both are resolved before the cache"

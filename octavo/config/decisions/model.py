@@ -63,6 +63,12 @@ def decide_implementation(config: EngineConfig, known: Known) -> EngineConfig:
 
 
 def decide_lengths(config: EngineConfig, known: Known) -> EngineConfig:
+    if config.model.max_logprobs < 0:
+        raise ConfigError(
+            f"max_logprobs is {config.model.max_logprobs}; at least 0. The size of the vocabulary, "
+            f"{known.checkpoint.vocab_size}, allows all.",
+            param="max_logprobs",
+        )
     limit, why = known.checkpoint.model_max_len, "what the model was made for"
     facts = known.checkpoint.pooling
     wish = config.model.max_model_len
