@@ -404,3 +404,20 @@ def test_a_negative_number_of_logprobs_is_none_that_a_request_could_ask_for():
 def test_a_cache_size_that_is_none():
     with pytest.raises(ConfigError, match="kv_cache_memory_bytes is -4; over 0"):
         resolved(kv_cache_memory_bytes=-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("shutdown_timeout", float("nan")),
+        ("shutdown_timeout", -1.0),
+        ("max_body_bytes", -1),
+        ("max_file_bytes", -1),
+        ("max_stored_bytes", -1),
+        ("max_prompts", 0),
+    ],
+)
+def test_a_server_that_would_refuse_everything(name, wrong):
+    with pytest.raises(ConfigError, match=f"{name} is {wrong}; at least") as caught:
+        resolved(**{name: wrong})
+    assert caught.value.param == name
