@@ -421,3 +421,9 @@ def test_a_server_that_would_refuse_everything(name, wrong):
     with pytest.raises(ConfigError, match=f"{name} is {wrong}; at least") as caught:
         resolved(**{name: wrong})
     assert caught.value.param == name
+
+
+def test_places_of_a_cache_are_numbered_in_32_bits():
+    for wrong in (1, 2**28, 2**63):
+        with pytest.raises(ConfigError, match=f"num_blocks is {wrong}; 2 to {2**27 - 1}"):
+            resolved(num_blocks=wrong, block_size=16)
