@@ -427,3 +427,22 @@ def test_places_of_a_cache_are_numbered_in_32_bits():
     for wrong in (1, 2**28, 2**63):
         with pytest.raises(ConfigError, match=f"num_blocks is {wrong}; 2 to {2**27 - 1}"):
             resolved(num_blocks=wrong, block_size=16)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"pooling_type": "mean"}, "pooling_type"),
+        ({"num_blocks": 9, "kv_cache_memory_bytes": 10**9}, "kv_cache_memory_bytes"),
+        ({"tokenizer": "elsewhere", "skip_tokenizer_init": True}, "tokenizer"),
+    ],
+)
+def test_a_wish_that_nobody_would_follow_is_refused(options, param):
+    with pytest.raises(ConfigError) as caught:
+        resolved(**options)
+    assert caught.value.param == param
+
+
+def test_transformers_computes_no_model_that_is_pooled():
+    with pytest.raises(ConfigError, match="model_impl is transformers"):
+        resolved(checkpoint=embedder(), model_impl="transformers")

@@ -27,6 +27,11 @@ def decide_cache(config: EngineConfig, known: Known) -> EngineConfig:
         raise ConfigError(
             f"kv_cache_memory_bytes is {cache.kv_cache_memory_bytes}; over 0.", param="kv_cache_memory_bytes"
         )
+    if cache.kv_cache_memory_bytes is not None and cache.num_blocks is not None:
+        raise ConfigError(
+            "num_blocks and kv_cache_memory_bytes both say how large the cache is. Give one of them.",
+            param="kv_cache_memory_bytes",
+        )
     config = _prefixes(config, known)
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "both are resolved before the cache"
