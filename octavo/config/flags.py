@@ -99,11 +99,11 @@ def _add_flag(section: argparse._ArgumentGroup, spec: OptionSpec) -> None:
         section.add_argument(*strings, action=_Extend, nargs="+", metavar="TEXT", **settings)
     else:
         convert, metavar = _CONVERTERS[base]
+        if spec.choices is not None:
+            convert = _one_of(spec.choices)
+            metavar = "{" + ",".join(spec.choices) + "}"
         if base != spec.type:
             convert = _or_auto(convert)
-        if spec.choices is not None:
-            settings["choices"] = spec.choices
-            metavar = "{" + ",".join(spec.choices) + "}"
         section.add_argument(*strings, type=convert, metavar=metavar, **settings)
 
 
@@ -171,6 +171,15 @@ _CONVERTERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "str": (str, "TEXT"),
     "dict[str, Any]": (parse_object, "JSON"),
 }
+
+
+def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
+    def converter(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"must be one of {', '.join(choices)}, not {text!r}")
+        return text
+
+    return converter
 
 
 def _or_auto(convert: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -267,12 +276,13 @@ def _unique_keys_loader() -> Any:
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen: set[str] = set()
             for key_node, _ in node.value:
+                if not isinstance(key_node, yaml.ScalarNode):
+                    continue  # A list or a mapping: the base class refuses it as a key.
                 if key_node.value in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"{key_node.value!r} is given twice", key_node.start_mark
                     )
-                if isinstance(key_node.value, str):
-                    seen.add(key_node.value)
+                seen.add(key_node.value)
             return super().construct_mapping(node, deep)
 
     return UniqueKeysLoader

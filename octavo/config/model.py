@@ -97,7 +97,11 @@ class ModelConfig:
         "what no text can.",
     )
     max_logprobs: int = option(64, "Most log-probabilities a request may ask for per position.")
-    seed: int = option(0, "Seed of requests that bring none (combined with a fresh number per request).")
+    seed: int = option(
+        0,
+        "With LLM: where the series of seeds begins that requests without one get. A server gives each a "
+        "fresh one, whatever this says.",
+    )
     trust_remote_code: bool = option(
         False, "Accepted for compatibility and refused when set: Octavo never runs code from a checkpoint."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from octavo.config.decisions.bounds import check_bounds
 from octavo.config.decisions.cache import decide_cache
 from octavo.config.decisions.device import chosen_device, decide_device, decide_kernels
 from octavo.config.decisions.known import Known, Reason
@@ -28,7 +29,7 @@ from octavo.config.root import EngineConfig
 STEPS = (
     *(decide_names, decide_runner, decide_implementation, decide_device, decide_kernels, decide_packing),
     *(decide_dtype, decide_lengths, decide_pooling, decide_schedule, decide_cache, decide_kv_dtype),
-    *(decide_tenants, decide_batches, decide_supervision),
+    *(decide_tenants, decide_batches, decide_supervision, check_bounds),
 )
 """In this order: each may go by what the ones before it decided."""
 

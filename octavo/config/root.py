@@ -108,6 +108,8 @@ class OptionSpec:
         fits = isinstance(value, wanted[base]) and not (base == "int" and isinstance(value, bool))
         if not fits or (base == "list[str]" and not all(isinstance(item, str) for item in value)):
             raise ConfigError(f"{self.name} must be of type {self.type}, not {value!r}.", param=self.name)
+        if base == "int" and not -(2**63) <= value < 2**64:
+            raise ConfigError(f"{self.name} is {value}, a number of more than 64 bits.", param=self.name)
         if self.choices is not None and value not in self.choices:
             raise ConfigError(
                 f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}.", param=self.name

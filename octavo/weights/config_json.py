@@ -14,6 +14,7 @@ from typing import Any
 
 from octavo.base.errors import ConfigError, ModelFileError
 from octavo.base.files import confined, has_file, read_small
+from octavo.weights.rope_override import respell_rope
 from octavo.weights.strict_json import parse_object
 
 MAX_CONFIG_BYTES = 8 * 2**20
@@ -101,9 +102,12 @@ def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str,
     merged = {**config, **entries}
     if isinstance(own, dict) and isinstance(wished, dict):
         merged["text_config"] = {**own, **wished}
+        respell_rope(merged["text_config"], wished)
     elif isinstance(wished, dict):  # there is nothing but text
         del merged["text_config"]
         merged |= wished
+        respell_rope(merged, wished)
+    respell_rope(merged, entries)
     add_modern_names(merged)
     check_config(merged)
     return merged

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from octavo.attention.contract import PageLayout, Pages
+from octavo.base.errors import ConfigError
 from octavo.messages.kv import KVPlan
+from octavo.worker.memory import gib
 
 
 class KVTensors:
@@ -19,10 +21,8 @@ class KVTensors:
         self, plan: KVPlan, *, dtype: torch.dtype, device: torch.device, is_head_major: bool, turns_keys: bool
     ) -> None:
         page_size = plan.page_bytes // dtype.itemsize
-        tensors = [
-            torch.empty(plan.num_blocks * page_size, dtype=dtype, device=device)
-            for _ in range(plan.num_tensors)
-        ]
+        sizes = [plan.num_blocks * page_size] * plan.num_tensors
+        tensors = _reserved(sizes, dtype, device)
         self.layouts: list[PageLayout] = []
         """One per group."""
         pages: dict[int, Pages] = {}
@@ -57,3 +57,17 @@ class KVTensors:
         """By attention layer."""
         self.groups = [groups[layer] for layer in sorted(groups)]
         """By attention layer: the number of its group."""
+
+
+def _reserved(sizes: list[int], dtype: torch.dtype, device: torch.device) -> list[torch.Tensor]:
+    """Raises ConfigError where a CPU's system promises no such memory; of a GPU's it was asked before."""
+    try:
+        return [torch.empty(size, dtype=dtype, device=device) for size in sizes]
+    except RuntimeError as error:
+        if device.type != "cpu":
+            raise
+        raise ConfigError(
+            f"The KV cache takes {gib(sum(sizes) * dtype.itemsize)}, which the system does not give. Lower "
+            "num_blocks or kv_cache_memory_bytes, or leave them out for as many blocks as fit.",
+            param="num_blocks",
+        ) from error

@@ -28,7 +28,7 @@ FEW_TOKENS = (1, 2, 4, 8)
 MIXED_TOKENS = (64, 512)
 """Products of experts differ up to 16, 128 and 1024 tokens and beyond."""
 FEW_CHUNKED = 64
-"""A prompt of so many tokens."""
+"""A prompt of so many tokens, where a step holds them."""
 
 
 def warm_up(
@@ -57,8 +57,9 @@ def warm_up(
         for call in calls:
             call()
         # What other providers compile for themselves, in steps that are not captured.
-        bounds = _bounds_of(FEW_CHUNKED, 1, has_chunks=True)._replace(num_singles=0)
-        forward.run_bounded(bounds, _prompt(FEW_CHUNKED, num_paged=1))
+        few = min(FEW_CHUNKED, max_tokens)
+        bounds = _bounds_of(few, 1, has_chunks=True)._replace(num_singles=0)
+        forward.run_bounded(bounds, _prompt(few, num_paged=1))
         if forward.long_prompt is not None and forward.long_prompt <= max_tokens:
             forward.run_bounded(_bounds_of(max_tokens, 1), _prompt(max_tokens, num_paged=0))
     torch.cuda.synchronize(rows.device)

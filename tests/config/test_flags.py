@@ -113,7 +113,7 @@ def test_not_whole_numbers(text):
     [
         (["--max-num-seq", "8"], "Did you mean --max-num-seqs"),
         (["--port", "x"], "--port: must be a whole number"),
-        (["--dtype", "int8"], "choose from 'auto'"),
+        (["--dtype", "int8"], "must be one of auto, float32"),
         (["--port"], "--port: expected one argument"),
         (["m", "extra"], "unexpected argument 'extra'"),
         (["--memory-utilization", "much"], "must be a number"),
@@ -161,6 +161,13 @@ def test_file_then_command_line(write):
     }
 
 
+def test_auto_undoes_the_file_s_choice(write):
+    path = write("pooling-type: mean\n")
+    assert options("--config", str(path), "--pooling-type", "auto") == {"pooling_type": None}
+    with pytest.raises(ConfigError, match="--pooling-type: must be one of cls, last, mean, not 'first'"):
+        options("--pooling-type", "first")
+
+
 def test_empty_file(write):
     assert read_config_file(write("# nothing\n")) == {}
 
@@ -181,6 +188,8 @@ def test_empty_file(write):
         ("a: [", "not valid YAML"),
         ("a: !!python/object/apply:os.system [ls]", "not valid YAML"),
         ("1: 2", "no option 1"),
+        ("[a, b]: 1", "not valid YAML"),
+        ("hf_overrides: {{a: 1}: 2}", "not valid YAML"),
     ],
 )
 def test_bad_files_are_refused_by_name(write, text, message):

@@ -357,8 +357,9 @@ def test_a_narrow_dtype_on_a_cpu_is_explained():
 
 
 def test_there_is_at_least_one_thread():
-    with pytest.raises(ConfigError, match="cpu_threads is 0; at least 1"):
-        resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=0)
+    for wrong in (0, 10**6):  # of so many the system starts only some, and then ends the process
+        with pytest.raises(ConfigError, match=f"cpu_threads is {wrong}; 1 to 1024"):
+            resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=wrong)
     assert resolved(CPU_WITH_KERNELS, GGUF, cpu_threads=7).config.model.cpu_threads == 7
 
 
@@ -379,3 +380,69 @@ def test_keys_with_names_have_caches_and_turns_of_their_own(options, has_walls, 
     chosen = {reason.option: reason.reason for reason in result.reasons}
     for name in {"separate_prefix_caches", "scheduling_policy"} - options.keys():
         assert "names" in chosen[name]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"long_prefill_token_threshold": -3}, "is -3; at least 0"),
+        ({"long_prefill_token_threshold": 4, "enable_chunked_prefill": False}, "chunked prefill is off"),
+    ],
+)
+def test_chunks_that_cannot_be(options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolved(max_num_batched_tokens=2048, **options)
+    assert caught.value.param == "long_prefill_token_threshold"
+
+
+def test_a_negative_number_of_logprobs_is_none_that_a_request_could_ask_for():
+    with pytest.raises(ConfigError, match="max_logprobs is -1; at least 0"):
+        resolved(max_logprobs=-1)
+    assert resolved(max_logprobs=0).config.model.max_logprobs == 0
+
+
+def test_a_cache_size_that_is_none():
+    with pytest.raises(ConfigError, match="kv_cache_memory_bytes is -4; over 0"):
+        resolved(kv_cache_memory_bytes=-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("shutdown_timeout", float("nan")),
+        ("shutdown_timeout", -1.0),
+        ("max_body_bytes", -1),
+        ("max_file_bytes", -1),
+        ("max_stored_bytes", -1),
+        ("max_prompts", 0),
+    ],
+)
+def test_a_server_that_would_refuse_everything(name, wrong):
+    with pytest.raises(ConfigError, match=f"{name} is {wrong}; at least") as caught:
+        resolved(**{name: wrong})
+    assert caught.value.param == name
+
+
+def test_places_of_a_cache_are_numbered_in_32_bits():
+    for wrong in (1, 2**28, 2**63):
+        with pytest.raises(ConfigError, match=f"num_blocks is {wrong}; 2 to {2**27 - 1}"):
+            resolved(num_blocks=wrong, block_size=16)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"pooling_type": "mean"}, "pooling_type"),
+        ({"num_blocks": 9, "kv_cache_memory_bytes": 10**9}, "kv_cache_memory_bytes"),
+        ({"tokenizer": "elsewhere", "skip_tokenizer_init": True}, "tokenizer"),
+    ],
+)
+def test_a_wish_that_nobody_would_follow_is_refused(options, param):
+    with pytest.raises(ConfigError) as caught:
+        resolved(**options)
+    assert caught.value.param == param
+
+
+def test_transformers_computes_no_model_that_is_pooled():
+    with pytest.raises(ConfigError, match="model_impl is transformers"):
+        resolved(checkpoint=embedder(), model_impl="transformers")

@@ -55,6 +55,7 @@ def test_groups_are_frozen():
         ({"port": True}, "port must be of type int"),
         ({"port": None}, "port must be of type int"),
         ({"port": 1.5}, "port must be of type int"),
+        ({"seed": 2**64}, "seed is 18446744073709551616, a number of more than 64 bits"),
         ({"enable_prefix_caching": 1}, "must be of type bool"),
         ({"api_key": [1]}, "must be of type list"),
         ({"dtype": "int8"}, "dtype must be one of auto"),

@@ -47,6 +47,11 @@ def test_too_little_memory_is_refused(num_blocks: int | None, available: int) ->
         plan([FULL], num_blocks=num_blocks, available_bytes=available, useful_tokens=100)
 
 
+def test_no_room_names_what_takes_it():
+    with pytest.raises(ConfigError, match=r"may take 0 bytes.* lower max_num_seqs or max_num_batched_tokens"):
+        plan_kv([FULL], block_size=4, num_blocks=None, available_bytes=0, useful_tokens=100)
+
+
 def test_unequal_pages_are_refused() -> None:
     wide = KVSpec(kind=KVKind.FULL, num_kv_heads=2, head_dim=1, dtype_bytes=2)
     with pytest.raises(ConfigError, match="4 to 8 bytes"):

@@ -81,7 +81,11 @@ def test_positions_of_opt_begin_at_row_two() -> None:
 @pytest.mark.parametrize(
     ("model_type", "overrides", "message"),
     [
-        ("cohere", {"use_qk_norm": True}, "use_qk_norm: a layer norm of queries and keys is not supported"),
+        (
+            "cohere",
+            {"use_qk_norm": True},
+            "use_qk_norm: a layer norm of queries and keys is not supported.* model_impl transformers",
+        ),
         ("falcon", {"alibi": True}, "alibi: attention with linear biases is not supported"),
         ("gpt2", {"activation_function": "mish"}, "activation_function is 'mish'; supported are gelu, "),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),

@@ -217,6 +217,21 @@ def test_broken_logits_fail_their_row_alone(row, sample_rows, temperature, with_
     assert sampled.logprobs == {i: healthy.logprobs[i] for i in (4, 6)}
 
 
+@pytest.mark.parametrize("company", [{}, {"allowed_token_ids": [3]}, {"presence_penalty": 1.0}])
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+def test_a_mask_does_not_hide_broken_logits_whoever_is_beside(row, sample_rows, company, broken):
+    """What is wrong with a row is its own matter: neither the token nor the message depends on others."""
+    logits = torch.zeros(3, 8)
+    logits[0, 5] = broken
+    logits[1] = broken
+    if broken == -torch.inf:
+        logits[0] = broken
+    rows = {0: row(temperature=0.0, allowed_token_ids=[2, 3]), 1: row(), 2: row(**company)}
+    failed = sample_rows(logits, rows).failed
+    assert failed.keys() == {0, 1}
+    assert all("The model's logits are not finite" in message for message in failed.values())
+
+
 def test_rows_with_every_token_masked_fail_alone(row, sample_rows):
     logits = random_logits(3, seed=31)
     rows = {

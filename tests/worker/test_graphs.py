@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -190,6 +191,24 @@ def test_warm_up_stays_within_the_buffers(max_seqs: int) -> None:
     assert all(bound.num_seqs <= max_seqs and bound.num_tokens <= 2048 for bound in bounds)
     assert any(bound.shares_prefix for bound in bounds) == (max_seqs >= 16)
     assert {bound.num_tokens for bound in bounds if not bound.has_chunks} >= {1, max_seqs}
+
+
+@pytest.mark.parametrize("max_tokens", [1, 32, 2048])
+def test_warm_up_runs_no_step_that_the_buffers_do_not_hold(
+    monkeypatch: pytest.MonkeyPatch, max_tokens: int
+) -> None:
+    pytest.importorskip("triton")
+    from octavo.worker import warm_up as module
+
+    monkeypatch.setattr(module, "record", lambda _: [])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda _: None)
+    forward, others = Mock(long_prompt=None), Mock(device=torch.device("cpu"), num_known=[0])
+    module.warm_up(
+        Mock(), forward, others, others, others, width=4, dtype=torch.float32, max_tokens=max_tokens
+    )
+    steps = [call.args for call in forward.run_bounded.call_args_list]
+    assert max(bounds.num_tokens for bounds, _ in steps) == max_tokens
+    assert all(host is None or host.lengths == [bounds.num_tokens] for bounds, host in steps)
 
 
 @pytest.mark.parametrize("max_seqs", [1, 3, 16, 40, 150, 1024])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from octavo.base.errors import DeviceOutOfMemory, ModelFileError
+from octavo import LLM
+from octavo.base.errors import ConfigError, DeviceOutOfMemory, ModelFileError
 from octavo.messages.kv import KVKind
 from tests.worker.step_driver import Driver, make_model, random_tokens
 
@@ -75,3 +76,9 @@ def test_a_step_without_memory_is_told_apart(tmp_path: Path, monkeypatch: pytest
     driver.add(0, random_tokens(4))
     with pytest.raises(DeviceOutOfMemory, match="max_num_batched_tokens"):
         driver.step({0: 4})
+
+
+def test_more_blocks_than_a_system_gives(tmp_path: Path) -> None:
+    path, _ = make_model(tmp_path, head_dim=2048)
+    with pytest.raises(ConfigError, match=r"The KV cache takes [0-9.]+ GiB, which .*num_blocks"):
+        LLM(str(path), num_blocks=2**26, max_model_len=64, skip_tokenizer_init=True)

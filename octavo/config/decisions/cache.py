@@ -9,6 +9,9 @@ from octavo.config.facts import CheckpointFacts
 from octavo.config.pooling import PoolingType
 from octavo.config.root import EngineConfig
 
+MAX_PLACES = 2**31 - 1
+"""Tokens of the whole cache: a worker numbers their places in 32 bits."""
+
 
 def decide_cache(config: EngineConfig, known: Known) -> EngineConfig:
     cache = config.cache
@@ -17,8 +20,18 @@ def decide_cache(config: EngineConfig, known: Known) -> EngineConfig:
         raise ConfigError(f"block_size is {size}; a power of two up to 1024.", param="block_size")
     if not 0.0 < cache.memory_utilization <= 1.0:
         raise ConfigError("memory_utilization must be over 0 and at most 1.", param="memory_utilization")
-    if cache.num_blocks is not None and cache.num_blocks < 2:
-        raise ConfigError(f"num_blocks is {cache.num_blocks}; at least 2.", param="num_blocks")
+    most = MAX_PLACES // size
+    if cache.num_blocks is not None and not 2 <= cache.num_blocks <= most:
+        raise ConfigError(f"num_blocks is {cache.num_blocks}; 2 to {most}.", param="num_blocks")
+    if cache.kv_cache_memory_bytes is not None and cache.kv_cache_memory_bytes < 1:
+        raise ConfigError(
+            f"kv_cache_memory_bytes is {cache.kv_cache_memory_bytes}; over 0.", param="kv_cache_memory_bytes"
+        )
+    if cache.kv_cache_memory_bytes is not None and cache.num_blocks is not None:
+        raise ConfigError(
+            "num_blocks and kv_cache_memory_bytes both say how large the cache is. Give one of them.",
+            param="kv_cache_memory_bytes",
+        )
     config = _prefixes(config, known)
     max_len, max_seqs = config.model.max_model_len, config.schedule.max_num_seqs
     assert max_len is not None and max_seqs is not None, "both are resolved before the cache"

@@ -11,6 +11,9 @@ from octavo.config.facts import CPU, DeviceFacts
 from octavo.config.native_families import NATIVE
 from octavo.config.root import EngineConfig
 
+MAX_THREADS = 1024
+"""More than any machine has cores. Where the system starts no more of them, the process ends at once."""
+
 
 def chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:
     wish = wishes.model.device
@@ -51,8 +54,8 @@ def decide_kernels(config: EngineConfig, known: Known) -> EngineConfig:
         config = decided(
             config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core")
         )
-    elif threads < 1:
-        raise ConfigError(f"cpu_threads is {threads}; at least 1.", param="cpu_threads")
+    elif not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(f"cpu_threads is {threads}; 1 to {MAX_THREADS}.", param="cpu_threads")
     obstacle = obstacle_to_kernels(config, known)
     if wish and obstacle is not None:
         raise ConfigError(f"native_kernels is on, but {obstacle}. Leave it out.", param="native_kernels")

@@ -16,6 +16,12 @@ def decide_names(config: EngineConfig, known: Known) -> EngineConfig:
             "`octavo explain MODEL` says whether the model runs without it.",
             param="trust_remote_code",
         )
+    if config.model.skip_tokenizer_init and config.model.tokenizer is not None:
+        raise ConfigError(
+            f"tokenizer is {config.model.tokenizer!r}, but skip_tokenizer_init loads none. Leave one of them "
+            "out.",
+            param="tokenizer",
+        )
     if config.model.served_model_name:
         return config
     wish = config.model.model
@@ -45,6 +51,12 @@ def decide_pooling(config: EngineConfig, known: Known) -> EngineConfig:
     """What follows for a model that answers with numbers."""
     facts = known.checkpoint.pooling
     if config.model.runner != "pooling" or facts is None:
+        if config.model.pooling_type is not None:
+            raise ConfigError(
+                f"pooling_type is {config.model.pooling_type}, but this model writes and pools nothing. "
+                "Leave it out, or set runner to pooling.",
+                param="pooling_type",
+            )
         return config
     known.reasons.append(Reason("task", facts.task, "what the model's files say"))
     if facts.can_embed:
@@ -59,10 +71,21 @@ def decide_implementation(config: EngineConfig, known: Known) -> EngineConfig:
     wish = config.model.model_impl
     if wish in MODEL_IMPLS:
         return decided(config, "model", known, model_impl=(MODEL_IMPLS[wish], f"what {wish} means here"))
+    if wish == "transformers" and config.model.runner == "pooling":
+        raise ConfigError(
+            "model_impl is transformers, but models that answer with numbers are Octavo's own. Leave it out.",
+            param="model_impl",
+        )
     return config
 
 
 def decide_lengths(config: EngineConfig, known: Known) -> EngineConfig:
+    if config.model.max_logprobs < 0:
+        raise ConfigError(
+            f"max_logprobs is {config.model.max_logprobs}; at least 0. The size of the vocabulary, "
+            f"{known.checkpoint.vocab_size}, allows all.",
+            param="max_logprobs",
+        )
     limit, why = known.checkpoint.model_max_len, "what the model was made for"
     facts = known.checkpoint.pooling
     wish = config.model.max_model_len

@@ -35,7 +35,22 @@ def decide_schedule(config: EngineConfig, known: Known) -> EngineConfig:
     for name in ("max_num_queued_reqs", "max_num_queued_tokens", "max_predicted_ttft"):
         if not getattr(config.schedule, name) >= 0:
             raise ConfigError(f"{name} is {getattr(config.schedule, name)}; at least 0.", param=name)
+    _check_chunks(config)
     return _step_tokens(config, known)
+
+
+def _check_chunks(config: EngineConfig) -> None:
+    most = config.schedule.long_prefill_token_threshold
+    if most < 0:
+        raise ConfigError(
+            f"long_prefill_token_threshold is {most}; at least 0.", param="long_prefill_token_threshold"
+        )
+    if most > 0 and not config.schedule.enable_chunked_prefill:
+        raise ConfigError(
+            f"long_prefill_token_threshold is {most}, but chunked prefill is off: prompts are whole. "
+            "Leave it out.",
+            param="long_prefill_token_threshold",
+        )
 
 
 def _usual_seqs(known: Known, *, is_gpu: bool) -> tuple[int, str]:

@@ -31,7 +31,8 @@ def plan_kv(
         if num_blocks < fewest:
             raise ConfigError(
                 f"The KV cache may take {available_bytes} bytes; it needs at least {fewest} blocks "
-                f"of {block_bytes} bytes. Free memory, or raise kv_cache_memory_bytes or memory_utilization.",
+                f"of {block_bytes} bytes. Free memory, raise kv_cache_memory_bytes or memory_utilization, or "
+                "lower max_num_seqs or max_num_batched_tokens: steps take memory beside it.",
                 param="kv_cache_memory_bytes",
             )
     elif num_blocks < fewest:

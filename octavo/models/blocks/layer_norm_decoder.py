@@ -220,4 +220,7 @@ def read_activation(config: Mapping[str, Any], name: str, default: str) -> str:
 def refuse(config: Mapping[str, Any], name: str, *, what: str) -> None:
     """ModelFileError if the config asks for a variant that the family's class does not compute."""
     if config.get(name):
-        raise ModelFileError(f"The model's config has {name}: {what} is not supported for this family.")
+        raise ModelFileError(
+            f"The model's config has {name}: {what} is not supported for this family. With model_impl "
+            "transformers it may run, by transformers' own modules."
+        )

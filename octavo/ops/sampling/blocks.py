@@ -57,7 +57,8 @@ def best_tokens(x_RV: Tensor, k: int) -> tuple[Tensor, Tensor]:
     offsets_B = torch.arange(BLOCK, device=x_RV.device)
     indices_RC = (chosen_RK.unsqueeze(-1) * BLOCK + offsets_B).flatten(1)
     order_RK = _ranked(inner_RKB.flatten(1), indices_RC, k)
-    indices_RK = indices_RC.gather(1, order_RK)
+    # A NaN may come behind the padding: then any index will do, but it has to be one.
+    indices_RK = indices_RC.gather(1, order_RK).clamp_(max=x_RV.shape[-1] - 1)
     return x_RV.gather(1, indices_RK), indices_RK
 
 

@@ -22,9 +22,7 @@ _NONE_LEFT = (
 _SPOILT = "logit_bias, a penalty or a logits processor made the logits of this position NaN or infinite."
 
 OF_MODEL = {BROKEN: _NOT_FINITE, EMPTY: _NOT_FINITE}
-"""What a code means where the logits are the model's own,"""
-OF_MASKED = {BROKEN: _NOT_FINITE, EMPTY: _NONE_LEFT}
-"""where some of them have become minus infinity, and nothing else,"""
+"""What a code means where the logits are the model's own, of every row,"""
 OF_CHANGED = {BROKEN: _SPOILT, EMPTY: _NONE_LEFT, MODEL_BROKEN: _NOT_FINITE}
 """and where they may have become anything."""
 

@@ -18,7 +18,7 @@ from octavo.worker.sampling.history import History, TokenTable
 from octavo.worker.sampling.logprobs import PendingLogprobs, given_logprobs, token_logprobs
 from octavo.worker.sampling.masks import AllowedTokens, BadWords, LogitBias, MinTokens
 from octavo.worker.sampling.penalties import apply_penalties
-from octavo.worker.sampling.pending import MODEL_BROKEN, OF_CHANGED, OF_MASKED, OF_MODEL, PendingSample
+from octavo.worker.sampling.pending import MODEL_BROKEN, OF_CHANGED, OF_MODEL, PendingSample
 from octavo.worker.sampling.processors import LogitsProcessors
 from octavo.worker.sampling.rows import SamplingRows
 from octavo.worker.sampling.shape import apply_shape
@@ -97,8 +97,9 @@ class Sampler:
         thinking = self._thinking.places(history)
         messages = OF_MODEL
         processor_failures: dict[int, str] = {}
-        if thinking or self._is_changed(rows):
+        if thinking or self._is_changed(rows) or self._is_masked(rows):
             messages = OF_CHANGED
+            # Before a mask may hide what is wrong with them.
             model_codes_S = self._choose(logits_SV, None)[1]
             changed_SV = logits_SV.to(torch.float32, copy=True)
             processor_failures = self._change(changed_SV, history)
@@ -106,11 +107,6 @@ class Sampler:
             self._thinking.apply(changed_SV, thinking, history)
             chosen_2S = self._choose(changed_SV, draws)
             self._mark_failures(chosen_2S, model_codes_S, list(processor_failures))
-        elif self._is_masked(rows):
-            messages = OF_MASKED
-            masked_SV = logits_SV.to(torch.float32, copy=True)
-            self._mask(masked_SV, history)
-            chosen_2S = self._choose(masked_SV, draws)
         else:
             chosen_2S = self._choose(logits_SV, draws)
         logprobs, places = self._logprobs(logits_SV, rows, chosen_2S[0])
