@@ -52,7 +52,7 @@ def num_inherited_sockets() -> int:
     The protocol of systemd's socket activation. Said to another process, it means nothing.
     """
     count = os.environ.get("LISTEN_FDS", "")
-    return int(count) if count.isdigit() and os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
+    return int(count) if count.isdecimal() and os.environ.get("LISTEN_PID") == str(os.getpid()) else 0
 
 
 def without_secrets() -> dict[str, str]:

@@ -142,7 +142,7 @@ def _add_missing_tokens(
     numbered = sorted(
         (int(key), entry)
         for key, entry in (listed.items() if isinstance(listed, dict) else ())
-        if key.isdigit() and isinstance(entry, dict) and isinstance(entry.get("content"), str)
+        if key.isdecimal() and isinstance(entry, dict) and isinstance(entry.get("content"), str)
     )
     for token_id, entry in numbered:
         if entry["content"] in present:

@@ -109,6 +109,7 @@ def test_tokens_named_only_in_the_config_become_special(tmp_path: Path) -> None:
         eos_token="the",
         added_tokens_decoder={
             str(backend.get_vocab_size()): {"content": "<new>", "special": True},
+            "²": {"content": "<no number>", "special": True},
         },
     )
     tokenizer = load_tokenizer(TokenizerSource(folder=folder))
