@@ -132,7 +132,7 @@ class RowGrammar:
         self._compiled = compiled
         self._renew = renew
         self._begin_after = begin_after or ()
-        self._marker: list[int] = []
+        self._marker = list(self._begin_after)
         """Tokens that are still waited for before the grammar begins; empty once they came."""
         self._tail: list[int] = []
         self._output = list(output)
@@ -154,15 +154,15 @@ class RowGrammar:
         has not begun, or cannot be followed. May wait to compile."""
         from llguidance.numpy import fill_next_token_bitmask
 
-        while (matcher := self._ready()) is not None:
+        while (matcher := self.ready()) is not None:
             fill_next_token_bitmask(matcher, bits_MW, index)
             self._check()
             if self._matcher is matcher:
                 return self.failure is None
         return False
 
-    def _ready(self) -> LLMatcher | None:
-        """The matcher, caught up with the row; None where the row may say anything."""
+    def ready(self) -> LLMatcher | None:
+        """The matcher, caught up with the row; None where the row may say anything. May wait to compile."""
         while self._matcher is None and self.failure is None:
             try:
                 self._matcher = matcher = self._compiled.matcher.result().deep_copy()
