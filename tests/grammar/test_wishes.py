@@ -265,7 +265,7 @@ def test_rows_catch_up(compiler: GrammarCompiler, matchers: Matchers, words: Wor
     replayed = matchers.open(form, [258, 258, 10, a]).ready()
     assert replayed is not None and replayed.compute_ff_bytes() == b"bc"
     row.take(a)
-    assert row.failure is not None and row.ready() is None
+    assert row.ready() is None and row.failure is not None
     assert matcher is not replayed
     assert b != a
 
