@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octavo.base.errors import EngineError, OctavoError
+from octavo.base.memory import trim_heap
 from octavo.grammar.limits import parser_limits
 from octavo.grammar.vocabulary import Words, ll_tokenizer, vocabulary_of
 from octavo.messages.structured import StructuredOutputsParams
@@ -54,6 +55,7 @@ class Matchers:
         self._tokenizer: LLTokenizer | None = None
         self._compiled: OrderedDict[bytes, Compiled] = OrderedDict()
         """Last used last."""
+        self._num_forgotten = 0
         self._threads: ThreadPoolExecutor | None = None
 
     def open(self, form: StructuredOutputsParams, output: Sequence[int]) -> RowGrammar:
@@ -65,10 +67,17 @@ class Matchers:
         if compiled is None:
             compiled = self._compiled[key] = self._compile(canonical)
             if len(self._compiled) > KEPT:
-                self._compiled.popitem(last=False)
+                self._forget_oldest()
         self._compiled.move_to_end(key)
         compiled.num_rows += 1
         return RowGrammar(compiled, form.begin_after, output, lambda: self._renewed(key, compiled, canonical))
+
+    def _forget_oldest(self) -> None:
+        """Now and then, what was freed goes back to the system: the C library would keep it."""
+        self._compiled.popitem(last=False)
+        self._num_forgotten += 1
+        if self._num_forgotten % KEPT == 0 and self._threads is not None:
+            self._threads.submit(trim_heap)
 
     def _renewed(self, key: bytes, used_up: Compiled, canonical: str) -> Compiled:
         """The same grammar, not shared with anybody; rows to come get a new one, too."""

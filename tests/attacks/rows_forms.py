@@ -144,7 +144,7 @@ def growing_forms(arena: Arena) -> None:
             reply = client.post(CHAT, json={**PLAIN_CHAT, "max_tokens": 40, **wish})
             Refusal((200, 400)).check(reply) if reply.status_code != 200 else reply.json()
         grown = resident_bytes(arena) - before
-        for number in range(KEPT):  # Small ones take their places.
+        for number in range(2 * KEPT):  # Small ones take their places, and what was theirs is given back.
             client.post(CHAT, json={**PLAIN_CHAT, "max_tokens": 1, **form(choice=[f"small {number}"])})
     assert grown < 800 * 2**20, f"memory rose by {grown >> 20} MiB"
 

@@ -239,28 +239,36 @@ def aborts_by_parts(arena: Arena) -> None:
 
 
 def key_timing(arena: Arena) -> None:
-    """How long a wrong key is looked at does not depend on how much of it is right: Welch's t below 4.5."""
+    """How long a wrong key is looked at does not depend on how much of it is right: Welch's t below 4.5.
+
+    On a machine with moods of its own t is larger now and then, either way; what a key tells, it tells again.
+    """
     book = KeyBook(fixed_tenants([ALICE, BOB], "api-key"))
     right = ALICE.encode()
     candidates = {
         count: right[:count] + b"~" * (len(right) - count)
         for count in (0, 1, len(right) // 2, len(right) - 1)
     }
+    told = [_told_by_time(book, candidates, seed) for seed in range(3)]
+    same = set.intersection(*told)
+    assert not same, f"right bytes are told by time: {same}"
+
+
+def _told_by_time(book: KeyBook, candidates: dict[int, bytes], seed: int) -> set[tuple[int, bool]]:
+    """The candidates that differ from the first one, and whether they are quicker."""
     times: dict[int, list[float]] = {count: [] for count in candidates}
     order = [count for count in candidates for _ in range(20_000)]
-    random.Random(7).shuffle(order)
+    random.Random(seed).shuffle(order)
     for count in order:
-        key = [
-            bytes(bytearray(candidates[count]))
-        ]  # wherever memory is free: no candidate has a place of its own
+        # Wherever memory is free: no candidate has a place of its own.
+        key = [bytes(bytearray(candidates[count]))]
         began = time.perf_counter_ns()
         book.find(key)
         took = time.perf_counter_ns() - began
         times[count].append(took)
     cropped = {count: sorted(values)[: int(len(values) * 0.95)] for count, values in times.items()}
-    for count in list(candidates)[1:]:
-        t = welch(cropped[0], cropped[count])
-        assert abs(t) < 4.5, f"{count} right bytes are told by time: t is {t:.1f}"
+    differences = {count: welch(cropped[0], cropped[count]) for count in list(candidates)[1:]}
+    return {(count, t > 0) for count, t in differences.items() if abs(t) >= 4.5}
 
 
 def welch(first: list[float], second: list[float]) -> float:
