@@ -115,6 +115,7 @@ def within_an_error(arena: Arena, is_rude: bool, _: random.Random) -> None:
 
 
 def without_a_stream(arena: Arena, is_rude: bool, rng: random.Random) -> None:
+    wait_until(lambda: arena.account()["running"] == 0, "who left before is gone")
     connection = arena.connect()
     connection.sendall(raw_post(arena, {**LONG, "max_tokens": 450, "stream": False}))
     wait_until(lambda: arena.account()["running"] > 0, "it runs")
