@@ -9,16 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from batch_server import (
-    Clock,
-    chat_line,
-    ended,
-    entries,
-    lines,
-    served,
-    start_batch,
-    until_batch,
-)
+from batch_server import Clock, chat_line, ended, entries, lines, served, start_batch, until_batch
 
 from octavo.server.openai.batches import run as run_module
 from octavo.server.openai.batches.entries import Entry

@@ -7,15 +7,7 @@ import json
 
 import openai
 import pytest
-from batch_server import (
-    CHAT,
-    ended,
-    entries,
-    lines,
-    served,
-    start_batch,
-    until_batch,
-)
+from batch_server import CHAT, ended, entries, lines, served, start_batch, until_batch
 from server_replies import check_error
 
 from octavo.base.errors import EngineError, ErrorCode
