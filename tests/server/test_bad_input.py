@@ -32,6 +32,7 @@ RAW: list[tuple[str, bytes, int, str, str | None]] = [
     ("H03 lone F5", b'{"prompt": "\xf5"}', 400, "invalid_utf8", None),
     ("H03 cut sequence", b'{"prompt": "\xe2\x82"}', 400, "invalid_utf8", None),
     ("H03 in a name", b'{"\xff": 1}', 400, "invalid_utf8", None),
+    ("H03 outside of strings", b'{"prompt": \xff}', 400, "invalid_utf8", None),
     ("H04 lone surrogate", b'{"prompt": "\\ud800"}', 400, "json_invalid", None),
     ("H06 deep lists", b'{"metadata": ' + b"[" * 100 + b"]" * 100 + b"}", 400, "too_deep", None),
     ("H06 deeper lists", b"[" * 49_000, 400, "too_deep", None),
