@@ -8,27 +8,31 @@ PORT ?= 8000
 MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
+CLIENT_PACKAGES := openai anthropic ollama langchain-openai litellm openai-agents
+SOURCES := octavo tests benchmarks examples docs/make_reference.py .ci
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+TESTED := --constraint constraints.txt
 
-.PHONY: serve chat test test-long test-gpu clients test-clients chaos rolling disconnects overload fuzz soak attacks \
-	simulate determinism check fix reference bench clean
+.PHONY: serve chat test test-long test-gpu clients test-clients newest chaos rolling disconnects overload fuzz soak \
+	attacks simulate determinism check fix reference bench clean
 
-# Each stamp is remade only when pyproject.toml or the native kernels changed: a second call is quick.
+# Each stamp is remade only when what it installs has changed, as the files say: a second call is quick.
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.made pyproject.toml setup.py $(wildcard octavo/ops/cpu/native/*)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt setup.py $(wildcard octavo/ops/cpu/native/*)
+	$(BIN)/python $(PIP_INSTALL) $(TESTED) $(TORCH)
+	$(BIN)/python $(PIP_INSTALL) $(TESTED) -e .
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python $(PIP_INSTALL) $(TESTED) -e ".[dev]"
 	touch $@
 
 # atheris has wheels for some Pythons only; without it inputs are made without looking at branches.
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[fuzz]" || true
+	$(BIN)/python $(PIP_INSTALL) $(TESTED) -e ".[fuzz]" || true
 	touch $@
 
 serve: $(VENV)/.installed  ## serve MODEL on HOST:PORT, with any further flags in ARGS
@@ -77,10 +81,9 @@ determinism: $(VENV)/.installed-dev  ## 10,000 requests alone and in company, on
 	$(BIN)/octavo pull smollm2-135m-instruct
 	$(BIN)/python -m tests.determinism.compare_many $(ARGS)
 
-$(CLIENTS)/.installed:
+$(CLIENTS)/.installed: constraints.txt
 	$(PYTHON) -m venv $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check \
-		openai anthropic ollama langchain-openai litellm openai-agents
+	$(CLIENTS)/bin/python $(PIP_INSTALL) $(TESTED) $(CLIENT_PACKAGES)
 	touch $@
 
 clients: $(CLIENTS)/.installed  ## an environment with the clients that test-clients runs
@@ -89,16 +92,21 @@ test-clients: $(VENV)/.installed-dev $(CLIENTS)/.installed  ## LangChain, LiteLL
 	$(BIN)/octavo pull qwen2.5-coder-0.5b-instruct
 	OCTAVO_CLIENTS_PYTHON=$(abspath $(CLIENTS))/bin/python $(BIN)/python -m pytest tests/clients $(ARGS)
 
+newest: $(VENV)/.installed-dev $(CLIENTS)/.installed  ## install what is out today, write it to constraints.txt
+	$(BIN)/python $(PIP_INSTALL) --upgrade --upgrade-strategy eager $(TORCH) -e ".[dev]"
+	$(CLIENTS)/bin/python $(PIP_INSTALL) --upgrade --upgrade-strategy eager $(CLIENT_PACKAGES)
+	$(BIN)/python .ci/write_constraints.py $(BIN)/python $(CLIENTS)/bin/python
+
 check: $(VENV)/.installed-dev  ## ruff, mypy --strict, import floors, what shipped code never does
-	$(BIN)/ruff format --check octavo tests benchmarks examples docs/make_reference.py
-	$(BIN)/ruff check octavo tests benchmarks examples docs/make_reference.py
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/security/static_gate.py
 
 fix: $(VENV)/.installed-dev  ## format and mend what can be mended
-	$(BIN)/ruff format octavo tests benchmarks examples docs/make_reference.py
-	$(BIN)/ruff check --fix octavo tests benchmarks examples docs/make_reference.py
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
 
 reference: $(VENV)/.installed-dev  ## write docs/reference/ anew from the code
 	$(BIN)/python docs/make_reference.py
