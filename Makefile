@@ -9,7 +9,7 @@ MODEL ?= smollm2-135m-instruct
 ARGS ?=
 TORCH := "torch>=2.11,<2.14"
 CLIENT_PACKAGES := openai anthropic ollama langchain-openai litellm openai-agents
-SOURCES := octavo tests benchmarks examples docs/make_reference.py .ci
+SOURCES := octavo tests benchmarks examples docs/make_reference.py setup.py .ci
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 TESTED := --constraint constraints.txt
 

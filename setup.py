@@ -42,7 +42,7 @@ class BuildNative(build_ext):
         return os.path.join(*fullname.split(".")) + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        # A compiler takes up to 400 MB: no more of them than there are processors, for machines with little of both.
+        # A compiler takes up to 400 MB: no more of them than processors.
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
             objects = list(threads.map(self._compile, _units(self._known_kernels())))
         target = self.get_ext_fullpath(ext.name)
