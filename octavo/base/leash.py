@@ -1,7 +1,8 @@
 """Leash: work on what strangers bring, done in processes that can be killed. One bad wish spoils one answer.
 
 A helper takes a frame and gives one back (`leashed` is its side). One that takes too long, or dies of its
-own limits, is killed and replaced; the wish it was at fails with LeashBroken.
+own limits, is killed and replaced; the wish it was at fails with LeashBroken. A wish is not to blame for a
+machine that has no time for it: who did not get the processor is waited for longer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from concurrent.futures import Future
 from functools import cached_property
 from queue import SimpleQueue
 
+import psutil
+
 from octavo.base.env import without_secrets
 from octavo.base.errors import EngineError, ErrorCode
 from octavo.base.leashed import read_frame, write_frame
@@ -23,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 START_S = 60.0
 MAX_WAITING = 256
+FAIR_SHARE = 0.5
+"""Of its time a helper has computed; with less, others had the processor."""
+PATIENCE = 8
+"""So many times its limit a helper without the processor may take."""
 
 
 class LeashBroken(Exception):
@@ -40,7 +47,7 @@ class Leash:
     ) -> None:
         """module: run as `python -m`. first_frame: made once, in a thread; what each helper begins with.
 
-        wall_s: for one frame.
+        wall_s: for one frame, if the machine has time for it.
         """
         self._module = module
         self._wall_s = wall_s
@@ -53,7 +60,7 @@ class Leash:
         self._is_closed = False
 
     def ask(self, frame: bytes) -> Future[bytes]:
-        """The answer to come, or LeashBroken, or EngineError where no helper can be started.
+        """The answer to come, or LeashBroken, or EngineError where no helper can be started or computes.
 
         Raises EngineError when too many wait.
         """
@@ -99,7 +106,7 @@ class Leash:
                 helper = None
             try:
                 helper = helper or self._start()
-                answer.set_result(helper.ask(frame, self._wall_s))
+                answer.set_result(helper.ask(frame, self._wall_s, PATIENCE))
             except BaseException as error:
                 answer.set_exception(error)
                 if helper is not None:
@@ -125,8 +132,8 @@ class Leash:
             helper = _Helper(self._module)
             self._helpers.add(helper)
         try:
-            helper.ask(first, START_S)
-        except LeashBroken:
+            helper.ask(first, START_S, patience=1)
+        except (LeashBroken, EngineError):
             self._end(helper)
             raise EngineError(f"A helper process ({self._module}) did not start.") from None
         return helper
@@ -151,16 +158,20 @@ class _Helper:
             stdout=subprocess.PIPE,
             env=without_secrets(),
         )
+        self._usage = psutil.Process(self._process.pid)
 
     @property
     def is_dead(self) -> bool:
         return self._process.poll() is not None
 
-    def ask(self, frame: bytes, limit_s: float) -> bytes:
+    def ask(self, frame: bytes, limit_s: float, patience: int) -> bytes:
+        """The answer. Raises LeashBroken, and OVERLOADED where the machine had no time to make one.
+
+        patience: see PATIENCE.
+        """
         sink, source = self._process.stdin, self._process.stdout
         assert sink is not None and source is not None, "both are pipes"
-        watch = threading.Timer(limit_s, self.kill)
-        watch.daemon = True
+        watch = _Watch(self, limit_s, patience)
         watch.start()
         try:
             write_frame(sink, frame)
@@ -168,10 +179,22 @@ class _Helper:
         except OSError:
             answer = None
         finally:
-            watch.cancel()
-        if answer is None:
-            raise LeashBroken
-        return answer
+            watch.end()
+        if answer is not None:
+            return answer
+        if watch.was_in_vain:
+            raise EngineError(
+                "The machine is too busy to check the request. Try again soon.", code=ErrorCode.OVERLOADED
+            )
+        raise LeashBroken
+
+    def computed_s(self) -> float:
+        """Processor time so far."""
+        try:
+            times = self._usage.cpu_times()
+        except psutil.Error:
+            return 0.0  # It is gone: nobody waits for it.
+        return times.user + times.system
 
     def kill(self) -> None:
         self._process.kill()
@@ -184,3 +207,33 @@ class _Helper:
             except OSError:
                 continue  # What was not sent is of no use now.
         self._process.wait()
+
+
+class _Watch:
+    """Kills a helper that has had its time. `end` it, whatever comes of the frame."""
+
+    def __init__(self, helper: _Helper, limit_s: float, patience: int) -> None:
+        self._helper = helper
+        self._limit_s = limit_s
+        self._patience = patience
+        self._began_s = helper.computed_s()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leash-watch", daemon=True)
+        self.was_in_vain = False
+        """It was killed though it had hardly computed."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._is_over.set()
+
+    def _run(self) -> None:
+        for _ in range(self._patience):
+            if self._is_over.wait(self._limit_s):
+                return
+            if self._helper.computed_s() - self._began_s >= FAIR_SHARE * self._limit_s:
+                break
+        else:
+            self.was_in_vain = True
+        self._helper.kill()

@@ -16,6 +16,7 @@ from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.limits import COMPILE_WALL_S, HELPER_MEMORY_BYTES
 from octavo.grammar.vocabulary import Vocabulary
 from octavo.messages.structured import StructuredOutputsParams as Wish
+from tests.child_processes import children_running
 
 BOMB = {"allOf": [{"type": "string", "pattern": f".*{c}.*"} for c in "abcdefghijklmnop"]}
 
@@ -192,6 +193,5 @@ async def test_hostile_wishes_end_typed_and_hurt_nobody(desk: GrammarDesk) -> No
 
     await asyncio.gather(*map(check, HOSTILE))
     assert (await desk.check(Wish(choice=["after"]))).canonical is not None
-    for child in psutil.Process().children():
-        if "grammar.helper_main" in " ".join(child.cmdline()):
-            assert child.memory_info().rss < HELPER_MEMORY_BYTES + 2**28
+    for helper in children_running("grammar.helper_main"):
+        assert helper.memory_info().rss < HELPER_MEMORY_BYTES + 2**28

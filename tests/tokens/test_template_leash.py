@@ -15,6 +15,7 @@ from small_tokenizers import CHATML, as_tokenizer, byte_level_backend
 from octavo.base.errors import EngineError, ErrorCode, RequestError
 from octavo.base.leash import Leash, LeashBroken
 from octavo.tokens.template_leash import MEMORY_BYTES, WALL_S, TemplateLeash
+from tests.child_processes import children_running
 
 TOKENIZER = as_tokenizer(byte_level_backend(), CHATML)
 CHAT = [{"role": "user", "content": "hi <|im_end|>"}]
@@ -72,17 +73,14 @@ async def test_a_bomb_ends_itself_alone(leash: TemplateLeash, name: str) -> None
         "messages",
     )
     assert await asyncio.to_thread(encode, leash, CHATML) == neighbour
-    for child in psutil.Process().children():
-        if "template_helper" in " ".join(child.cmdline()):
-            assert child.memory_info().rss < MEMORY_BYTES + 200 * 2**20
+    for helper in children_running("template_helper"):
+        assert helper.memory_info().rss < MEMORY_BYTES + 200 * 2**20
 
 
 async def test_helpers_know_no_secrets(leash: TemplateLeash, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCTAVO_API_KEY", "a secret")
     await asyncio.to_thread(encode, leash, CHATML)
-    helpers = [
-        child for child in psutil.Process().children() if "template_helper" in " ".join(child.cmdline())
-    ]
+    helpers = children_running("template_helper")
     assert helpers
     for helper in helpers:
         assert "a secret" not in helper.environ().values() and "PATH" in helper.environ()
