@@ -109,6 +109,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
     ),
     "bamba": ("bamba", {**MAMBA2, "head_dim": ..., "attn_layer_indices": [1], "mamba_d_conv": 3}),
+    "bloom": ("bloom", OLDER),
+    "bloom, eight heads": ("bloom", {**OLDER, "num_attention_heads": 8, "tie_word_embeddings": False}),
     "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
     "falcon": (
         "falcon",
@@ -116,6 +118,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "falcon of 7B": ("falcon", {**OLDER, "ffn_hidden_size": 88, "tie_word_embeddings": False}),
     "falcon, branches in turn": ("falcon", {**OLDER, "multi_query": False, "parallel_attn": False}),
+    "falcon, linear biases": (
+        "falcon",
+        {**OLDER, "alibi": True, "bias": True, "multi_query": False, "parallel_attn": False},
+    ),
     "falcon h1": (
         "falcon_h1",
         {
@@ -200,6 +206,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
             },
         },
+    ),
+    "mpt": (
+        "mpt",
+        {**OLDER, "hidden_size": 60, "num_attention_heads": 5, "attn_config": {"clip_qkv": 1.5}},
+    ),
+    "mpt, another scale": (
+        "mpt",
+        {**OLDER, "num_attention_heads": 4, "attn_config": {"softmax_scale": 0.2}},
     ),
     "nemotron": ("nemotron", {"attention_bias": True}),
     "opt": ("opt", {**OLDER, "ffn_dim": 88}),

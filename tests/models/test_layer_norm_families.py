@@ -15,11 +15,13 @@ from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from tests.models.test_load_weights import CONFIG, build, load, tensors_for
 
 CLASSES = {
+    "bloom": "BloomForCausalLM",
     "cohere": "CohereForCausalLM",
     "falcon": "FalconForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "gpt_neox": "GPTNeoXForCausalLM",
     "gptj": "GPTJForCausalLM",
+    "mpt": "MptForCausalLM",
     "nemotron": "NemotronForCausalLM",
     "opt": "OPTForCausalLM",
     "phi": "PhiForCausalLM",
@@ -81,16 +83,21 @@ def test_positions_of_opt_begin_at_row_two() -> None:
 @pytest.mark.parametrize(
     ("model_type", "overrides", "message"),
     [
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, "residuals begin behind the norms"),
         (
             "cohere",
             {"use_qk_norm": True},
             "use_qk_norm: a layer norm of queries and keys is not supported.* model_impl transformers",
         ),
-        ("falcon", {"alibi": True}, "alibi: attention with linear biases is not supported"),
         ("gpt2", {"activation_function": "mish"}, "activation_function is 'mish'; supported are gelu, "),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
         ("gpt2", {"layer_norm_epsilon": "none"}, "layer_norm_epsilon 'none'"),
         ("gptj", {"rotary_dim": 5}, "rotary_dim is 5; it must be even, from 2 to head_dim 8"),
+        ("mpt", {"no_bias": False}, "no_bias False; only True is supported, here and by transformers"),
+        ("mpt", {"attn_config": {"alibi": False}}, "attn_config.alibi False; only True"),
+        ("mpt", {"attn_config": {"alibi_bias_max": 0}}, "alibi_bias_max 0; it must be a number over 0"),
+        ("mpt", {"attn_config": {"qk_ln": True}}, "attn_config.qk_ln True; only False"),
+        ("mpt", {"attn_config": 3}, "attn_config is a int; it must be an object"),
         ("opt", {"layer_norm_elementwise_affine": False}, "norms have no weights"),
         ("opt", {"word_embed_proj_dim": 0}, "word_embed_proj_dim is 0"),
         ("phi", {"qk_layernorm": True}, "qk_layernorm: a layer norm"),
@@ -106,6 +113,7 @@ OLDER: dict[str, dict[str, Any]] = {
     "falcon": {"ffn_hidden_size": 10},
     "gpt2": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 10},
     "gptj": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 10},
+    "mpt": {"d_model": 24, "n_layers": 2, "n_heads": 3},
     "opt": {"ffn_dim": 10, "word_embed_proj_dim": 10, "do_layer_norm_before": False},
 }
 """What configs of these say in their own way."""
