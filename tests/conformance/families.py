@@ -402,10 +402,12 @@ ALIKE = {
     "cohere",
     "falcon",
     "falcon h1",
+    "falcon, linear biases",
     "gpt2",
     "gpt_neox",
     "gptj",
     "mamba2",
+    "mpt",
     "nemotron",
     "olmoe, clipped",
     "opt",
@@ -417,12 +419,14 @@ ALIKE = {
 }
 """To the engine these are what others are. Only `make test-long` runs them in more than one mode."""
 VARIANTS = {
+    "bloom, eight heads",
     "falcon h1, gated alone",
     "falcon of 7B",
     "falcon, branches in turn",
     "gpt2, scores by layer",
     "gpt_neox, branches in turn",
     "granite hybrid, experts",
+    "mpt, another scale",
     "stablelm, branches side by side",
 }
 """Rarer forms of families: `make test-long` alone runs them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conformance.families import OLDER
-from tests.weights.gguf_conversions import by_kind, plus_one, turned
+from tests.weights.gguf_conversions import bloom, by_kind, plus_one, turned
 from tests.weights.gguf_families.family import HEADS, WIDTH, GGUFFamily
 
 EPSILON = {"attention.layer_norm_epsilon": 1e-5}
@@ -62,7 +62,7 @@ LAYER_NORM: dict[str, dict[str, GGUFFamily]] = {
             model_type="bloom",
             overrides=OLDER,
             keys={**EPSILON, "attention.head_count_kv": HEADS, "feed_forward_length": 4 * WIDTH},
-            convert=by_kind,
+            convert=bloom,
         )
     },
     "mpt": {
