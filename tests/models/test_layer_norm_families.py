@@ -109,6 +109,22 @@ def test_configs_that_cannot_be(model_type: str, overrides: dict[str, Any], mess
         build_family(model_type, **overrides)
 
 
+def test_layers_with_linear_biases_ask_for_a_backend_that_has_them() -> None:
+    config = {"attn_config": {"alibi_bias_max": 16, "softmax_scale": 0.3, "clip_qkv": 2.0}}
+    model = build_family("mpt", **config)
+    terms = model.blocks[1].attention.layer.terms
+    assert terms.slopes_H.tolist() == [2**-8, 2**-16, 2**-4] and terms.scale == 0.3
+    assert not any(spec.has_plain_softmax for spec in model.kv_layers())
+    assert all(spec.has_plain_softmax for spec in build_family("falcon").kv_layers())
+
+
+def test_blooms_own_files_have_shorter_names() -> None:
+    model = build_family("bloom")
+    tensors = tensors_for(model)
+    load(model, {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()})
+    assert torch.equal(model.embedding_norm.bias_E, tensors["transformer.word_embeddings_layernorm.bias"])
+
+
 OLDER: dict[str, dict[str, Any]] = {
     "falcon": {"ffn_hidden_size": 10},
     "gpt2": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 10},

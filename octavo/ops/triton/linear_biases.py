@@ -18,8 +18,10 @@ def linear_biases(slopes, queries, keys, scale, ROUNDS: tl.constexpr):
     queries, keys = queries.to(tl.float32), keys.to(tl.float32)
     if ROUNDS:
         own = _to_bfloat16(slopes * _to_bfloat16(queries))
-        return (_to_bfloat16(slopes * _to_bfloat16(keys)) - own) * (scale * LOG2_E)
-    return (slopes * LOG2_E) * (keys - queries)
+        biases = (_to_bfloat16(slopes * _to_bfloat16(keys)) - own) * (scale * LOG2_E)
+    else:
+        biases = (slopes * LOG2_E) * (keys - queries)
+    return biases
 
 
 @triton.jit

@@ -141,7 +141,7 @@ def _falcon(config: Config, keys: Keys) -> None:
     if keys.has_tensor("attn_qkv.bias"):
         raise ModelFileError(
             "The GGUF file holds a Falcon with biases: of the kind that attends by ALiBi, which the file "
-            "does not say. Only Falcons without are supported."
+            "does not say. From GGUF only Falcons without are supported: load the model's own folder."
         )
     num_norms = 2 if keys.has_tensor("attn_norm_2.weight") else 1
     is_new = num_norms == 2 or config["num_key_value_heads"] > 1
