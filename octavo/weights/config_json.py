@@ -66,6 +66,9 @@ OLDER_NAMES = {
 }
 """What GPT-2, OPT, BLOOM, MPT, Falcon and others of their time call the counts above."""
 
+OLDER_CLASSES = {"MPTForCausalLM": "MptForCausalLM"}
+"""What MosaicML's own configs call the class."""
+
 _POSITIVE_ROPE = (
     "rope_theta",
     "original_max_position_embeddings",
@@ -118,10 +121,13 @@ def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str,
 
 
 def add_modern_names(config: dict[str, Any]) -> None:
-    """Counts under older names are found under today's too."""
+    """Counts under older names are found under today's too; classes have today's."""
     for older, name in OLDER_NAMES.items():
         if config.get(name) is None and config.get(older) is not None:
             config[name] = config[older]
+    classes = config.get("architectures")
+    if isinstance(classes, list):
+        config["architectures"] = [OLDER_CLASSES.get(str(name), name) for name in classes]
 
 
 def read_generation_config(folder: Path) -> dict[str, Any]:

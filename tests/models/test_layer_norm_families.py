@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.config_json import add_modern_names, context_length
+from octavo.layers.placement import Placement
+from octavo.models.table import find_model_class
+from octavo.weights.config_json import add_modern_names, context_length, read_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from tests.models.test_load_weights import CONFIG, build, load, tensors_for
 
@@ -146,6 +148,44 @@ def test_known_shapes_are_the_models(model_type: str, tmp_path: Path) -> None:
     assert {name: dummy.shape(name) for name in dummy.tensor_names()} == {
         slot.name: tuple(slot.target.shape) for slot in slots
     }
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "bloom": {
+        "architectures": ["BloomForCausalLM"],
+        "apply_residual_connection_post_layernorm": False,
+        "n_embed": 24,
+        "n_inner": None,
+        "n_layer": 2,
+        "num_attention_heads": 3,
+        "offset_alibi": 100,
+        "vocab_size": 11,
+    },
+    "mpt": {
+        "architectures": ["MPTForCausalLM"],
+        "attn_config": {"alibi": True, "alibi_bias_max": 16, "clip_qkv": 6, "qk_ln": False},
+        "d_model": 24,
+        "expansion_ratio": 4,
+        "learned_pos_emb": True,
+        "logit_scale": None,
+        "max_seq_len": 2048,
+        "n_heads": 3,
+        "n_layers": 2,
+        "no_bias": True,
+        "vocab_size": 11,
+    },
+}
+
+
+@pytest.mark.parametrize("model_type", PUBLISHED)
+def test_configs_as_their_authors_wrote_them(model_type: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, **PUBLISHED[model_type]}))
+    config = read_config(tmp_path)
+    assert context_length(config) == 2048
+    placement = Placement(dtype=torch.float32, device=torch.device("cpu"), max_positions=64)
+    model = find_model_class(config)(config, placement)
+    assert type(model).__name__ == CLASSES[model_type]
+    assert (model.hidden_size, model.num_heads, len(model.kv_layers())) == (24, 3, 2)
 
 
 def test_a_head_that_is_the_embedding_keeps_its_bias() -> None:
