@@ -402,7 +402,6 @@ ALIKE = {
     "cohere",
     "falcon",
     "falcon h1",
-    "falcon, linear biases",
     "gpt2",
     "gpt_neox",
     "gptj",

@@ -63,7 +63,7 @@ struct Heads {
     const float* q_norm;    // [D] or null
     const float* k_norm;
     const float* sinks;     // [H]: a score beside those of the keys; null: none
-    const float* slopes;    // [H]: of what scores gain for each position that a key is behind; null: none
+    const float* slopes;    // [H]: what a score loses for each position that its key is behind; null: nothing
     int32_t rounds_biases;  // 1: positions, and slopes times them, become bfloat16 and are scaled like scores
 };
 
