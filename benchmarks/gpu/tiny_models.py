@@ -48,10 +48,12 @@ def save_tiny(family: str, folder: Path) -> Path:
 def load_reference(folder: Path, device: str, dtype: str = "float32") -> Any:
     """transformers' own model, in evaluation mode."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     read: Any = AutoModelForCausalLM.from_pretrained
-    eager = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    # Falcon's eager attention adds its linear biases twice.
+    attention = "sdpa" if getattr(AutoConfig.from_pretrained(folder), "alibi", False) else "eager"
+    eager = {"attn_implementation": attention, "experts_implementation": "eager"}
     model = read(folder, dtype=getattr(torch, dtype), **eager)
     return model.to(device).eval()
 

@@ -26,7 +26,7 @@ class Capability(StrEnum):
     LATENT = "latent"
     """Keys that hold their values."""
     SCORE_TERMS = "score_terms"
-    """Soft caps and sinks."""
+    """Soft caps, sinks and linear biases."""
     GROUPED_HEADS = "grouped_heads"
     DETERMINISTIC = "deterministic"
     FLOAT32 = "float32"
@@ -91,7 +91,7 @@ class PageLayout:
     scale_bytes: int = 0
     """Of the float32 scale that each key and each value of a head has; only where pages are head-major."""
     has_plain_softmax: bool = True
-    """No layer of the group has a soft cap or sinks."""
+    """No layer of the group has a soft cap, sinks or linear biases."""
 
     def pages(self, rows_RC: torch.Tensor) -> Pages:
         size, heads, width = self.block_size, self.num_kv_heads, self.head_dim

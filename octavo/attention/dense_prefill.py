@@ -47,8 +47,7 @@ def can_dense_prefill(
         and head_dim <= 128
         and head_dim % 8 == 0
         and terms.window is None
-        and terms.soft_cap is None
-        and terms.sinks_H is None
+        and terms.has_plain_softmax
         and not is_deterministic
     )
 

@@ -83,9 +83,8 @@ class FlashChunks:
 
 
 def serves_flash(layer: AttentionLayer) -> bool:
-    """Windows, soft caps and sinks stay with our own kernel."""
-    terms = layer.terms
-    return terms.window is None and terms.soft_cap is None and terms.sinks_H is None and layer.head_dim <= 128
+    """Windows, soft caps, sinks and linear biases stay with our own kernel."""
+    return layer.terms.window is None and layer.terms.has_plain_softmax and layer.head_dim <= 128
 
 
 @cache

@@ -1,20 +1,27 @@
-"""Attention with what torch's own does not know: soft caps and sinks. For devices without kernels of ours.
+"""Attention with what torch's own does not know: soft caps, sinks, linear biases. Where we have no kernels.
 
 B sequences, K KV heads, G query heads for each, T queries, L keys, D head width.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
-from octavo.ops.paged_plain import AttentionTerms
+from octavo.ops.paged_plain import AttentionTerms, linear_biases
 
 SCORES_AT_ONCE = 1 << 24
 """Queries are served in slices of at most so many scores, 64 MB."""
 
 
-def has_score_terms(terms: AttentionTerms) -> bool:
-    return terms.soft_cap is not None or terms.sinks_H is not None
+class Positions(NamedTuple):
+    """Where queries and keys stand in their texts."""
+
+    queries: torch.Tensor
+    """Broadcast to [B, K, G, T, 1]"""
+    keys: torch.Tensor
+    """Broadcast to [B, K, G, 1, L]"""
 
 
 def attend_with_terms(
@@ -23,6 +30,7 @@ def attend_with_terms(
     v_BKLD: torch.Tensor,
     bias: torch.Tensor | None,
     terms: AttentionTerms,
+    positions: Positions,
     *,
     is_causal: bool,
 ) -> torch.Tensor:
@@ -41,6 +49,7 @@ def attend_with_terms(
             v_BKLD,
             bias if bias is None or bias.shape[-2] == 1 else bias[..., start : start + step, :],
             terms,
+            Positions(positions.queries[..., start : start + step, :], positions.keys),
         )
         for start in range(0, num_queries, step)
     ]
@@ -53,12 +62,16 @@ def _attend(
     v_BKLD: torch.Tensor,
     bias: torch.Tensor | None,
     terms: AttentionTerms,
+    positions: Positions,
 ) -> torch.Tensor:
     """[B, K, G, T, D]"""
     # The heads of a group ride as queries, so that keys are not repeated.
     scores = (q_BKGTD.flatten(2, 3) @ k_BKDL).view(*q_BKGTD.shape[:4], -1)
     if terms.soft_cap is not None:
         scores = scores.div_(terms.soft_cap).tanh_().mul_(terms.soft_cap)
+    if terms.slopes_H is not None:
+        slopes_KG11 = terms.slopes_H.view(*scores.shape[1:3], 1, 1)
+        scores = scores + linear_biases(terms, slopes_KG11, *positions)
     if bias is not None:
         scores = scores + bias
     weights = _softmax(scores, terms.sinks_H)

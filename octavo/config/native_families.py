@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 _NAMES = """
-Bamba Cohere DeepseekV2 DeepseekV3 Falcon FalconH1 GPTJ GPTNeoX Gemma Gemma2 Gemma3 Glm Glm4 Glm4Moe
-Glm4MoeLite GptOss Granite GraniteMoe GraniteMoeHybrid Llama Mamba2 Ministral Ministral3 Mistral Mixtral
+Bamba Bloom Cohere DeepseekV2 DeepseekV3 Falcon FalconH1 GPTJ GPTNeoX Gemma Gemma2 Gemma3 Glm Glm4 Glm4Moe
+Glm4MoeLite GptOss Granite GraniteMoe GraniteMoeHybrid Llama Mamba2 Ministral Ministral3 Mistral Mixtral Mpt
 Nemotron OPT Olmo2 Olmo3 Olmoe Phi Phi3 Qwen2 Qwen2Moe Qwen3 Qwen3Moe Qwen3Next SmolLM3 StableLm Starcoder2
 """
 NATIVE = frozenset({"GPT2LMHeadModel", *(f"{name}ForCausalLM" for name in _NAMES.split())})

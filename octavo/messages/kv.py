@@ -50,7 +50,7 @@ class KVSpec(msgspec.Struct, frozen=True, kw_only=True):
     value_dim: int | None = None
     """Columns of a key that are its value (latent only)."""
     has_plain_softmax: bool = True
-    """Scores go through softmax as they are: no soft cap, no sinks."""
+    """Scores go through softmax as they are: no soft cap, no sinks, no linear biases."""
     scale_bytes: int = 0
     """As KVDtype has it."""
 

@@ -1,4 +1,7 @@
-"""Falcon 7B, 40B, 180B and Falcon 2: branches side by side, few KV heads, one matrix for q, k and v."""
+"""Falcon: branches side by side, few KV heads, one matrix for q, k and v.
+
+Falcon RW is older: linear biases, a KV head for each query head, branches in turn.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
+from octavo.layers.linear_biases import bias_slopes
 from octavo.layers.slot import WeightSlot
 from octavo.models.blocks.layer_norm_decoder import (
     LayerNormDecoder,
@@ -13,7 +19,6 @@ from octavo.models.blocks.layer_norm_decoder import (
     PartNames,
     plain_facts,
     read_activation,
-    refuse,
 )
 from octavo.models.blocks.normed_layer import Flow, NormedLayer
 from octavo.models.blocks.row_orders import queries_keys_values
@@ -34,7 +39,6 @@ NAMES_OF_TWO_NORMS = replace(NAMES, attention_norm="ln_attn", mlp_norm="ln_mlp")
 class FalconForCausalLM(LayerNormDecoder):
     @classmethod
     def read_config(cls, config: Mapping[str, Any]) -> Make:
-        refuse(config, "alibi", what="attention with linear biases")
         is_new, has_bias = bool(config.get("new_decoder_architecture")), bool(config.get("bias"))
         heads = config.get("num_attention_heads")
         if is_new:
@@ -42,14 +46,16 @@ class FalconForCausalLM(LayerNormDecoder):
         else:
             kv_heads = 1 if config.get("multi_query", True) else heads
         is_parallel = is_new or config.get("parallel_attn", True)
+        has_biases = bool(config.get("alibi"))
         has_two_norms = not is_parallel or (is_new and config.get("num_ln_in_parallel_attn") in (None, 2))
+        facts = plain_facts(
+            config,
+            num_key_value_heads=kv_heads,
+            intermediate_size=config.get("intermediate_size") or 4 * int(config.get("hidden_size") or 0),
+            tie_word_embeddings=config.get("tie_word_embeddings", True),
+        )
         return Make(
-            facts=plain_facts(
-                config,
-                num_key_value_heads=kv_heads,
-                intermediate_size=config.get("intermediate_size") or 4 * int(config.get("hidden_size") or 0),
-                tie_word_embeddings=config.get("tie_word_embeddings", True),
-            ),
+            facts=facts,
             names=NAMES_OF_TWO_NORMS if is_parallel and has_two_norms else NAMES,
             epsilon=read_number(config, "layer_norm_epsilon", 1e-5),
             flow=Flow.PARALLEL if is_parallel else Flow.NORM_BEFORE,
@@ -58,6 +64,9 @@ class FalconForCausalLM(LayerNormDecoder):
             has_out_bias=has_bias,
             has_mlp_bias=has_bias,
             has_mlp_norm=has_two_norms,
+            rotates=not has_biases,
+            bias_slopes=_rounded_slopes(facts.num_heads) if has_biases else None,
+            rounds_biases=has_biases,
         )
 
     def layer_slots(self, block: NormedLayer, name: str) -> list[WeightSlot]:
@@ -68,3 +77,7 @@ class FalconForCausalLM(LayerNormDecoder):
             replace(slot, order_R=order_R) if ".query_key_value." in slot.name else slot
             for slot in super().layer_slots(block, name)
         ]
+
+
+def _rounded_slopes(num_heads: int) -> tuple[float, ...]:
+    return tuple(torch.tensor(bias_slopes(num_heads)).bfloat16().tolist())

@@ -21,6 +21,16 @@ class AttentionTerms:
     """Scores become cap * tanh(score / cap), after scaling (Gemma 2)."""
     sinks_H: torch.Tensor | None = None
     """float32: a logit per head that takes part in the softmax and has no value (GPT-OSS)."""
+    slopes_H: torch.Tensor | None = None
+    """float32: scores gain slope * (key's position - query's), behind scale and cap (ALiBi)."""
+    rounds_biases: bool = False
+    """Positions, and slopes times them, become bfloat16 numbers and are scaled like scores (Falcon). Slopes
+    are such numbers."""
+
+    @property
+    def has_plain_softmax(self) -> bool:
+        """A window aside, this is the softmax of scaled scores."""
+        return self.soft_cap is None and self.sinks_H is None and self.slopes_H is None
 
 
 def paged_attention(
@@ -69,6 +79,8 @@ def _one_sequence(
     num_queries, length = scores_HTL.shape[1:]
     query_T1 = torch.arange(length - num_queries, length, device=q_THD.device)[:, None]
     key_L = torch.arange(length, device=q_THD.device)
+    if terms.slopes_H is not None:
+        scores_HTL = scores_HTL + linear_biases(terms, terms.slopes_H[:, None, None], query_T1, key_L)
     hidden_TL = key_L > query_T1
     if terms.window is not None:
         hidden_TL |= key_L <= query_T1 - terms.window
@@ -83,3 +95,20 @@ def _one_sequence(
     else:
         weights = torch.softmax(scores_HTL, -1)
     return (weights @ v_HLD).transpose(0, 1)
+
+
+def linear_biases(
+    terms: AttentionTerms, slopes: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor
+) -> torch.Tensor:
+    """What scores gain, float32, in the shape that slopes and positions have together.
+
+    Press et al. 2021. transformers adds slope * key. With the query's own position taken off the softmax is
+    the same, and the keys nearby, which count most, have the smallest numbers.
+    """
+    if terms.rounds_biases:
+        return (_rounded_bias(slopes, keys) - _rounded_bias(slopes, queries)) * terms.scale
+    return slopes * (keys - queries)
+
+
+def _rounded_bias(slopes: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    return (slopes.bfloat16() * positions.bfloat16()).float()

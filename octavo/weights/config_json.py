@@ -48,19 +48,26 @@ WITHOUT_POSITIONS = ("mamba2",)
 """Models that know no positions: a text may have any length."""
 LONG_CONTEXT = 2**18
 """What texts of theirs are held to: ids are kept for so many."""
-UNSAID = {"falcon": 2048}
-"""Positions of models whose first configs do not say it: Falcon 7B's, 40B's and 180B's."""
+UNSAID = {"bloom": 2048, "falcon": 2048}
+"""Positions of models whose configs do not all say it: what BLOOM and the first Falcons were trained with."""
 OLDER_NAMES = {
     "n_embd": "hidden_size",
+    "n_embed": "hidden_size",
+    "d_model": "hidden_size",
     "n_layer": "num_hidden_layers",
+    "n_layers": "num_hidden_layers",
     "n_head": "num_attention_heads",
+    "n_heads": "num_attention_heads",
     "n_positions": "max_position_embeddings",
     "n_inner": "intermediate_size",
     "ffn_dim": "intermediate_size",
     "ffn_hidden_size": "intermediate_size",
     "num_kv_heads": "num_key_value_heads",
 }
-"""What GPT-2, OPT, Falcon and others of their time call the counts above."""
+"""What GPT-2, OPT, BLOOM, MPT, Falcon and others of their time call the counts above."""
+
+OLDER_CLASSES = {"MPTForCausalLM": "MptForCausalLM"}
+"""What MosaicML's own configs call the class."""
 
 _POSITIVE_ROPE = (
     "rope_theta",
@@ -114,10 +121,13 @@ def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str,
 
 
 def add_modern_names(config: dict[str, Any]) -> None:
-    """Counts under older names are found under today's too."""
+    """Counts under older names are found under today's too; classes have today's."""
     for older, name in OLDER_NAMES.items():
         if config.get(name) is None and config.get(older) is not None:
             config[name] = config[older]
+    classes = config.get("architectures")
+    if isinstance(classes, list):
+        config["architectures"] = [OLDER_CLASSES.get(str(name), name) for name in classes]
 
 
 def read_generation_config(folder: Path) -> dict[str, Any]:

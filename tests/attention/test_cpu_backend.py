@@ -31,6 +31,8 @@ def steps(draw: st.DrawFn) -> dict[str, object]:
         "window": draw(st.sampled_from([None, None, 1, 5, 64, 1000])),
         "soft_cap": draw(st.sampled_from([None, None, 0.5, 20.0])),
         "has_sinks": draw(st.sampled_from([False, False, True])),
+        "has_slopes": draw(st.sampled_from([False, False, True])),
+        "rounds_biases": draw(st.booleans()),
         "seed": draw(st.integers(0, 1000)),
     }
 
@@ -52,6 +54,8 @@ def check(
     seed: int,
     soft_cap: float | None = None,
     has_sinks: bool = False,
+    has_slopes: bool = False,
+    rounds_biases: bool = False,
 ) -> None:
     sequences = sorted(sequences, key=lambda s: (s[1] > 1, sum(s)))
     generator = torch.Generator().manual_seed(seed)
@@ -112,7 +116,15 @@ def check(
         table_RM=padded,
     )
     sinks_H = torch.randn(num_kv_heads * group, generator=generator) if has_sinks else None
-    terms = AttentionTerms(scale=0.3, window=window, soft_cap=soft_cap, sinks_H=sinks_H)
+    slopes_H = torch.rand(num_kv_heads * group, generator=generator) if has_slopes else None
+    terms = AttentionTerms(
+        scale=0.3,
+        window=window,
+        soft_cap=soft_cap,
+        sinks_H=sinks_H,
+        slopes_H=slopes_H,
+        rounds_biases=rounds_biases,
+    )
     layer = AttentionLayer(
         index=0,
         num_heads=num_kv_heads * group,
@@ -160,11 +172,21 @@ def written_out(
             scores = k[first : last + 1, head // group] @ q[i, head] * terms.scale
             if terms.soft_cap is not None:
                 scores = terms.soft_cap * torch.tanh(scores / terms.soft_cap)
+            if terms.slopes_H is not None:
+                scores = scores + written_out_biases(terms, terms.slopes_H[head], range(first, last + 1))
             if terms.sinks_H is not None:
                 scores = torch.cat((scores, terms.sinks_H[head, None]))
             weights = torch.softmax(scores, 0)[: last + 1 - first]
             out[i, head] = weights @ v[first : last + 1, head // group]
     return out.flatten(1)
+
+
+def written_out_biases(terms: AttentionTerms, slope: torch.Tensor, keys: range) -> torch.Tensor:
+    """The last key is the query's."""
+    if not terms.rounds_biases:
+        return torch.tensor([slope.item() * (key - keys[-1]) for key in keys])
+    biases = slope.bfloat16() * torch.tensor(keys, dtype=torch.bfloat16)
+    return (biases.float() - biases[-1].float()) * terms.scale
 
 
 @settings(deadline=None)

@@ -84,4 +84,5 @@ def test_says_where_it_can_serve() -> None:
     assert not can(terms=AttentionTerms(scale=1.0, window=4096))
     assert not can(terms=AttentionTerms(scale=1.0, soft_cap=50.0))
     assert not can(terms=AttentionTerms(scale=1.0, sinks_H=torch.zeros(4)))
+    assert not can(terms=AttentionTerms(scale=1.0, slopes_H=torch.zeros(4)))
     assert not can(is_deterministic=True)

@@ -141,9 +141,6 @@ OPENED = "its tokens see those after them"
 BY_ITSELF = "computes attention by itself"
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "attention is no causal one": ("bert", {"is_decoder": False}, OPENED),
-    "ALiBi (Falcon)": ("falcon", {"head_dim": ..., "alibi": True}, BY_ITSELF),
-    "ALiBi (MPT)": ("mpt", {"d_model": 48, "n_heads": 6, "n_layers": 2}, "no position_ids"),
-    "ALiBi (Bloom)": ("bloom", {}, "no position_ids"),
     "chunked attention": ("llama4_text", {}, "chunked_attention"),
     "convolutions": ("lfm2", {"layer_types": ["conv", "full_attention", "conv"]}, "conv"),
     "linear attention": ("qwen3_next", {}, "linear_attention"),

@@ -109,6 +109,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {**LATENT, "first_k_dense_replace": 0, "rope_interleave": False, "norm_topk_prob": False},
     ),
     "bamba": ("bamba", {**MAMBA2, "head_dim": ..., "attn_layer_indices": [1], "mamba_d_conv": 3}),
+    "bloom": ("bloom", OLDER),
+    "bloom, eight heads": ("bloom", {**OLDER, "num_attention_heads": 8, "tie_word_embeddings": False}),
     "cohere": ("cohere", {"logit_scale": 0.3, "attention_bias": True}),
     "falcon": (
         "falcon",
@@ -116,6 +118,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "falcon of 7B": ("falcon", {**OLDER, "ffn_hidden_size": 88, "tie_word_embeddings": False}),
     "falcon, branches in turn": ("falcon", {**OLDER, "multi_query": False, "parallel_attn": False}),
+    "falcon, linear biases": (
+        "falcon",
+        {**OLDER, "alibi": True, "bias": True, "multi_query": False, "parallel_attn": False},
+    ),
     "falcon h1": (
         "falcon_h1",
         {
@@ -200,6 +206,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
                 "sliding_attention": {"rope_type": "default", "rope_theta": 500.0},
             },
         },
+    ),
+    "mpt": (
+        "mpt",
+        {**OLDER, "hidden_size": 60, "num_attention_heads": 5, "attn_config": {"clip_qkv": 1.5}},
+    ),
+    "mpt, another scale": (
+        "mpt",
+        {**OLDER, "num_attention_heads": 4, "attn_config": {"softmax_scale": 0.2}},
     ),
     "nemotron": ("nemotron", {"attention_bias": True}),
     "opt": ("opt", {**OLDER, "ffn_dim": 88}),
@@ -392,6 +406,7 @@ ALIKE = {
     "gpt_neox",
     "gptj",
     "mamba2",
+    "mpt",
     "nemotron",
     "olmoe, clipped",
     "opt",
@@ -403,12 +418,14 @@ ALIKE = {
 }
 """To the engine these are what others are. Only `make test-long` runs them in more than one mode."""
 VARIANTS = {
+    "bloom, eight heads",
     "falcon h1, gated alone",
     "falcon of 7B",
     "falcon, branches in turn",
     "gpt2, scores by layer",
     "gpt_neox, branches in turn",
     "granite hybrid, experts",
+    "mpt, another scale",
     "stablelm, branches side by side",
 }
 """Rarer forms of families: `make test-long` alone runs them."""

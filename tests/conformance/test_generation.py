@@ -81,9 +81,11 @@ def load_reference(model: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    # Eager attention is the one that honours sliding windows on every version.
+    # Eager attention is the one that honours sliding windows on every version; but Falcon's adds its linear
+    # biases a second time.
+    has_biases = json.loads((model / "config.json").read_text()).get("alibi")
     return AutoModelForCausalLM.from_pretrained(
-        model, dtype=torch.float32, attn_implementation="eager"
+        model, dtype=torch.float32, attn_implementation="sdpa" if has_biases else "eager"
     ).eval()
 
 

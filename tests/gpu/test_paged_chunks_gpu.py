@@ -144,6 +144,17 @@ def test_sinks(dtype: torch.dtype) -> None:
     assert _error(step.run(terms)[2:], step.expected(terms)[2:]) < 6e-3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 128])
+@pytest.mark.parametrize("rounds_biases", [False, True])
+def test_linear_biases(rounds_biases: bool, window: int | None, dtype: torch.dtype) -> None:
+    step = Step(MIXED, seed=3, dtype=dtype)
+    slopes_H = torch.linspace(0.003, 0.7, 32, device="cuda").bfloat16().float()
+    terms = AttentionTerms(scale=0.1, window=window, slopes_H=slopes_H, rounds_biases=rounds_biases)
+    error = _error(step.run(terms)[2:], step.expected(terms)[2:])
+    assert error < (6e-3 if dtype == torch.bfloat16 else 1e-5)
+
+
 @pytest.mark.parametrize("tile", [None, ChunkTile(128, 64, 8, 3)])
 def test_same_bits_however_a_prompt_is_cut(tile: ChunkTile | None) -> None:
     whole = Step([(1000, 0)], seed=4)

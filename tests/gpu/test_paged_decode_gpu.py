@@ -83,6 +83,18 @@ def test_terms(soft_cap: float | None, window: int | None, num_splits: int) -> N
     case.check(case.run(num_splits=num_splits), TOLERANCE[case.dtype])
 
 
+@pytest.mark.parametrize("num_splits", [1, 7])
+@pytest.mark.parametrize("window", [None, 300])
+@pytest.mark.parametrize("rounds_biases", [False, True])
+def test_linear_biases(rounds_biases: bool, window: int | None, num_splits: int) -> None:
+    slopes_H = torch.linspace(0.003, 0.7, 32, device="cuda").bfloat16().float()
+    terms = AttentionTerms(scale=0.4, window=window, slopes_H=slopes_H, rounds_biases=rounds_biases)
+    case = real(spread(9, 2000), terms=terms)
+    if window is not None:
+        case.forget_before_window()
+    case.check(case.run(num_splits=num_splits), TOLERANCE[case.dtype])
+
+
 def test_whoever_finishes_last_the_bits_are_the_same() -> None:
     case = real(spread(40, 3000))
     workspace = case.run(num_splits=16)
@@ -136,6 +148,14 @@ def test_shared_blocks(shape: dict, num_shared_blocks: int, num_splits: int | No
     lengths = [16 * num_shared_blocks + length for length in spread(50, 200)]
     case = real(lengths, num_shared_blocks=num_shared_blocks, **shape)
     case.check(case.run_shared(num_splits=num_splits), TOLERANCE[case.dtype])
+
+
+@pytest.mark.parametrize("rounds_biases", [False, True])
+def test_shared_blocks_with_linear_biases_in_float32(rounds_biases: bool) -> None:
+    slopes_H = torch.linspace(0.003, 0.7, 32, device="cuda").bfloat16().float()
+    terms = AttentionTerms(scale=0.4, slopes_H=slopes_H, rounds_biases=rounds_biases)
+    case = real([160 + 9 * i for i in range(21)], num_shared_blocks=10, terms=terms, dtype=torch.float32)
+    case.check(case.run_shared(), TOLERANCE[case.dtype])
 
 
 def test_shared_blocks_with_soft_cap_and_sinks_in_float32() -> None:

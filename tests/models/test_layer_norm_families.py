@@ -10,16 +10,20 @@ import pytest
 import torch
 
 from octavo.base.errors import ModelFileError
-from octavo.weights.config_json import add_modern_names, context_length
+from octavo.layers.placement import Placement
+from octavo.models.table import find_model_class
+from octavo.weights.config_json import add_modern_names, context_length, read_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from tests.models.test_load_weights import CONFIG, build, load, tensors_for
 
 CLASSES = {
+    "bloom": "BloomForCausalLM",
     "cohere": "CohereForCausalLM",
     "falcon": "FalconForCausalLM",
     "gpt2": "GPT2LMHeadModel",
     "gpt_neox": "GPTNeoXForCausalLM",
     "gptj": "GPTJForCausalLM",
+    "mpt": "MptForCausalLM",
     "nemotron": "NemotronForCausalLM",
     "opt": "OPTForCausalLM",
     "phi": "PhiForCausalLM",
@@ -81,16 +85,21 @@ def test_positions_of_opt_begin_at_row_two() -> None:
 @pytest.mark.parametrize(
     ("model_type", "overrides", "message"),
     [
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, "residuals begin behind the norms"),
         (
             "cohere",
             {"use_qk_norm": True},
             "use_qk_norm: a layer norm of queries and keys is not supported.* model_impl transformers",
         ),
-        ("falcon", {"alibi": True}, "alibi: attention with linear biases is not supported"),
         ("gpt2", {"activation_function": "mish"}, "activation_function is 'mish'; supported are gelu, "),
         ("gpt2", {"add_cross_attention": True}, "add_cross_attention"),
         ("gpt2", {"layer_norm_epsilon": "none"}, "layer_norm_epsilon 'none'"),
         ("gptj", {"rotary_dim": 5}, "rotary_dim is 5; it must be even, from 2 to head_dim 8"),
+        ("mpt", {"no_bias": False}, "no_bias False; only True is supported, here and by transformers"),
+        ("mpt", {"attn_config": {"alibi": False}}, "attn_config.alibi False; only True"),
+        ("mpt", {"attn_config": {"alibi_bias_max": 0}}, "alibi_bias_max 0; it must be a number over 0"),
+        ("mpt", {"attn_config": {"qk_ln": True}}, "attn_config.qk_ln True; only False"),
+        ("mpt", {"attn_config": 3}, "attn_config is a int; it must be an object"),
         ("opt", {"layer_norm_elementwise_affine": False}, "norms have no weights"),
         ("opt", {"word_embed_proj_dim": 0}, "word_embed_proj_dim is 0"),
         ("phi", {"qk_layernorm": True}, "qk_layernorm: a layer norm"),
@@ -102,10 +111,27 @@ def test_configs_that_cannot_be(model_type: str, overrides: dict[str, Any], mess
         build_family(model_type, **overrides)
 
 
+def test_layers_with_linear_biases_ask_for_a_backend_that_has_them() -> None:
+    config = {"attn_config": {"alibi_bias_max": 16, "softmax_scale": 0.3, "clip_qkv": 2.0}}
+    model = build_family("mpt", **config)
+    terms = model.blocks[1].attention.layer.terms
+    assert terms.slopes_H.tolist() == [2**-8, 2**-16, 2**-4] and terms.scale == 0.3
+    assert not any(spec.has_plain_softmax for spec in model.kv_layers())
+    assert all(spec.has_plain_softmax for spec in build_family("falcon").kv_layers())
+
+
+def test_blooms_own_files_have_shorter_names() -> None:
+    model = build_family("bloom")
+    tensors = tensors_for(model)
+    load(model, {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()})
+    assert torch.equal(model.embedding_norm.bias_E, tensors["transformer.word_embeddings_layernorm.bias"])
+
+
 OLDER: dict[str, dict[str, Any]] = {
     "falcon": {"ffn_hidden_size": 10},
     "gpt2": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 10},
     "gptj": {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 10},
+    "mpt": {"d_model": 24, "n_layers": 2, "n_heads": 3},
     "opt": {"ffn_dim": 10, "word_embed_proj_dim": 10, "do_layer_norm_before": False},
 }
 """What configs of these say in their own way."""
@@ -122,6 +148,44 @@ def test_known_shapes_are_the_models(model_type: str, tmp_path: Path) -> None:
     assert {name: dummy.shape(name) for name in dummy.tensor_names()} == {
         slot.name: tuple(slot.target.shape) for slot in slots
     }
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "bloom": {
+        "architectures": ["BloomForCausalLM"],
+        "apply_residual_connection_post_layernorm": False,
+        "n_embed": 24,
+        "n_inner": None,
+        "n_layer": 2,
+        "num_attention_heads": 3,
+        "offset_alibi": 100,
+        "vocab_size": 11,
+    },
+    "mpt": {
+        "architectures": ["MPTForCausalLM"],
+        "attn_config": {"alibi": True, "alibi_bias_max": 16, "clip_qkv": 6, "qk_ln": False},
+        "d_model": 24,
+        "expansion_ratio": 4,
+        "learned_pos_emb": True,
+        "logit_scale": None,
+        "max_seq_len": 2048,
+        "n_heads": 3,
+        "n_layers": 2,
+        "no_bias": True,
+        "vocab_size": 11,
+    },
+}
+
+
+@pytest.mark.parametrize("model_type", PUBLISHED)
+def test_configs_as_their_authors_wrote_them(model_type: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, **PUBLISHED[model_type]}))
+    config = read_config(tmp_path)
+    assert context_length(config) == 2048
+    placement = Placement(dtype=torch.float32, device=torch.device("cpu"), max_positions=64)
+    model = find_model_class(config)(config, placement)
+    assert type(model).__name__ == CLASSES[model_type]
+    assert (model.hidden_size, model.num_heads, len(model.kv_layers())) == (24, 3, 2)
 
 
 def test_a_head_that_is_the_embedding_keeps_its_bias() -> None:

@@ -30,6 +30,8 @@ class Case(NamedTuple):
     has_norms: bool = False
     window: int | None = None
     soft_cap: float | None = None
+    has_slopes: bool = False
+    rounds_biases: bool = False
 
 
 CASES = {
@@ -42,6 +44,9 @@ CASES = {
     "wide": Case(4, 1, 256, 32, rotated=256, has_norms=True, window=40),
     "odd heads": Case(6, 2, 21, 16, rotated=20),
     "one number a head": Case(2, 1, 1, 8),
+    "linear biases": Case(7, 7, 24, 16, has_slopes=True),
+    "linear biases, a window": Case(6, 2, 20, 8, window=21, has_slopes=True),
+    "linear biases in bfloat16": Case(4, 1, 12, 16, has_slopes=True, rounds_biases=True),
 }
 CHUNKS = [(40, 1), (77, 1), (0, 1), (16, 30), (0, 90), (130, 7)]
 """Sequences: tokens before this step, tokens of this step."""
@@ -136,7 +141,13 @@ def attention_layer(case: Case, draw: Callable[..., torch.Tensor]) -> AttentionL
         num_heads=case.num_heads,
         num_kv_heads=case.num_kv_heads,
         head_dim=case.head_dim,
-        terms=AttentionTerms(scale=case.head_dim**-0.5, window=case.window, soft_cap=case.soft_cap),
+        terms=AttentionTerms(
+            scale=case.head_dim**-0.5,
+            window=case.window,
+            soft_cap=case.soft_cap,
+            slopes_H=draw(case.num_heads).abs().bfloat16().float() if case.has_slopes else None,
+            rounds_biases=case.rounds_biases,
+        ),
         rotation_PD=draw(300, case.rotated) if case.rotated else None,
         q_norm_D=draw(case.head_dim) if case.has_norms else None,
         k_norm_D=draw(case.head_dim) if case.has_norms else None,

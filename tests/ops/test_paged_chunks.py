@@ -111,6 +111,9 @@ def make_case(
     )
 
 
+SLOPES_H = torch.tensor([0.5, 0.25, 0.0625, 0.703125])
+
+
 MIXED = [(1, 6), (1, 0), (9, 0), (3, 22), (17, 5)]
 
 
@@ -149,10 +152,20 @@ def test_a_window_hides_what_lies_before_it(window: int) -> None:
         AttentionTerms(scale=0.25, soft_cap=3.0),
         AttentionTerms(scale=0.25, sinks_H=torch.tensor([-1.0, 0.0, 2.0, 9.0])),
         AttentionTerms(scale=0.25, window=7, soft_cap=0.5, sinks_H=torch.tensor([1.0, -3.0, 0.5, 4.0])),
+        AttentionTerms(scale=0.25, slopes_H=SLOPES_H),
+        AttentionTerms(scale=0.3, slopes_H=SLOPES_H, rounds_biases=True),
+        AttentionTerms(scale=0.25, window=7, soft_cap=0.5, slopes_H=SLOPES_H),
     ],
 )
-def test_soft_cap_and_sinks(terms: AttentionTerms) -> None:
+def test_soft_caps_sinks_and_linear_biases(terms: AttentionTerms) -> None:
     case = make_case([(6, 0), (7, 20)])
+    torch.testing.assert_close(case.run(terms), case.expected(terms), atol=1e-5, rtol=1e-5)
+
+
+def test_positions_that_bfloat16_has_not() -> None:
+    """Over 256 neighbours share a bias, where biases are rounded."""
+    case = make_case([(2, 300)], block_size=16)
+    terms = AttentionTerms(scale=0.3, slopes_H=SLOPES_H / 64, rounds_biases=True)
     torch.testing.assert_close(case.run(terms), case.expected(terms), atol=1e-5, rtol=1e-5)
 
 

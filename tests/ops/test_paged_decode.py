@@ -66,6 +66,16 @@ def test_soft_cap_and_sinks(soft_cap: float | None, num_splits: int) -> None:
     case.check(case.run(num_splits=num_splits))
 
 
+@pytest.mark.parametrize("num_splits", [1, 3])
+@pytest.mark.parametrize("is_rounded", [False, True])
+@pytest.mark.parametrize("window", [None, 20])
+def test_linear_biases(window: int | None, is_rounded: bool, num_splits: int) -> None:
+    slopes_H = torch.tensor([0.5, 0.0625, 0.25, 0.703125])
+    terms = AttentionTerms(scale=0.3, window=window, slopes_H=slopes_H, rounds_biases=is_rounded)
+    case = small([2, 41], terms=terms)
+    case.check(case.run(num_splits=num_splits))
+
+
 def test_the_device_says_how_many_sequences_there_are() -> None:
     case = small([20, 3, 18], num_padded=0)
     case.counts[0] = 2
@@ -129,6 +139,15 @@ def test_shared_blocks_with_many_sequences_and_all_terms() -> None:
         terms=terms,
         head_dim=12,
     )
+    case.check(case.run_shared(num_splits=2))
+
+
+@pytest.mark.parametrize("is_rounded", [False, True])
+def test_shared_blocks_with_linear_biases(is_rounded: bool) -> None:
+    """Every sequence sees the shared blocks from where its own query stands."""
+    slopes_H = torch.tensor([0.5, 0.25, 0.0625, 0.125, 0.703125, 0.75])
+    terms = AttentionTerms(scale=0.3, slopes_H=slopes_H, rounds_biases=is_rounded)
+    case = small([40, 60, 41], num_heads=6, num_kv_heads=2, block_size=8, num_shared_blocks=4, terms=terms)
     case.check(case.run_shared(num_splits=2))
 
 

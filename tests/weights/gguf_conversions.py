@@ -26,6 +26,11 @@ def by_kind(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
     yield name, tensor
 
 
+def bloom(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+    """By kind too, under the names of BigScience's own files."""
+    yield from by_kind(name.removeprefix("transformer."), tensor, config)
+
+
 def falcon_kv_heads(config: dict[str, Any]) -> int:
     return config["num_kv_heads"] if config["new_decoder_architecture"] else 1
 

@@ -8,6 +8,7 @@ from typing import Any
 import gguf
 import torch
 
+from octavo.weights.config_json import add_modern_names
 from tests.tiny import VOCAB_SIZE, save_model
 from tests.weights.gguf_conversions import stacked_experts
 from tests.weights.gguf_families.family import HEADS, INNER, KV_HEADS, WIDTH, GGUFFamily
@@ -54,7 +55,9 @@ def save(
 def read_config(model: Path) -> dict[str, Any]:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(model).to_dict()
+    config: dict[str, Any] = AutoConfig.from_pretrained(model).to_dict()
+    add_modern_names(config)
+    return config
 
 
 def write(
@@ -68,7 +71,7 @@ def write(
     **more: Any,
 ) -> None:
     """kind: of matrices. more: keys over those of the family."""
-    layers = config.get("num_hidden_layers") or config["n_layer"]
+    layers = config["num_hidden_layers"]
     writer = gguf.GGUFWriter(file, architecture)
     for key, value in {**common(layers), **family.keys, **more}.items():
         if value is not None:

@@ -105,6 +105,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path, architecture: str, variant: s
         ("phi3", "short longrope", {"rope.dimension_count": 4}, "4 rope factors; .* 4 values .* need 2"),
         ("glm4", "", {"rope.dimension_sections": [1, 1, 1, 0]}, "a model that sees pictures"),
         ("command-r", "", {"logit_scale": None}, "no 'command-r.logit_scale'"),
+        ("mpt", "", {"attention.max_alibi_bias": None}, "alibi False; only True"),
         ("mamba2", "", {"ssm.time_step_rank": 7}, "inner_size 96 is not a multiple of the 7 heads"),
         ("mamba2", "", {"ssm.inner_size": 90}, "90, is not a multiple of its width 48"),
         ("mamba2", "", {"ssm.state_size": 24}, r"\[238, 48\].*\[246, 48\]|\[136, 1, 4\].*\[144, 1, 4\]"),

@@ -19,7 +19,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from octavo.attention.contract import AttentionLayer, Capability, PageLayout, Pages, StepLimits, StepPlan
 from octavo.attention.heads import Heads
-from octavo.attention.score_terms import attend_with_terms, has_score_terms
+from octavo.attention.score_terms import Positions, attend_with_terms
 from octavo.attention.step_view import HostView, StepView
 from octavo.base.integers import ceil_div
 from octavo.ops.paged_plain import AttentionTerms
@@ -86,7 +86,8 @@ class CpuAttention:
             keys_BL = torch.where(padding_BL, last_B1, keys_BL)
             mask = self._bias(padding_BL)[:, None, None, :]
         blocks_BL = tables_SM[start:end].gather(1, keys_BL // self.layout.block_size)
-        return Batch(start=start, end=end, rows=self._key_and_value_rows(blocks_BL, keys_BL), mask=mask)
+        rows = self._key_and_value_rows(blocks_BL, keys_BL)
+        return Batch(start=start, end=end, rows=rows, mask=mask, keys_BL=keys_BL)
 
     def _plan_chunk(self, host: HostView, tables_SM: torch.Tensor, i: int) -> Chunk:
         window = self.layout.window
@@ -109,7 +110,7 @@ class CpuAttention:
             if window is not None:
                 hidden_TL |= distance_TL >= window
             mask = self._bias(hidden_TL)
-        return Chunk(start=start, end=end, rows=rows, mask=mask, is_causal=is_causal)
+        return Chunk(start=start, end=end, length=length, rows=rows, mask=mask, is_causal=is_causal)
 
     def _key_and_value_rows(self, blocks_BL: torch.Tensor, positions_BL: torch.Tensor) -> torch.Tensor:
         keys_BL = blocks_BL * self.layout.rows_per_page + positions_BL % self.layout.block_size
@@ -132,6 +133,12 @@ class Batch:
     """[2, B, L]: rows of keys, rows of values; [1, B, L] where keys hold their values."""
     mask: torch.Tensor | None
     """[B, 1, 1, L] added to the scores; None if all see the same number of keys."""
+    keys_BL: torch.Tensor
+    """Positions; the last is the query's."""
+
+    def positions(self) -> Positions:
+        keys_B111L = self.keys_BL[:, None, None, None]
+        return Positions(keys_B111L[..., -1:], keys_B111L)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,10 +147,17 @@ class Chunk:
 
     start: int
     end: int
+    length: int
+    """Of the sequence, these tokens included."""
     rows: torch.Tensor | None
     """As a batch of one; None if the sequence begins here, so that its keys are at hand."""
     mask: torch.Tensor | None
     is_causal: bool
+
+    def positions(self, num_keys: int) -> Positions:
+        """num_keys: how many of the last ones are seen."""
+        last = torch.arange(self.length)
+        return Positions(last[self.start - self.end :, None], last[-num_keys:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +187,11 @@ class CpuPlan:
     ) -> torch.Tensor:
         k_BKLD, v_BKLD = self._gather(batch.rows, rows_RC)
         q_BHD = q_THD[batch.start : batch.end]
-        if has_score_terms(terms):
-            bias = None if batch.mask is None else batch.mask[:, None]
-            out_BH1D = attend_with_terms(q_BHD[:, :, None], k_BKLD, v_BKLD, bias, terms, is_causal=False)
+        if not terms.has_plain_softmax:
+            bias, q_BH1D = None if batch.mask is None else batch.mask[:, None], q_BHD[:, :, None]
+            out_BH1D = attend_with_terms(
+                q_BH1D, k_BKLD, v_BKLD, bias, terms, batch.positions(), is_causal=False
+            )
             return out_BH1D[:, :, 0]
         num_heads, head_dim = q_BHD.shape[1:]
         q_BKGD = q_BHD.reshape(len(q_BHD), self.layout.num_kv_heads, -1, head_dim)
@@ -197,8 +213,9 @@ class CpuPlan:
         else:
             k, v = self._gather(chunk.rows, rows_RC)
         q_1HTD = q_THD[chunk.start : chunk.end].transpose(0, 1)[None]
-        if has_score_terms(terms):
-            out = attend_with_terms(q_1HTD, k, v, chunk.mask, terms, is_causal=chunk.is_causal)
+        if not terms.has_plain_softmax:
+            positions = chunk.positions(k.shape[2])
+            out = attend_with_terms(q_1HTD, k, v, chunk.mask, terms, positions, is_causal=chunk.is_causal)
             return out[0].transpose(0, 1)
         out = scaled_dot_product_attention(
             q_1HTD,

@@ -86,6 +86,8 @@ def heads_struct(layer: AttentionLayer) -> HeadsStruct:
         q_norm=None if layer.q_norm_D is None else layer.q_norm_D.data_ptr(),
         k_norm=None if layer.k_norm_D is None else layer.k_norm_D.data_ptr(),
         sinks=None if layer.terms.sinks_H is None else layer.terms.sinks_H.data_ptr(),
+        slopes=None if layer.terms.slopes_H is None else layer.terms.slopes_H.data_ptr(),
+        rounds_biases=layer.terms.rounds_biases,
     )
 
 

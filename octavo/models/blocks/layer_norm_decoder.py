@@ -71,6 +71,12 @@ class Make:
     norm_offset: float = 0.0
     rotates: bool = True
     window: int | None = None
+    clip: float | None = None
+    """As HeadShape has it."""
+    bias_slopes: tuple[float, ...] | None = None
+    """Of linear biases, one for each query head (layers/linear_biases.py)."""
+    rounds_biases: bool = False
+    """As AttentionTerms has it."""
 
 
 class LayerNormDecoder(nn.Module, ABC):
@@ -88,8 +94,11 @@ class LayerNormDecoder(nn.Module, ABC):
             else Embedding(facts.vocab_size, self.hidden_size, placement=placement)
         )
         rotation_PD = rotation_table(facts.rope, placement) if make.rotates else None
+        slopes_H = None
+        if make.bias_slopes is not None:
+            slopes_H = torch.tensor(make.bias_slopes, dtype=torch.float32, device=placement.device)
         self.blocks = [
-            self._make_layer(index, self.score_scale(config, index), rotation_PD, placement)
+            self._make_layer(index, self.score_scale(config, index), slopes_H, rotation_PD, placement)
             for index in range(facts.num_layers)
         ]
         self.layers = nn.ModuleList(self.blocks)
@@ -120,6 +129,7 @@ class LayerNormDecoder(nn.Module, ABC):
             head_dim=facts.head_dim,
             dtype_bytes=self.head.weight.element_size(),
             window=window,
+            has_plain_softmax=self.make.bias_slopes is None,
         )
         return [spec] * facts.num_layers
 
@@ -164,17 +174,29 @@ class LayerNormDecoder(nn.Module, ABC):
         ]
 
     def _make_layer(
-        self, index: int, scale: float, rotation_PD: torch.Tensor | None, placement: Placement
+        self,
+        index: int,
+        scale: float,
+        slopes_H: torch.Tensor | None,
+        rotation_PD: torch.Tensor | None,
+        placement: Placement,
     ) -> NormedLayer:
         make = self.make
         facts = make.facts
         attention = SelfAttention(
             index,
             facts.hidden_size,
-            HeadShape(num_heads=facts.num_heads, num_kv_heads=facts.num_kv_heads, head_dim=facts.head_dim),
+            HeadShape(
+                num_heads=facts.num_heads,
+                num_kv_heads=facts.num_kv_heads,
+                head_dim=facts.head_dim,
+                clip=make.clip,
+            ),
             has_qkv_bias=make.has_qkv_bias,
             has_out_bias=make.has_out_bias,
-            terms=AttentionTerms(scale=scale, window=make.window),
+            terms=AttentionTerms(
+                scale=scale, window=make.window, slopes_H=slopes_H, rounds_biases=make.rounds_biases
+            ),
             rotation_PD=rotation_PD,
             placement=placement,
         )

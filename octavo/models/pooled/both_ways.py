@@ -31,5 +31,5 @@ def check_layers(backbone: Backbone, name: str) -> None:
     if not is_usual or recurrent_layers(backbone):
         raise ModelFileError(
             f"This {name} was made into an encoder, whose tokens see both ways. That is supported for "
-            "attention without latents, soft caps and sinks, and without recurrent layers."
+            "attention without latents, soft caps, sinks and linear biases, and without recurrent layers."
         )

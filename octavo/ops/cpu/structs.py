@@ -33,6 +33,8 @@ class HeadsStruct(Structure):
         ("q_norm", c_void_p),
         ("k_norm", c_void_p),
         ("sinks", c_void_p),
+        ("slopes", c_void_p),
+        ("rounds_biases", c_int32),
     )
 
 

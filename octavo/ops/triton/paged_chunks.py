@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 
 from octavo.ops.paged_plain import AttentionTerms
+from octavo.ops.triton.linear_biases import linear_biases
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ def paged_chunks(  # noqa: PLR0913
         counts,
         out_THD,
         terms.sinks_H,
+        terms.slopes_H,
         terms.scale,
         terms.soft_cap,
         q_THD.stride(0),
@@ -120,6 +122,7 @@ def paged_chunks(  # noqa: PLR0913
         table_RM.stride(0),
         SINGLES_TOO=singles_too,
         WINDOW=terms.window or 0,
+        ROUNDS_BIASES=terms.rounds_biases,
         GROUP=group,
         BLOCK_SIZE=keys_BKND.shape[2],
         HEAD_DIM=head_dim,
@@ -142,7 +145,7 @@ def _tile_for(head_dim: int, itemsize: int, is_short: bool, device: torch.device
 
 
 @triton.jit
-def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
+def _paged_chunks_kernel(  # noqa: C901, PLR0913, PLR0915
     q_ptr,
     keys_ptr,
     values_ptr,
@@ -153,6 +156,7 @@ def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
     counts_ptr,
     out_ptr,
     sinks_ptr,
+    slopes_ptr,
     scale,
     soft_cap,
     q_stride_token,
@@ -165,6 +169,7 @@ def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
     table_stride,
     SINGLES_TOO: tl.constexpr,
     WINDOW: tl.constexpr,
+    ROUNDS_BIASES: tl.constexpr,
     GROUP: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -213,6 +218,8 @@ def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
         highest_M = tl.full([BLOCK_M], float("-inf"), tl.float32)
         total_M = tl.zeros([BLOCK_M], tl.float32)
     out_MD = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    if slopes_ptr is not None:
+        slope_M = tl.load(slopes_ptr + head_M)
 
     end_key = position + num_tokens
     first_key = tl.maximum(position - WINDOW + 1, 0) if WINDOW else 0
@@ -247,6 +254,11 @@ def _paged_chunks_kernel(  # noqa: PLR0913, PLR0915
             unit = 1.0
         else:
             unit = scale * LOG2_E
+        if slopes_ptr is not None:
+            score_MN = score_MN * unit + linear_biases(
+                slope_M[:, None], position_M[:, None], key_N[None, :], scale, ROUNDS_BIASES
+            )
+            unit = 1.0
         is_edge = tile + BLOCK_N > position + 1
         if WINDOW:
             is_edge |= tile <= end_key - 1 - WINDOW

@@ -53,6 +53,7 @@ def _decode_kernel(  # noqa: PLR0913
     counts,
     out,
     sinks,
+    slopes,
     accs,
     stats,
     counters,
@@ -74,6 +75,7 @@ def _decode_kernel(  # noqa: PLR0913
     TOKEN_STRIDE: tl.constexpr,
     SCALE: tl.constexpr,
     SOFT_CAP: tl.constexpr,
+    ROUNDS_BIASES: tl.constexpr,
     WINDOW: tl.constexpr,
     TILE: tl.constexpr,
     IS_SPLIT: tl.constexpr,
@@ -95,6 +97,7 @@ def _decode_kernel(  # noqa: PLR0913
     row = tl.load(rows + seq).to(tl.int64)
     end = tl.load(lengths + seq)
     num_seqs = tl.load(counts)
+    last = end - 1
     start = 0
     num_shared_slots = 0
     if IS_SHARED:
@@ -118,6 +121,8 @@ def _decode_kernel(  # noqa: PLR0913
         mask=(r_R < G)[:, None] & (d_D < HEAD_DIM)[None, :],
         other=0.0,
     )
+    if slopes is not None:
+        slopes += head * G
     m_R, l_R, acc_RD = attend(
         q_RD,
         keys + head * HEAD_STRIDE,
@@ -125,13 +130,18 @@ def _decode_kernel(  # noqa: PLR0913
         table + row * table_stride,
         start,
         end,
+        slopes,
+        r_R,
+        last + tl.zeros_like(r_R),
         TILE,
+        G,
         HEAD_DIM,
         BLOCK_SIZE,
         BLOCK_STRIDE,
         TOKEN_STRIDE,
         SCALE,
         SOFT_CAP,
+        ROUNDS_BIASES,
     )
 
     out += seq * out_stride + head * G * HEAD_DIM
@@ -205,6 +215,7 @@ def paged_decode(  # noqa: PLR0913
         counts,
         out_THD,
         terms.sinks_H,
+        terms.slopes_H,
         workspace.accs,
         workspace.stats,
         workspace.counters,
@@ -255,4 +266,5 @@ def page_constants(
         "TOKEN_STRIDE": token_stride,
         "SCALE": terms.scale,
         "SOFT_CAP": terms.soft_cap,
+        "ROUNDS_BIASES": terms.rounds_biases,
     }

@@ -38,7 +38,9 @@ def _shared_kernel(  # noqa: PLR0913
     values,
     table,
     rows,
+    lengths,
     counts,
+    slopes,
     accs,
     stats,
     q_stride,
@@ -56,6 +58,7 @@ def _shared_kernel(  # noqa: PLR0913
     TOKEN_STRIDE: tl.constexpr,
     SCALE: tl.constexpr,
     SOFT_CAP: tl.constexpr,
+    ROUNDS_BIASES: tl.constexpr,
     TILE: tl.constexpr,
     USE_PDL: tl.constexpr,
 ):
@@ -88,6 +91,8 @@ def _shared_kernel(  # noqa: PLR0913
         mask=is_real_R[:, None] & (d_D < HEAD_DIM)[None, :],
         other=0.0,
     )
+    if slopes is not None:
+        slopes += head * G
     m_R, l_R, acc_RD = attend(
         q_RD,
         keys + head * HEAD_STRIDE,
@@ -95,13 +100,18 @@ def _shared_kernel(  # noqa: PLR0913
         table + row * table_stride,
         start,
         tl.minimum(start + tokens, num_tokens),
+        slopes,
+        g_R,
+        tl.load(lengths + seq_R, mask=is_real_R, other=1) - 1,  # not compiled where there are no slopes
         TILE,
+        G,
         HEAD_DIM,
         BLOCK_SIZE,
         BLOCK_STRIDE,
         TOKEN_STRIDE,
         SCALE,
         SOFT_CAP,
+        ROUNDS_BIASES,
     )
     pair_R = (seq_R * tl.num_programs(0) + head).to(tl.int64)
     slot_R = pair_R * (shared_splits + num_splits) + shared_splits - tl.cdiv(num_tokens, tokens) + split
@@ -152,7 +162,9 @@ def paged_decode_shared(  # noqa: PLR0913
         values_BKND,
         table_RM,
         rows_S,
+        lengths_S,
         counts,
+        terms.slopes_H,
         workspace.accs,
         workspace.stats,
         q_THD.stride(0),

@@ -15,6 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from octavo.ops.triton.linear_biases import linear_biases
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -39,17 +41,23 @@ def attend(  # noqa: PLR0913
     table,
     start,
     end,
+    slopes,
+    g_R,
+    last_R,
     TILE: tl.constexpr,
+    G: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
     BLOCK_STRIDE: tl.constexpr,
     TOKEN_STRIDE: tl.constexpr,
     SCALE: tl.constexpr,
     SOFT_CAP: tl.constexpr,
+    ROUNDS_BIASES: tl.constexpr,
 ):
     """The state of R queries over tokens start..end (possibly none) of the sequence with this block table.
 
-    keys, values: of one KV head. What lies past `end` may be NaN and 0 * NaN is NaN, so it is not loaded.
+    keys, values, slopes: of one KV head. g_R: each query's head among its G; last_R: its position. What lies
+    past `end` may be NaN and 0 * NaN is NaN, so it is not loaded.
     """
     R: tl.constexpr = q_RD.shape[0]
     BLOCK_D: tl.constexpr = q_RD.shape[1]
@@ -57,6 +65,8 @@ def attend(  # noqa: PLR0913
     m_R, _, acc_RD = empty_states(R, BLOCK_D)
     # Summed over the tokens once, at the end: one exchange between warps less per tile.
     l_RL = tl.zeros([R, TILE], tl.float32)
+    if slopes is not None:
+        slope_R = tl.load(slopes + g_R, mask=g_R < G, other=0.0)
     token_L = start + tl.arange(0, TILE)
     # A tile's block ids are read one tile ahead. Read inside, they would take a stage of the pipeline
     # that then keeps half as many keys and values in flight.
@@ -74,6 +84,8 @@ def attend(  # noqa: PLR0913
             # tanh(x) = 1 - 2 / (e^2x + 1), right at both ends: e^2x may be 0 or infinite.
             e_RL = tl.exp2(s_RL * (2.0 * SCALE / SOFT_CAP * LOG2_E))
             s_RL = (1.0 - 2.0 / (e_RL + 1.0)) * (SOFT_CAP * LOG2_E)
+        if slopes is not None:
+            s_RL += linear_biases(slope_R[:, None], last_R[:, None], token_L[None, :], SCALE, ROUNDS_BIASES)
         s_RL = tl.where(is_seen_L[None, :], s_RL, float("-inf"))
         new_m_R = tl.maximum(m_R, tl.max(s_RL, 1))
         decay_R = tl.exp2(m_R - new_m_R)

@@ -1,4 +1,4 @@
-"""GGUF files of families with layer norms: GPT-2, NeoX, Phi 2, Falcon, StableLM, StarCoder 2 and others.
+"""GGUF files of families with layer norms: GPT-2, NeoX, Phi 2, BLOOM, MPT, Falcon, StableLM and others.
 
 Files do not say which activation their MLPs have: it is the one of the family. What is fused, turned or put
 in another order than in Hugging Face's checkpoints shows itself as it is there.
@@ -51,6 +51,15 @@ _FALCON_LAYER = {
     "attn_output": "self_attention.dense",
     "ffn_up": "mlp.dense_h_to_4h",
     "ffn_down": "mlp.dense_4h_to_h",
+}
+_BLOOM_LAYER = {**_FALCON_LAYER, "ffn_norm": "post_attention_layernorm"}
+_MPT_LAYER = {
+    "attn_norm": "norm_1",
+    "attn_qkv": "attn.Wqkv",
+    "attn_output": "attn.out_proj",
+    "ffn_norm": "norm_2",
+    "ffn_up": "ffn.up_proj",
+    "ffn_down": "ffn.down_proj",
 }
 _FALCON_TWO_NORMS = {"attn_norm": "ln_mlp", "attn_norm_2": "ln_attn"}
 """Where the branches have a norm each: the first name is that of the MLP's."""
@@ -118,11 +127,21 @@ def _phi2(config: Config, keys: Keys) -> None:  # noqa: ARG001
     config["hidden_act"] = "gelu_new"
 
 
+def _mpt(config: Config, keys: Keys) -> None:
+    attention = {
+        "alibi": keys.number("attention.max_alibi_bias") is not None,
+        "alibi_bias_max": keys.number("attention.max_alibi_bias"),
+        "clip_qkv": keys.number("attention.clamp_kqv"),
+        "qk_ln": keys.has_tensor("attn_q_norm.weight"),
+    }
+    config |= {"attn_config": attention, "no_bias": not keys.has_tensor("attn_norm.bias")}
+
+
 def _falcon(config: Config, keys: Keys) -> None:
     if keys.has_tensor("attn_qkv.bias"):
         raise ModelFileError(
             "The GGUF file holds a Falcon with biases: of the kind that attends by ALiBi, which the file "
-            "does not say. Only Falcons without are supported."
+            "does not say. From GGUF only Falcons without are supported: load the model's own folder."
         )
     num_norms = 2 if keys.has_tensor("attn_norm_2.weight") else 1
     is_new = num_norms == 2 or config["num_key_value_heads"] > 1
@@ -184,6 +203,28 @@ LAYER_NORMS: dict[str, Architecture] = {
         epsilon="layer_norm_eps",
         may_rotate_part=True,
         extend=_phi2,
+    ),
+    "bloom": Architecture(
+        class_name="BloomForCausalLM",
+        model_type="bloom",
+        layer_names=_BLOOM_LAYER,
+        layers="transformer.h",
+        outside_names={
+            **_outside("transformer.word_embeddings", "transformer.ln_f"),
+            "token_embd_norm.weight": "transformer.word_embeddings_layernorm.weight",
+            "token_embd_norm.bias": "transformer.word_embeddings_layernorm.bias",
+        },
+        epsilon="layer_norm_epsilon",
+        add_own_tensor=_head_by_head,
+    ),
+    "mpt": Architecture(
+        class_name="MptForCausalLM",
+        model_type="mpt",
+        layer_names=_MPT_LAYER,
+        layers="transformer.blocks",
+        outside_names=_outside("transformer.wte", "transformer.norm_f"),
+        epsilon="layer_norm_epsilon",
+        extend=_mpt,
     ),
     "falcon": Architecture(
         class_name="FalconForCausalLM",

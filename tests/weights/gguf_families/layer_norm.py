@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.conformance.families import OLDER
-from tests.weights.gguf_conversions import by_kind, plus_one, turned
-from tests.weights.gguf_families.family import HEADS, GGUFFamily
+from tests.weights.gguf_conversions import bloom, by_kind, plus_one, turned
+from tests.weights.gguf_families.family import HEADS, WIDTH, GGUFFamily
 
 EPSILON = {"attention.layer_norm_epsilon": 1e-5}
 FALCON = {**OLDER, "ffn_hidden_size": 88}
@@ -55,6 +55,27 @@ LAYER_NORM: dict[str, dict[str, GGUFFamily]] = {
             model_type="phi",
             overrides={"head_dim": ..., "num_key_value_heads": HEADS},
             keys={**EPSILON, "attention.head_count_kv": HEADS, "rope.dimension_count": 4},
+        )
+    },
+    "bloom": {
+        "": GGUFFamily(
+            model_type="bloom",
+            overrides=OLDER,
+            keys={**EPSILON, "attention.head_count_kv": HEADS, "feed_forward_length": 4 * WIDTH},
+            convert=bloom,
+        )
+    },
+    "mpt": {
+        "": GGUFFamily(
+            model_type="mpt",
+            overrides={**OLDER, "attn_config": {"clip_qkv": 1.5}},
+            keys={
+                **EPSILON,
+                "attention.head_count_kv": None,
+                "attention.max_alibi_bias": 8.0,
+                "attention.clamp_kqv": 1.5,
+                "feed_forward_length": 4 * WIDTH,
+            },
         )
     },
     "falcon": {

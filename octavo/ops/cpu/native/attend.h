@@ -78,6 +78,27 @@ static void score_keys(const Heads& h, const Pages& pages, const Query* queries,
     }
 }
 
+static inline Floats to_bfloat16(Floats v) { return (Floats)(bfloat16_bits(v) & all(int32_t(0xffff0000))); }
+
+// Linear biases (ops/paged_plain.py) onto the scores of the keys that a query sees. Numbers after them, up to a whole
+// vector, are lost.
+static void add_biases(const Heads& h, const Query& query, float* scores) {
+    const int own = query.length - 1, count = query.length - query.first;
+    const Floats slope = all(query.slope);
+    Ints key = all(query.first);
+    for (int lane = 0; lane < LANES; ++lane) key[lane] += lane;
+    if (!h.rounds_biases) {
+        for (int i = 0; i < count; i += LANES, key += LANES)
+            store(scores + i, fma(slope, to_float(key - own), load<Floats>(scores + i)));
+        return;
+    }
+    const Floats own_bias = to_bfloat16(slope * to_bfloat16(all(float(own))));
+    for (int i = 0; i < count; i += LANES, key += LANES) {
+        const Floats bias = to_bfloat16(slope * to_bfloat16(to_float(key))) - own_bias;
+        store(scores + i, fma(bias, all(h.scale), load<Floats>(scores + i)));
+    }
+}
+
 // Scores to weights that sum to one (with the sink's), in place. Numbers after them, up to a whole vector, are lost.
 static void softmax(float* scores, int count, float sink) {
     Floats top = all(scores[0]);
@@ -175,6 +196,7 @@ static void attend_together(const Heads& h, const Pages& pages, const Query* que
     for (int g = 0; g < G; ++g) {
         float* row = scores + g * stride;
         const int from = queries[g].first - base, to = queries[g].length - base;
+        if (h.slopes) add_biases(h, queries[g], row + from);
         softmax(row + from, to - from, queries[g].sink);
         for (int i = before; i < from; ++i) row[i] = 0;
         for (int i = to; i < last - base; ++i) row[i] = 0;

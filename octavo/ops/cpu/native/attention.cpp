@@ -68,7 +68,7 @@ void share_attention(Member& member, Engine& engine, const Heads& heads, const P
             const int start = heads.window && length > heads.window ? length - heads.window : 0;
             for (int h = head; h < head + heads_each; ++h)
                 queries.push_back({qkv + t * width + h * D, out + (int64_t(t) * heads.num_heads + h) * D, start, length,
-                                   heads.sinks ? heads.sinks[h] : -INFINITY});
+                                   heads.sinks ? heads.sinks[h] : -INFINITY, heads.slopes ? heads.slopes[h] : 0});
         }
         engine.kernels->attend(heads, pages, queries.data(), int(queries.size()), k, table, scores.data());
     });

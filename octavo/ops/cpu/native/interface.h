@@ -63,6 +63,8 @@ struct Heads {
     const float* q_norm;    // [D] or null
     const float* k_norm;
     const float* sinks;     // [H]: a score beside those of the keys; null: none
+    const float* slopes;    // [H]: what a score loses for each position that its key is behind; null: nothing
+    int32_t rounds_biases;  // 1: positions, and slopes times them, become bfloat16 and are scaled like scores
 };
 
 // The tokens of a step. Sequence s has tokens starts[s] to starts[s + 1] and the block table of row rows[s].

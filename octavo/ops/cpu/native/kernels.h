@@ -18,6 +18,7 @@ struct Query {
     int first;
     int length;
     float sink;  // a score that takes its share of the softmax and has no value; minus infinity: none
+    float slope;  // of linear biases, where heads have them
 };
 constexpr int MOST_QUERIES = 12;  // that attend together
 

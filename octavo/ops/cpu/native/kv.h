@@ -17,7 +17,12 @@ struct KvFloat32 {
     static void write(Floats v, Number* to) { store(to, v); }
 };
 
-// The upper half of a float32, rounded to the nearest, ties to even.
+// The nearest bfloat16, ties to even, in the upper halves; the lower ones are for the caller to drop.
+static inline Ints bfloat16_bits(Floats v) {
+    const Ints bits = (Ints)v;
+    return bits + all(0x7fff) + ((bits >> 16) & all(1));
+}
+
 struct KvBFloat16 {
     typedef uint16_t Number;
     static constexpr bool HAS_SCALES = false;
@@ -29,8 +34,7 @@ struct KvBFloat16 {
         return value;
     }
     static void write(Floats v, Number* to) {
-        const Ints bits = (Ints)v, is_nan = v != v;
-        const Ints rounded = (bits + all(0x7fff) + ((bits >> 16) & all(1))) >> 16;
+        const Ints is_nan = v != v, rounded = bfloat16_bits(v) >> 16;
         store(to, __builtin_convertvector((is_nan & all(0x7fc0)) | (~is_nan & rounded), Shorts));
     }
 };
