@@ -85,7 +85,7 @@ def test_rows_are_what_the_format_says(name: str) -> None:
 
 def test_every_type_that_files_may_have_is_packed_in_the_bits_that_are_planned() -> None:
     native = NativeEngine(1)
-    assert set(TYPES) == set(BY_NAME)
+    assert set(TYPES) <= set(BY_NAME)
     for name in TYPES:
         packed = native.pack(stored(name, 32, 512)[0])
         assert packed.packed.nbytes * 8 == 32 * 512 * {**PACKED_BITS, **PLAIN_BITS}[name], name
