@@ -46,7 +46,7 @@ static inline Bytes two_bits(const uint8_t* at, int quad) {
 // The third bits lie behind these.
 static inline void unpack_three_bits(const uint8_t* at, Bytes* w) {
     const Bytes high = load<Bytes>(at + 2 * QUAD);
-    for (int i = 0; i < 8; ++i) w[i] = two_bits(at, i) | ((high >> i) & all_bytes(1)) << 2;
+    for (int i = 0; i < 8; ++i) w[i] = two_bits(at, i) | ((i < 2 ? high << (2 - i) : high >> (i - 2)) & all_bytes(4));
 }
 
 // `part` says which of a group's rows: lanes part * LANES and so on. `offset` is what the products of the
