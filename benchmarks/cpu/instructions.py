@@ -27,9 +27,15 @@ KINDS |= {
     "Q2_K": (10, 84 * COLUMNS // 256),
     "Q3_K": (11, 110 * COLUMNS // 256),
     "IQ4_XS": (23, 136 * COLUMNS // 256),
+    "IQ2_XXS": (16, 66 * COLUMNS // 256),
+    "IQ2_XS": (17, 74 * COLUMNS // 256),
+    "IQ3_XXS": (18, 98 * COLUMNS // 256),
+    "TQ2_0": (35, 66 * COLUMNS // 256),
     "MXFP4": (39, 17 * COLUMNS // 32),
 }
 """GGUF's number, and bytes of a row."""
+POINTS = 512 * 8
+"""Bytes of the largest grid of these types; all are the lowest level, as all blocks are zero."""
 TOKENS = (1, 64)
 COLLECTED = re.compile(r"Collected : (\d+)")
 
@@ -95,13 +101,14 @@ def multiply(kernels: str, kind: str, tokens: int, products: int) -> None:
     assert engine, f"this processor (or Valgrind) has no {kernels}"
     number, row_bytes = KINDS[kind]
     form = library.octavo_form(number)
-    stored = ctypes.create_string_buffer(ROWS * row_bytes)
+    stored, grid = ctypes.create_string_buffer(ROWS * row_bytes), ctypes.create_string_buffer(POINTS)
     packed = ctypes.create_string_buffer(
         library.octavo_packed_bytes(form, ctypes.c_int64(ROWS), ctypes.c_int64(COLUMNS))
     )
     library.octavo_pack(
         engine,
         number,
+        grid,
         stored,
         ctypes.c_int64(row_bytes),
         ctypes.c_int64(ROWS),

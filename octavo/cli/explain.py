@@ -169,7 +169,7 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
 
 def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig) -> None:
     supported = "supported" if report.is_supported else "NOT supported"
-    form = "packed as in the file" if config.model.packed_weights else f"as {config.model.dtype}"
+    form = "packed" if config.model.packed_weights else f"as {config.model.dtype}"
     lines = [
         ("model", f"{report.name} ({report.format})"),
         ("files", f"{report.path}, {show_bytes(report.file_bytes)}, mostly {report.stored_dtype}"),

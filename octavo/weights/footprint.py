@@ -34,8 +34,10 @@ def weight_bytes(checkpoint: Checkpoint, dtype: str) -> int:
 
 
 PACKED_BITS = {
-    **dict.fromkeys(("Q2_K", "Q3_K"), 4),
-    **dict.fromkeys(("IQ4_NL", "IQ4_XS", "MXFP4"), 4.5),
+    **dict.fromkeys(("TQ1_0", "TQ2_0"), 2.5),
+    **dict.fromkeys(("IQ1_S", "IQ2_XXS"), 3.5),
+    **dict.fromkeys(("Q2_K", "Q3_K", "IQ1_M", "IQ2_XS", "IQ2_S"), 4),
+    **dict.fromkeys(("IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS", "MXFP4"), 4.5),
     **dict.fromkeys(("Q4_0", "Q4_1", "Q4_K"), 5),
     **dict.fromkeys(("Q5_0", "Q5_1", "Q5_K"), 6),
     "Q6_K": 7,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from octavo.weights.transfer import OnProgress, Piece
 
-_TYPE_SUFFIX = re.compile(r"[-._](?:i?q[0-9][a-z0-9_]*|bf16|fp?16|fp?32)$", re.IGNORECASE)
+_TYPE_SUFFIX = re.compile(r"[-._](?:[it]?q[0-9][a-z0-9_]*|bf16|fp?16|fp?32)$", re.IGNORECASE)
 _QUERY_OR_KEY = re.compile(r"blk\.[0-9]+\.attn_([qk])\.(?:weight|bias)", re.ASCII)
 
 

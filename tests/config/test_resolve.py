@@ -253,7 +253,7 @@ def packing(device=CPU_WITH_KERNELS, checkpoint=GGUF, **options):
 
 
 def test_packed_weights_are_the_default_where_they_can_be():
-    assert packing() == (True, "Q4_1 file; the avx2 kernels compute with it as it is")
+    assert packing() == (True, "Q4_1 file; the avx2 kernels compute with it packed")
     assert resolved(CPU_WITH_KERNELS, GGUF).config.model.dtype == "float32"
     assert resolved(CPU_WITH_KERNELS, GGUF).config.model.cpu_threads == 3
     is_packed, why = packing(dtype="float32")

@@ -24,15 +24,30 @@ HALVES = {
     "Q2_K": (80, 82),
     "Q3_K": (108,),
     "Q6_K": (208,),
-    "MXFP4": (),
+    "TQ1_0": (52,),
+    "TQ2_0": (64,),
+    **dict.fromkeys(("IQ1_M", "MXFP4"), ()),
 }
 """Where blocks hold numbers in half precision; elsewhere at their beginning."""
 HALF = 2.0**-11
 """Relative error of a scale that is kept in half precision."""
 
 
-def stored(name: str, rows: int, columns: int, seed: int = 0) -> tuple[StoredMatrix, torch.Tensor]:
-    """Random blocks of a type with scales around 0.01, and what they mean."""
+def put_halves(blocks: np.ndarray, at: int, numbers: np.ndarray) -> None:
+    blocks[:, at : at + 2] = numbers.astype(np.float16).view(np.uint8).reshape(-1, 2)
+
+
+def scatter_halves(blocks: np.ndarray, numbers: np.ndarray) -> None:
+    """As IQ1_M has them: four bits in the high halves of bytes 49, 51, 53 and 55."""
+    bits = numbers.astype(np.float16).view(np.uint16)
+    for index, at in enumerate((49, 51, 53, 55)):
+        blocks[:, at] = blocks[:, at] & 15 | (bits >> (4 * index) & 15) << 4
+
+
+def stored(
+    name: str, rows: int, columns: int, seed: int = 0, scale: float | None = None
+) -> tuple[StoredMatrix, torch.Tensor]:
+    """Random blocks of a type with scales around 0.01 or this one, and what they mean."""
     kind, rng = BY_NAME[name], np.random.default_rng(seed)
     count = rows * columns // kind.block_size
     if name in PLAIN:
@@ -42,8 +57,9 @@ def stored(name: str, rows: int, columns: int, seed: int = 0) -> tuple[StoredMat
         return StoredMatrix(kind=name, columns=columns, data=data), numbers.to(dtype).float()
     blocks = rng.integers(0, 256, (count, kind.block_bytes), dtype=np.uint8)
     for at in HALVES.get(name, (0,)):
-        halves = rng.uniform(-0.01, 0.01, count).astype(np.float16)
-        blocks[:, at : at + 2] = halves.view(np.uint8).reshape(-1, 2)
+        put_halves(blocks, at, rng.uniform(-0.01, 0.01, count) if scale is None else np.full(count, scale))
+    if name == "IQ1_M":
+        scatter_halves(blocks, rng.uniform(-0.01, 0.01, count) if scale is None else np.full(count, scale))
     if name == "MXFP4":
         blocks[:, 0] = rng.integers(108, 122, count)  # powers of two that halves hold
     weights = np.empty(rows * columns, dtype=np.float32)
@@ -83,6 +99,13 @@ def test_rows_are_what_the_format_says(name: str) -> None:
         assert torch.equal(rows, expected)
 
 
+@pytest.mark.parametrize("name", [kind.name for kind in BLOCK_TYPES.values() if kind.block_size == 256])
+def test_nothing_is_lost_where_halves_hold_the_products_of_scales(name: str) -> None:
+    native = NativeEngine(1)
+    matrix, weights_OI = stored(name, 37, 512, scale=-(2.0**-6))
+    assert torch.equal(native.rows(native.pack(matrix), torch.arange(37)), weights_OI)
+
+
 def test_every_type_that_files_may_have_is_packed_in_the_bits_that_are_planned() -> None:
     native = NativeEngine(1)
     assert set(TYPES) == set(BY_NAME)
@@ -91,13 +114,15 @@ def test_every_type_that_files_may_have_is_packed_in_the_bits_that_are_planned()
         assert packed.packed.nbytes * 8 == 32 * 512 * {**PACKED_BITS, **PLAIN_BITS}[name], name
 
 
-@pytest.mark.parametrize("name", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"])
+@pytest.mark.parametrize(
+    "name", ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_XS"]
+)
 def test_products_of_scales_that_no_half_can_hold_are_told(name: str) -> None:
     """Finite in the file's arithmetic, infinite in ours: such a matrix is not taken."""
     matrix, _ = stored(name, 1, 256)
     data = np.full_like(matrix.data, 0xFF)
     for at in HALVES.get(name, (0,)):
-        data[:, at : at + 2] = np.array([60000.0], np.float16).view(np.uint8)
+        put_halves(data, at, np.array([60000.0]))
     if name == "Q6_K":
         data[:, 192:208] = 127
     assert not NativeEngine(1).pack(StoredMatrix(kind=name, columns=256, data=data)).is_finite
@@ -137,12 +162,14 @@ def test_several_matrices_and_a_bias(kernels: str) -> None:
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_the_widest_numbers_do_not_overflow(kernels: str) -> None:
     native = engine(kernels)
-    for name in ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q2_K", "Q3_K", "Q6_K", "IQ4_NL", "MXFP4"):
+    for name in (name for name in TYPES if name not in PLAIN):
         kind = BY_NAME[name]
         for byte in (0x00, 0x80, 0xFF):
             blocks = np.full((16 * 256 // kind.block_size, kind.block_bytes), byte, dtype=np.uint8)
             for at in HALVES.get(name, (0,)):
-                blocks[:, at : at + 2] = np.frombuffer(np.float16(1).tobytes(), dtype=np.uint8)
+                put_halves(blocks, at, np.ones(len(blocks)))
+            if name == "IQ1_M":
+                scatter_halves(blocks, np.ones(len(blocks)))
             if name == "MXFP4":
                 blocks[:, 0] = 128
             packed = native.pack(StoredMatrix(kind=name, columns=256, data=blocks.reshape(16, -1)))

@@ -150,7 +150,7 @@ def test_tensors_come_back_as_they_went_in(tmp_path: Path, architecture: str) ->
         assert torch.equal(target, tensor), name
 
 
-@pytest.mark.parametrize("type_id", [39, 12])
+@pytest.mark.parametrize("type_id", [39, 12, 22])
 @pytest.mark.parametrize("architecture", ["gpt-oss", "granitemoe", "qwen3moe"])
 def test_experts_can_be_had_packed(tmp_path: Path, architecture: str, type_id: int) -> None:
     weights = hugging_face_weights(FAMILIES[architecture][0])

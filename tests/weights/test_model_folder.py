@@ -268,6 +268,7 @@ def test_what_is_opened_as_what(tiny_folder: Path, tmp_path: Path) -> None:
     [
         ("Qwen2.5-0.5B-Instruct-Q4_K_M", "Qwen2.5-0.5B-Instruct"),
         ("Llama-3.2-1B.IQ4_XS", "Llama-3.2-1B"),
+        ("bitnet-TQ1_0", "bitnet"),
         ("tiny-bf16", "tiny"),
         ("tiny_fp16", "tiny"),
         ("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct"),

@@ -29,7 +29,7 @@ def decide_packing(config: EngineConfig, known: Known) -> EngineConfig:
     if config.model.dtype != "auto":
         why = f"dtype {config.model.dtype} was asked for: weights are made plain, and computed with exactly"
         return decided(config, "model", known, packed_weights=(False, why))
-    why = f"{known.checkpoint.stored_dtype} file; the {known.device.kernels} kernels compute with it as it is"
+    why = f"{known.checkpoint.stored_dtype} file; the {known.device.kernels} kernels compute with it packed"
     return decided(config, "model", known, packed_weights=(True, why))
 
 

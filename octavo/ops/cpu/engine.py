@@ -25,6 +25,7 @@ from octavo.ops.cpu.structs import (
     RecurrenceStruct,
     TokensStruct,
 )
+from octavo.ops.grids import grid_of
 from octavo.ops.stored import StoredMatrix
 
 TYPES = {
@@ -40,9 +41,18 @@ TYPES = {
     "Q4_K": 12,
     "Q5_K": 13,
     "Q6_K": 14,
+    "IQ2_XXS": 16,
+    "IQ2_XS": 17,
+    "IQ3_XXS": 18,
+    "IQ1_S": 19,
     "IQ4_NL": 20,
+    "IQ3_S": 21,
+    "IQ2_S": 22,
     "IQ4_XS": 23,
+    "IQ1_M": 29,
     "BF16": 30,
+    "TQ1_0": 34,
+    "TQ2_0": 35,
     "MXFP4": 39,
 }
 """Kinds of stored matrices that can be packed, by GGUF's number."""
@@ -83,9 +93,16 @@ class NativeEngine:
         form = self._library.octavo_form(kind)
         rows, columns = stored.rows, stored.columns
         packed = torch.empty(self._library.octavo_packed_bytes(form, rows, columns), dtype=torch.uint8)
-        data = np.ascontiguousarray(stored.data)
+        data, grid = np.ascontiguousarray(stored.data), grid_of(stored.kind)
         is_finite = self._library.octavo_pack(
-            self.handle, kind, data.ctypes.data, data.strides[0], rows, columns, packed.data_ptr()
+            self.handle,
+            kind,
+            None if grid is None else grid.ctypes.data,
+            data.ctypes.data,
+            data.strides[0],
+            rows,
+            columns,
+            packed.data_ptr(),
         )
         struct = MatrixStruct(packed.data_ptr(), form, rows, columns)
         return PackedMatrix(packed, struct, bool(is_finite))
@@ -229,7 +246,10 @@ def declare(library: ctypes.CDLL) -> None:
         "octavo_close": (None, [c_void_p]),
         "octavo_form": (c_int32, [c_int32]),
         "octavo_packed_bytes": (c_int64, [c_int32, c_int64, c_int64]),
-        "octavo_pack": (c_int32, [c_void_p, c_int32, c_void_p, c_int64, c_int64, c_int32, c_void_p]),
+        "octavo_pack": (
+            c_int32,
+            [c_void_p, c_int32, c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p],
+        ),
         "octavo_rows": (None, [c_void_p, c_void_p, c_int32, c_void_p]),
         "octavo_linear": (
             None,

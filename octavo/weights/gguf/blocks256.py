@@ -67,3 +67,22 @@ def iq4_xs(blocks_BX: Bytes, out_BW: Floats) -> None:
     scales = half(blocks_BX, 0) * (scale_BG.astype(np.float32) - np.float32(32))
     np.take(NONLINEAR_4BIT, fields(blocks_BX[:, 8:], 4, 16), out=out_BW, mode="clip")
     scale_groups(out_BW, scales)
+
+
+def tq1_0(blocks_BX: Bytes, out_BW: Floats) -> None:
+    """Five ternary digits to a byte: 243 numbers spread over 256, so that digits are carries of times 3."""
+    for start, stop, first, digits in ((0, 32, 0, 5), (32, 48, 160, 5), (48, 52, 240, 4)):
+        packed_BX, size = blocks_BX[:, start:stop], stop - start
+        for digit in range(digits):
+            rest = packed_BX * np.uint8(3**digit)
+            out_BW[:, first + digit * size :][:, :size] = rest.astype(np.uint16) * np.uint16(3) >> np.uint16(
+                8
+            )
+    out_BW -= np.float32(1)
+    out_BW *= half(blocks_BX, 52)
+
+
+def tq2_0(blocks_BX: Bytes, out_BW: Floats) -> None:
+    out_BW[:] = fields(blocks_BX[:, :64], 2, 32)
+    out_BW -= np.float32(1)
+    out_BW *= half(blocks_BX, 64)

@@ -1,7 +1,8 @@
 """The table of GGUF types, and dequantisation to float32 in chunks.
 
 Results equal the format's reference arithmetic bit for bit: the order of multiplication and addition in
-`blocks32.py` and `blocks256.py` is part of the contract. A new type is a line here and a function there.
+`blocks32.py`, `blocks256.py` and `blocks_grid.py` is part of the contract. A new type is a line here and a
+function there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from octavo.weights.gguf import blocks32, blocks256
+from octavo.weights.gguf import blocks32, blocks256, blocks_grid
 from octavo.weights.gguf.bits import Bytes, Floats
 
 CHUNK_WEIGHTS = 128 * 1024
@@ -47,9 +48,18 @@ BLOCK_TYPES: dict[int, BlockType] = {
     12: _line("Q4_K", 256, 144, blocks256.q4_k),
     13: _line("Q5_K", 256, 176, blocks256.q5_k),
     14: _line("Q6_K", 256, 210, blocks256.q6_k),
+    16: _line("IQ2_XXS", 256, 66, blocks_grid.iq2_xxs),
+    17: _line("IQ2_XS", 256, 74, blocks_grid.iq2_xs),
+    18: _line("IQ3_XXS", 256, 98, blocks_grid.iq3_xxs),
+    19: _line("IQ1_S", 256, 50, blocks_grid.iq1_s),
     20: _line("IQ4_NL", 32, 18, blocks32.iq4_nl),
+    21: _line("IQ3_S", 256, 110, blocks_grid.iq3_s),
+    22: _line("IQ2_S", 256, 82, blocks_grid.iq2_s),
     23: _line("IQ4_XS", 256, 136, blocks256.iq4_xs),
+    29: _line("IQ1_M", 256, 56, blocks_grid.iq1_m),
     30: _line("BF16", 1, 2, blocks32.bf16),
+    34: _line("TQ1_0", 256, 54, blocks256.tq1_0),
+    35: _line("TQ2_0", 256, 66, blocks256.tq2_0),
     39: _line("MXFP4", 32, 17, blocks32.mxfp4),
 }
 """ggml type id -> how to read it."""
@@ -57,20 +67,11 @@ BLOCK_TYPES: dict[int, BlockType] = {
 OTHER_TYPES: dict[int, str] = {
     9: "Q8_1",
     15: "Q8_K",
-    16: "IQ2_XXS",
-    17: "IQ2_XS",
-    18: "IQ3_XXS",
-    19: "IQ1_S",
-    21: "IQ3_S",
-    22: "IQ2_S",
     24: "I8",
     25: "I16",
     26: "I32",
     27: "I64",
     28: "F64",
-    29: "IQ1_M",
-    34: "TQ1_0",
-    35: "TQ2_0",
     40: "NVFP4",
 }
 """Types that exist but are not read here: only their names, for error messages."""

@@ -15,7 +15,8 @@ constexpr int BLOCK_COLUMNS = 32;  // inputs that share a scale of the activatio
 // How a matrix is packed (forms.h). The numbers are known to Python.
 enum Form : int32_t {
     FORM_FLOAT = 0, FORM_4 = 1, FORM_5 = 2, FORM_6 = 3, FORM_8 = 4, FORM_BFLOAT16 = 5, FORM_FLOAT16 = 6,
-    FORM_2 = 7, FORM_3 = 8, FORM_BENT = 9, FORM_FP4 = 10
+    FORM_2 = 7, FORM_3 = 8, FORM_BENT = 9, FORM_FP4 = 10, FORM_TERNARY = 11, FORM_IQ1 = 12, FORM_IQ1_TWICE = 13,
+    FORM_IQ2 = 14, FORM_IQ2_TWICE = 15, FORM_IQ3_XXS = 16, FORM_IQ3_S = 17
 };
 
 struct Matrix {

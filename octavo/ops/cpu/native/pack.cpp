@@ -1,9 +1,8 @@
 // From the blocks of a GGUF file to packed forms (forms.h), and back to single rows.
-//
-// The layouts of GGUF's blocks are facts of the format; weights/gguf/blocks*.py say them in Python.
 #include <cmath>
 #include <cstring>
 
+#include "blocks.h"
 #include "engine.h"
 #include "levels.h"
 #include "plain_pack.h"
@@ -15,148 +14,10 @@ namespace octavo {
 namespace {
 
 using pack::half_of;
-using pack::scalar_half;
 
 // Products of two halves may be larger than any half. False for NaN, too.
 bool fits_half(float value) {
     return std::fabs(value) < 65520;
-}
-
-float half_at(const uint8_t* at) {
-    uint16_t h;
-    std::memcpy(&h, at, 2);
-    return scalar_half(h);
-}
-
-// 32 weights of a row: weight i = scale[i / 16] * (q[i] - bias of the form) + minimum[i / 16]. Of forms with
-// levels q is the number of one.
-struct Block {
-    uint8_t q[BLOCK_COLUMNS];
-    float scale[2];
-    float minimum[2];
-};
-
-enum Type : int32_t {  // GGUF's numbers
-    Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
-    IQ4_NL = 20, IQ4_XS = 23, MXFP4 = 39
-};
-
-void set_scale(Block& out, float scale, float minimum = 0) {
-    out.scale[0] = out.scale[1] = scale;
-    out.minimum[0] = out.minimum[1] = minimum;
-}
-
-void set_half(Block& out, int half, float scale, float minimum = 0) {
-    out.scale[half] = scale;
-    out.minimum[half] = minimum;
-}
-
-void nibbles(const uint8_t* at, Block& out) {
-    for (int i = 0; i < 16; ++i) {
-        out.q[i] = at[i] & 15;
-        out.q[i + 16] = at[i] >> 4;
-    }
-}
-
-void fifth_bits(const uint8_t* at, Block& out) {
-    for (int i = 0; i < 32; ++i) out.q[i] |= (at[i / 8] >> (i % 8) & 1) << 4;
-}
-
-// Scale and minimum of one of eight groups: six bits each, in twelve bytes.
-void k_scale(const uint8_t* super, int sub, Block& out) {
-    const uint8_t* s = super + 4;
-    int scale, minimum;
-    if (sub < 4) {
-        scale = s[sub] & 63;
-        minimum = s[sub + 4] & 63;
-    } else {
-        scale = (s[sub + 4] & 15) | (s[sub - 4] >> 2 & 48);
-        minimum = s[sub + 4] >> 4 | (s[sub] >> 2 & 48);
-    }
-    set_scale(out, half_at(super) * scale, -half_at(super + 2) * minimum);
-}
-
-void k_nibbles(const uint8_t* at, int sub, Block& out) {
-    at += sub / 2 * 32;
-    for (int i = 0; i < 32; ++i) out.q[i] = sub % 2 ? at[i] >> 4 : at[i] & 15;
-}
-
-void six_bits(const uint8_t* super, int sub, Block& out) {
-    const uint8_t *low = super + sub / 4 * 64 + sub % 2 * 32, *high = super + 128 + sub / 4 * 32;
-    for (int i = 0; i < 32; ++i) {
-        const int nibble = sub % 4 < 2 ? low[i] & 15 : low[i] >> 4;
-        out.q[i] = nibble | (high[i] >> (2 * (sub % 4)) & 3) << 4;
-    }
-    for (int half = 0; half < 2; ++half)
-        set_half(out, half, half_at(super + 208) * (int8_t)super[192 + 2 * sub + half]);
-}
-
-void k_two_bits(const uint8_t* at, int sub, Block& out) {
-    for (int i = 0; i < 32; ++i) out.q[i] = at[sub / 4 * 32 + i] >> (2 * (sub % 4)) & 3;
-}
-
-void two_bits(const uint8_t* super, int sub, Block& out) {
-    k_two_bits(super + 16, sub, out);
-    for (int half = 0; half < 2; ++half) {
-        const uint8_t both = super[2 * sub + half];
-        set_half(out, half, half_at(super + 80) * (both & 15), -half_at(super + 82) * (both >> 4));
-    }
-}
-
-void three_bits(const uint8_t* super, int sub, Block& out) {
-    k_two_bits(super + 32, sub, out);
-    for (int i = 0; i < 32; ++i) out.q[i] |= (super[i] >> sub & 1) << 2;
-    for (int half = 0; half < 2; ++half) {
-        const int k = 2 * sub + half;
-        const int low = k < 8 ? super[96 + k] & 15 : super[88 + k] >> 4;
-        const int high = super[104 + k % 4] >> (2 * (k / 4)) & 3;
-        set_half(out, half, half_at(super + 108) * ((low | high << 4) - 32));
-    }
-}
-
-void bent(const uint8_t* super, int sub, Block& out) {
-    nibbles(super + 8 + sub * 16, out);
-    const int low = super[4 + sub / 2] >> (4 * (sub % 2)) & 15, high = super[2 + sub / 4] >> (2 * (sub % 4)) & 3;
-    set_scale(out, half_at(super) * ((low | high << 4) - 32));
-}
-
-// Block b of a row that is stored as `type`.
-void read_block(int32_t type, const uint8_t* row, int b, Block& out) {
-    const uint8_t* at;
-    switch (type) {
-        case Q4_0: at = row + b * 18; nibbles(at + 2, out); set_scale(out, half_at(at), -8 * half_at(at)); break;
-        case Q4_1: at = row + b * 20; nibbles(at + 4, out); set_scale(out, half_at(at), half_at(at + 2)); break;
-        case Q5_0:
-            at = row + b * 22;
-            nibbles(at + 6, out);
-            fifth_bits(at + 2, out);
-            set_scale(out, half_at(at), -16 * half_at(at));
-            break;
-        case Q5_1:
-            at = row + b * 24;
-            nibbles(at + 8, out);
-            fifth_bits(at + 4, out);
-            set_scale(out, half_at(at), half_at(at + 2));
-            break;
-        case Q8_0:
-            at = row + b * 34;
-            for (int i = 0; i < 32; ++i) out.q[i] = at[2 + i] ^ 128;
-            set_scale(out, half_at(at));
-            break;
-        case Q4_K: at = row + b / 8 * 144; k_nibbles(at + 16, b % 8, out); k_scale(at, b % 8, out); break;
-        case Q5_K:
-            at = row + b / 8 * 176;
-            k_nibbles(at + 48, b % 8, out);
-            for (int i = 0; i < 32; ++i) out.q[i] |= (at[16 + i] >> (b % 8) & 1) << 4;
-            k_scale(at, b % 8, out);
-            break;
-        case Q6_K: six_bits(row + b / 8 * 210, b % 8, out); break;
-        case Q2_K: two_bits(row + b / 8 * 84, b % 8, out); break;
-        case Q3_K: three_bits(row + b / 8 * 110, b % 8, out); break;
-        case IQ4_NL: at = row + b * 18; nibbles(at + 2, out); set_scale(out, half_at(at)); break;
-        case IQ4_XS: bent(row + b / 8 * 136, b % 8, out); break;
-        case MXFP4: at = row + b * 17; nibbles(at + 1, out); set_scale(out, std::ldexp(1.0f, at[0] - 128)); break;
-    }
 }
 
 int32_t form_of(int32_t type) {
@@ -169,6 +30,13 @@ int32_t form_of(int32_t type) {
         case Q3_K: return FORM_3;
         case IQ4_NL: case IQ4_XS: return FORM_BENT;
         case MXFP4: return FORM_FP4;
+        case IQ1_S: return FORM_IQ1;
+        case IQ1_M: return FORM_IQ1_TWICE;
+        case IQ2_XXS: return FORM_IQ2;
+        case IQ2_XS: case IQ2_S: return FORM_IQ2_TWICE;
+        case IQ3_XXS: return FORM_IQ3_XXS;
+        case IQ3_S: return FORM_IQ3_S;
+        case TQ1_0: case TQ2_0: return FORM_TERNARY;
     }
     return plain_form_of(type);
 }
@@ -179,7 +47,12 @@ struct Anatomy {
     int planes;  // of 64 bytes
     int low;     // bits in the first planes: 2, 4 or 8
     int bias;
+    const Levels* levels = nullptr;
 };
+
+constexpr Anatomy leveled(int scales, int planes, const Levels& levels) {
+    return {scales, 0, planes, planes == 4 ? 4 : 2, levels.offset, &levels};
+}
 
 constexpr Anatomy anatomy_of(int32_t form) {
     switch (form) {
@@ -188,8 +61,15 @@ constexpr Anatomy anatomy_of(int32_t form) {
         case FORM_4: return {1, 1, 4, 4, 0};
         case FORM_5: return {1, 1, 5, 4, 0};
         case FORM_6: return {2, 0, 6, 4, 32};
-        case FORM_BENT: return {1, 0, 4, 4, BENT_OFFSET};
-        case FORM_FP4: return {1, 0, 4, 4, FP4_OFFSET};
+        case FORM_TERNARY: return {1, 0, 2, 2, 1};
+        case FORM_BENT: return leveled(1, 4, BENT_LEVELS);
+        case FORM_FP4: return leveled(1, 4, FP4_LEVELS);
+        case FORM_IQ1: return leveled(1, 3, IQ1_LEVELS);
+        case FORM_IQ1_TWICE: return leveled(2, 3, IQ1_LEVELS);
+        case FORM_IQ2: return leveled(1, 3, IQ2_LEVELS);
+        case FORM_IQ2_TWICE: return leveled(2, 3, IQ2_LEVELS);
+        case FORM_IQ3_XXS: return leveled(1, 4, IQ3_XXS_LEVELS);
+        case FORM_IQ3_S: return leveled(1, 4, IQ3_S_LEVELS);
         default: return {1, 0, 8, 8, 128};
     }
 }
@@ -252,19 +132,19 @@ void put_block(uint8_t* to, int r, const Block& block) {
 
 // The same as pack_plain_group, for types in blocks.
 template <int32_t FORM>
-bool pack_blocks(int32_t type, const uint8_t* rows, int64_t row_bytes, int count, int32_t columns, uint8_t* to) {
+bool pack_blocks(int32_t type, const uint8_t* grid, const uint8_t* rows, int64_t row_bytes, int count, int32_t columns, uint8_t* to) {
     bool fine = true;
     for (int r = 0; r < count; ++r)
         for (int b = 0; b < columns / BLOCK_COLUMNS; ++b) {
             Block block;
-            read_block(type, rows + r * row_bytes, b, block);
+            read_block(type, grid, rows + r * row_bytes, b, block);
             put_block<FORM>(to + b * block_bytes(FORM), r, block);
             for (int half = 0; half < 2; ++half) fine &= fits_half(block.scale[half]) && fits_half(block.minimum[half]);
         }
     return fine;
 }
 
-typedef bool (*PackBlocks)(int32_t, const uint8_t*, int64_t, int, int32_t, uint8_t*);
+typedef bool (*PackBlocks)(int32_t, const uint8_t*, const uint8_t*, int64_t, int, int32_t, uint8_t*);
 
 PackBlocks pack_blocks_of(int32_t form) {
     switch (form) {
@@ -273,8 +153,15 @@ PackBlocks pack_blocks_of(int32_t form) {
         case FORM_4: return pack_blocks<FORM_4>;
         case FORM_5: return pack_blocks<FORM_5>;
         case FORM_6: return pack_blocks<FORM_6>;
+        case FORM_TERNARY: return pack_blocks<FORM_TERNARY>;
         case FORM_BENT: return pack_blocks<FORM_BENT>;
         case FORM_FP4: return pack_blocks<FORM_FP4>;
+        case FORM_IQ1: return pack_blocks<FORM_IQ1>;
+        case FORM_IQ1_TWICE: return pack_blocks<FORM_IQ1_TWICE>;
+        case FORM_IQ2: return pack_blocks<FORM_IQ2>;
+        case FORM_IQ2_TWICE: return pack_blocks<FORM_IQ2_TWICE>;
+        case FORM_IQ3_XXS: return pack_blocks<FORM_IQ3_XXS>;
+        case FORM_IQ3_S: return pack_blocks<FORM_IQ3_S>;
         default: return pack_blocks<FORM_8>;
     }
 }
@@ -288,8 +175,7 @@ float weight_at(const Matrix& m, int64_t row, int i) {
     const uint8_t* planes = block + (is.scales + is.minima) * NUMBERS;
     const Place place = place_of(is, r, column);
     int q = bits_at(planes, place.low) | bits_at(planes, place.high) << is.low;
-    if (m.form == FORM_BENT) q = BENT_LEVELS[q];
-    if (m.form == FORM_FP4) q = FP4_LEVELS[q];
+    if (is.levels) q = is.levels->of[q];
     const float weight = float(q - is.bias) * number(0, is.scales);
     return is.minima ? weight + number(is.scales, is.minima) : weight;
 }
@@ -309,9 +195,9 @@ OCTAVO_API int64_t octavo_packed_bytes(int32_t form, int64_t rows, int64_t colum
     return groups * (columns / BLOCK_COLUMNS) * block_bytes(form);
 }
 
-// Pack rows that lie row_bytes apart. Returns whether all scales (or weights) are finite.
-OCTAVO_API int32_t octavo_pack(Engine* engine, int32_t type, const uint8_t* stored, int64_t row_bytes, int64_t rows,
-                               int32_t columns, uint8_t* packed) {
+// Pack rows that lie row_bytes apart. grid: as in blocks.h. Returns whether all scales (or weights) are finite.
+OCTAVO_API int32_t octavo_pack(Engine* engine, int32_t type, const uint8_t* grid, const uint8_t* stored, int64_t row_bytes,
+                               int64_t rows, int32_t columns, uint8_t* packed) {
     std::lock_guard<std::mutex> lock(engine->busy);
     const int32_t form = form_of(type);
     const int groups = int((rows + GROUP_ROWS - 1) / GROUP_ROWS);
@@ -324,7 +210,7 @@ OCTAVO_API int32_t octavo_pack(Engine* engine, int32_t type, const uint8_t* stor
             std::memset(to, 0, group_bytes);
             const uint8_t* from = stored + int64_t(g) * GROUP_ROWS * row_bytes;
             const bool fine = is_plain(form) ? pack_plain_group(form, from, row_bytes, count, columns, to)
-                                             : pack_blocks_of(form)(type, from, row_bytes, count, columns, to);
+                                             : pack_blocks_of(form)(type, grid, from, row_bytes, count, columns, to);
             if (!fine) is_finite = false;
         });
     });

@@ -92,6 +92,13 @@ static void product(const Matrix& m, const Activations& a, int first, int last, 
             case FORM_8: return native_product<Form8>;
             case FORM_BENT: return native_product<FormBent>;
             case FORM_FP4: return native_product<FormFp4>;
+            case FORM_TERNARY: return native_product<FormTernary>;
+            case FORM_IQ1: return native_product<FormIq1>;
+            case FORM_IQ1_TWICE: return native_product<FormIq1Twice>;
+            case FORM_IQ2: return native_product<FormIq2>;
+            case FORM_IQ2_TWICE: return native_product<FormIq2Twice>;
+            case FORM_IQ3_XXS: return native_product<FormIq3Xxs>;
+            case FORM_IQ3_S: return native_product<FormIq3S>;
             default: return plain_product<PlainFloat32>;
         }
     }();
