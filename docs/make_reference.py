@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: routes, options, errors, models. With --check it only compares.
+"""Writes docs/reference/ from the code. With --check it only compares.
 
 Nothing in those pages is written by hand, and a test fails when they are stale.
 """
@@ -19,6 +19,17 @@ from octavo.base.errors import ErrorCode, Retry
 from octavo.config.root import GROUPS, EngineConfig, OptionSpec, iter_options
 from octavo.models.pooled.table import ENCODERS
 from octavo.models.table import MODELS
+from octavo.observe.metric_table import (
+    BASE_LABELS,
+    FINISH_REASONS,
+    HTTP_METHODS,
+    HTTP_REQUESTS,
+    METRICS,
+    OTHER,
+    REJECTION_REASONS,
+    MetricSpec,
+)
+from octavo.observe.tenant_metrics import MAX_NAMES, TENANT_METRICS
 from octavo.server.admin.app import create_admin_app
 from octavo.server.app import create_app
 from octavo.server.lifecycle import Lifecycle
@@ -52,6 +63,7 @@ def pages() -> dict[str, str]:
         "routes.md": HEAD + routes_page(),
         "options.md": HEAD + options_page(),
         "errors.md": HEAD + errors_page(),
+        "metrics.md": HEAD + metrics_page(),
         "models.md": HEAD + models_page(),
     }
 
@@ -296,6 +308,82 @@ def error_meanings() -> dict[str, str]:
     missing = [member.name for member in ErrorCode if member.name not in meanings]
     assert not missing, f"Say under these errors in octavo/base/errors.py what they mean: {missing}"
     return meanings
+
+
+# --- metrics --------------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    prefix = next(spec.default for spec in iter_options() if spec.name == "metrics_prefix")
+    base = _names(BASE_LABELS)
+    tenant_labels = (*BASE_LABELS, *TENANT_METRICS[0].labels)
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "What `GET /metrics` shows, in Prometheus' text format, or in OpenMetrics for who asks for it. "
+            f"`--metrics-prefix` changes the prefix `{prefix}`, `--disable-metrics` switches the route off. "
+            "Counters count from the start of the server. A histogram has the series `_bucket`, `_sum` and "
+            "`_count`; durations are those of a monotonic clock. Where keys have the scopes of a key file, "
+            "the route asks for one with `admin` (see [tenants](../features/tenants.md)).",
+            "",
+            "## The engine and its requests",
+            "",
+            f"All have the labels {base}; further ones are named.",
+            "",
+            *_metric_table(METRICS, prefix),
+            "## Tenants",
+            "",
+            f"With a key file. The labels are {_names(tenant_labels)}; the first {MAX_NAMES} names of the "
+            f"file have series of their own, the others share `{OTHER}`.",
+            "",
+            *_metric_table(TENANT_METRICS, prefix),
+            "## HTTP",
+            "",
+            "Has no prefix, and its own labels only.",
+            "",
+            *_metric_table((HTTP_REQUESTS,), ""),
+            "## Values of labels",
+            "",
+            f"What is none of these is counted as `{OTHER}`, so labels do not grow with traffic.",
+            "",
+            "| label | values |",
+            "| --- | --- |",
+            f"| `finished_reason` | {_in_order(FINISH_REASONS)} |",
+            f"| `reason` | {_in_order(REJECTION_REASONS)}: codes of [errors](errors.md) |",
+            f"| `method` | {_in_order(HTTP_METHODS)} |",
+            "| `handler` | paths of [routes](routes.md) as they are written there |",
+            "| `status` | `1xx` to `5xx` |",
+            "",
+            "## The process",
+            "",
+            "`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`, "
+            "`process_open_fds`, `process_max_fds` and `process_start_time_seconds`, on Linux: those of the "
+            "server, without the core's.",
+            "",
+        ]
+    )
+
+
+def _metric_table(specs: tuple[MetricSpec, ...], prefix: str) -> list[str]:
+    rows = [
+        f"| `{prefix}{_exposed(spec)}` | {spec.kind} | {spec.unit} | {_further_labels(spec)} | {spec.help} |"
+        for spec in specs
+    ]
+    return ["| name | type | unit | further labels | what |", "| --- | --- | --- | --- | --- |", *rows, ""]
+
+
+def _exposed(spec: MetricSpec) -> str:
+    """The name as Prometheus stores it."""
+    return spec.name + "_total" if spec.kind == "counter" else spec.name
+
+
+def _further_labels(spec: MetricSpec) -> str:
+    return "" if spec in TENANT_METRICS else _in_order(spec.labels)
+
+
+def _in_order(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 # --- models ---------------------------------------------------------------------------------------------
