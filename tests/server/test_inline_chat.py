@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from server_fakes import fake_config
 from spoken_engine import THINKING, SpokenEngine, TemplateTokenizer
-from test_tool_routes import Desk
 
 from octavo.cli.main import main
 from octavo.engine.async_llm import AsyncLLM
@@ -18,15 +17,10 @@ ONE_THOUGHT = "<think>\nOne and one.\n</think>\n\nTwo."
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> SpokenEngine:
     engine = SpokenEngine(fake_config(), tokenizer=TemplateTokenizer(THINKING), says=[ONE_THOUGHT])
-    engine.grammars = Desk()  # type: ignore[attr-defined]
 
     async def start(*_: Any, **__: Any) -> SpokenEngine:
         return engine
 
-    async def shutdown() -> None:
-        pass
-
-    engine.shutdown = shutdown  # type: ignore[attr-defined]
     monkeypatch.setattr(AsyncLLM, "start", start)
     return engine
 
