@@ -176,7 +176,7 @@ def test_chat_with_a_model_in_this_process(model, capsys):
 
 def test_chat_shows_a_request_error_as_a_sentence(model, capsys):
     assert main(["chat", model, "-q", "x" * 2000]) == 1
-    assert "1024 tokens" in capsys.readouterr().err
+    assert "at most 1024 fit together" in capsys.readouterr().err
 
 
 def test_bench_latency(model, tmp_path, capsys):
