@@ -25,9 +25,9 @@ def placement_of(model: ModelConfig) -> Placement:
 
 
 def _native(model: ModelConfig) -> NativeEngine | None:
-    """Threads and kernels of a CPU. torch's own threads would spin against them."""
-    if not model.native_kernels:
+    """Threads and kernels of a CPU; None where torch computes. Its own threads would spin against them."""
+    if model.device != "cpu":
         return None
     assert model.cpu_threads is not None, "the config is resolved"
-    torch.set_num_threads(1)
-    return native_engine(model.cpu_threads)
+    torch.set_num_threads(1 if model.native_kernels else model.cpu_threads)
+    return native_engine(model.cpu_threads) if model.native_kernels else None

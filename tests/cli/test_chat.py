@@ -281,3 +281,10 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fake_server, cap
     said = capsys.readouterr()
     assert said.out == "one \n"
     assert "broke off" in said.err
+
+
+def test_a_key_without_a_server(monkeypatch, capsys):
+    monkeypatch.setattr(chat_command, "_is_listening", lambda: False)
+    assert main(["chat", "-q", "hi", "--api-key", "secret"]) == 2
+    said = capsys.readouterr().err
+    assert "give its --url" in said and "secret" not in said

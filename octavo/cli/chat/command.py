@@ -83,6 +83,11 @@ def _partner(parsed: argparse.Namespace) -> Partner:
         return ServerPartner(
             root, options.get("model") or http.served_model(root, parsed.api_key), parsed.api_key
         )
+    if parsed.api_key is not None:
+        raise ConfigError(
+            "--api-key is for a server, and none is talked to: give its --url, or leave the key out.",
+            param="--api-key",
+        )
     config = config_from(parsed)
     print(f"Loading {config.model.model} ...", file=sys.stderr)
     return InlinePartner(config)

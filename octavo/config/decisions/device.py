@@ -48,14 +48,9 @@ def decide_device(config: EngineConfig, known: Known) -> EngineConfig:
 
 
 def decide_kernels(config: EngineConfig, known: Known) -> EngineConfig:
-    """Whether, and with how many threads."""
-    wish, threads = config.model.native_kernels, config.model.cpu_threads
-    if threads is None:
-        config = decided(
-            config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core")
-        )
-    elif not 1 <= threads <= MAX_THREADS:
-        raise ConfigError(f"cpu_threads is {threads}; 1 to {MAX_THREADS}.", param="cpu_threads")
+    """Whether, and how many threads a CPU has for what it computes."""
+    config = _threads(config, known)
+    wish = config.model.native_kernels
     obstacle = obstacle_to_kernels(config, known)
     if wish and obstacle is not None:
         raise ConfigError(f"native_kernels is on, but {obstacle}. Leave it out.", param="native_kernels")
@@ -63,6 +58,21 @@ def decide_kernels(config: EngineConfig, known: Known) -> EngineConfig:
         return config
     why = obstacle or f"the {known.device.kernels} kernels: numbers do not depend on what else runs"
     return decided(config, "model", known, native_kernels=(obstacle is None, why))
+
+
+def _threads(config: EngineConfig, known: Known) -> EngineConfig:
+    threads = config.model.cpu_threads
+    if known.device.kind != "cpu":
+        if threads is not None:
+            raise ConfigError(
+                f"cpu_threads is {threads}, but this engine runs on a GPU. Leave it out.", param="cpu_threads"
+            )
+        return config
+    if threads is None:
+        return decided(config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core"))
+    if not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(f"cpu_threads is {threads}; 1 to {MAX_THREADS}.", param="cpu_threads")
+    return config
 
 
 def obstacle_to_kernels(config: EngineConfig, known: Known) -> str | None:
