@@ -12,7 +12,7 @@ from octavo.config.native_families import NATIVE
 from octavo.config.root import EngineConfig
 
 MAX_THREADS = 1024
-"""More than any machine has cores. Where the system starts no more of them, the process ends at once."""
+"""More than any machine has cores."""
 
 
 def chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:
