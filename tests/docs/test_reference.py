@@ -17,7 +17,7 @@ from octavo.config.root import iter_options
 from octavo.messages.result import CoreStats
 from octavo.models.table import MODELS
 from octavo.observe.metrics import Metrics
-from octavo.server.tenants.accounts import Usage
+from octavo.server.tenants.accounts import TenantUsage
 from tests.conformance.fallback import FALLBACK, REFUSED
 from tests.conformance.families import FAMILIES
 
@@ -58,10 +58,32 @@ def test_nothing_is_left_out(reference: ModuleType) -> None:
         assert case in pages["models.md"]
 
 
+def test_the_page_of_routes_speaks_to_strangers(reference: ModuleType) -> None:
+    page = reference.pages()["routes.md"]
+    assert "__" not in page and ".py`" not in page and "octavo." not in page and "``" not in page
+    headings = set(re.findall(r"^### (.*)$", page, flags=re.MULTILINE))
+    for name in re.findall(r"\[(\w+)\]\(#\w+\)", page):
+        assert name in headings, "what a route takes and gives is told below"
+    for row in (
+        "| `tools` | list of object |",
+        "| `temperature` | number | Randomness; 0 always takes the likeliest token. |",
+        "| `request_timeout` | number | Seconds until the whole answer",
+    ):
+        assert row in page
+    streams = r"\[ChatReply\]\(#chatreply\); streamed: \[ChatChunk\]\(#chatchunk\) \|$"
+    assert re.search(rf"^\| `POST /v1/chat/completions` .*{streams}", page, flags=re.MULTILINE)
+
+
+def test_schemas_have_plain_names(reference: ModuleType) -> None:
+    """Two classes of one name get their modules' names in front: generated clients would show them."""
+    for page in reference.openapi_pages():
+        assert all(name.isalnum() for name in page["components"]["schemas"])
+
+
 def test_every_metric_of_a_scrape_is_on_the_page(reference: ModuleType) -> None:
     metrics = Metrics(model_name="m")
     metrics.read_stats(CoreStats)
-    metrics.read_tenants(lambda: {"someone": Usage()})
+    metrics.read_tenants(lambda: {"someone": TenantUsage()})
     metrics.cache_config(dict.fromkeys(CACHE_LABELS, 1))
     page = reference.pages()["metrics.md"]
     families = text_string_to_metric_families(metrics.render("")[0].decode())
