@@ -45,6 +45,7 @@ from octavo.weights.gguf.architectures import ARCHITECTURES
 
 FOLDER = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/make_reference.py (`make reference`). Do not edit. -->\n\n"
+JSON = "application/json"
 STREAMS = ("text/event-stream", "application/x-ndjson")
 ERRORS = ("ErrorReply", "ErrorDetail", "OllamaError", "TgiError", "StreamError")
 HEADINGS = {
@@ -174,7 +175,9 @@ def _route_row(path: str, method: str, operation: dict[str, Any]) -> str:
     query = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
     shown = path + ("?" + "&".join(query) if query else "")
     content = operation["responses"].get("200", {}).get("content", {})
-    whole = ", ".join(_told(name, kind) for name, kind in content.items() if name not in STREAMS)
+    whole = ", ".join(
+        filter(None, (_told(name, kind) for name, kind in content.items() if name not in STREAMS))
+    )
     parts = ", ".join(_told(name, kind) for name, kind in content.items() if name in STREAMS)
     bodies = operation.get("requestBody", {}).get("content", {})
     taken = ", ".join(_told(name, kind) for name, kind in bodies.items())
@@ -184,7 +187,7 @@ def _route_row(path: str, method: str, operation: dict[str, Any]) -> str:
 
 def _told(media_type: str, kind: dict[str, Any]) -> str:
     """What it is made of, or for what is no object of ours, of which type it is."""
-    return _links(kind.get("schema", {})) or f"`{media_type}`"
+    return _links(kind.get("schema", {})) or ("" if media_type == JSON else f"`{media_type}`")
 
 
 def _links(schema: Any) -> str:
