@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 from server_fakes import FakeEngine
@@ -29,6 +31,19 @@ async def test_head_of_a_server_that_is_not_well(client: httpx.AsyncClient, engi
     assert [(await client.head(path)).status_code for path in ("/health", "/readyz", "/ping", "/livez")] == [
         503, 503, 503, 200
     ]  # fmt: skip
+
+
+async def test_head_of_a_stream_does_not_wait_for_its_end(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.stall_at = 2
+    body = {"input": "hello", "background": True}
+    begun = (await client.post("/v1/responses", json=body)).json()
+    path = f"/v1/responses/{begun['id']}"
+    asked = await asyncio.wait_for(client.head(f"{path}?stream=true"), 5)
+    assert asked.status_code == 200 and asked.headers["content-type"].startswith("text/event-stream")
+    assert (await client.get(path)).json()["status"] in ("queued", "in_progress"), "and harms it not"
+    await client.post(f"{path}/cancel")
 
 
 async def test_heads_are_counted_under_their_path(client: httpx.AsyncClient) -> None:
