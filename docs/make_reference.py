@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: routes, options, errors, models. With --check it only compares.
+"""Writes docs/reference/ from the code. With --check it only compares.
 
 Nothing in those pages is written by hand, and a test fails when they are stale.
 """
@@ -10,17 +10,34 @@ import dataclasses
 import importlib
 import inspect
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+
 import octavo
 from octavo.base.errors import ErrorCode, Retry
+from octavo.cli.sampling import _NUMBERS, _TEXTS
 from octavo.config.root import GROUPS, EngineConfig, OptionSpec, iter_options
 from octavo.models.pooled.table import ENCODERS
 from octavo.models.table import MODELS
+from octavo.observe.metric_table import (
+    BASE_LABELS,
+    FINISH_REASONS,
+    HTTP_METHODS,
+    HTTP_REQUESTS,
+    METRICS,
+    OTHER,
+    REJECTION_REASONS,
+    MetricSpec,
+)
+from octavo.observe.tenant_metrics import MAX_NAMES, TENANT_METRICS
 from octavo.server.admin.app import create_admin_app
 from octavo.server.app import create_app
+from octavo.server.body import Body
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.openai.schema.fields import IGNORED, UNSUPPORTED
 from octavo.tokens.no_tokenizer import NoTokenizer
@@ -28,6 +45,27 @@ from octavo.weights.gguf.architectures import ARCHITECTURES
 
 FOLDER = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/make_reference.py (`make reference`). Do not edit. -->\n\n"
+JSON = "application/json"
+STREAMS = ("text/event-stream", "application/x-ndjson")
+ERRORS = ("ErrorReply", "ErrorDetail", "OllamaError", "TgiError", "StreamError")
+HEADINGS = {
+    "openai": "OpenAI: chat, completions, models",
+    "responses": "OpenAI: responses",
+    "files": "OpenAI: files",
+    "batches": "OpenAI: batches",
+    "pooling": "Embeddings, scores and labels",
+    "anthropic": "Anthropic",
+    "ollama": "Ollama",
+    "tgi": "Text Generation Inference",
+    "sagemaker": "Amazon SageMaker",
+    "tokens": "Tokens",
+    "health": "Health",
+    "info": "The server and its load",
+    "requests": "Requests",
+    "rest": "Pause and sleep",
+    "observe": "Looking and measuring",
+}
+"""What routes of each tag are about, in this order."""
 METHODS = ("get", "post", "delete", "put", "patch")
 
 
@@ -52,6 +90,7 @@ def pages() -> dict[str, str]:
         "routes.md": HEAD + routes_page(),
         "options.md": HEAD + options_page(),
         "errors.md": HEAD + errors_page(),
+        "metrics.md": HEAD + metrics_page(),
         "models.md": HEAD + models_page(),
     }
 
@@ -70,7 +109,8 @@ def routes_page() -> str:
         "# Routes",
         "",
         "What clients reach. `/openapi.json` says the same for programs, `/docs` for people. Bodies are JSON "
-        "objects unless a route says otherwise; a field that is left out and one that is null mean the same.",
+        "objects unless a route says otherwise; a field that is left out and one that is null mean the same. "
+        "What is GET is also HEAD. Any route may answer with an [error](errors.md).",
         "",
         *_route_table(public),
         "## Administrative routes",
@@ -80,8 +120,16 @@ def routes_page() -> str:
         *_route_table(admin),
         "## Bodies",
         "",
-        *_bodies(public),
-        *_bodies(admin),
+        "[Sampling](../features/sampling.md) tells more of the fields that choose tokens.",
+        "",
+        *_objects(public, _reached(public, _bodies_of)),
+        *_objects(admin, _reached(admin, _bodies_of)),
+        "## Answers",
+        "",
+        "JSON objects; of a stream, the data of one event or line.",
+        "",
+        *_objects(public, _reached(public, _answers_of) - _reached(public, _bodies_of)),
+        *_objects(admin, _reached(admin, _answers_of) - _reached(admin, _bodies_of)),
         "## Fields of generation bodies that are not modelled",
         "",
         "Accepted without effect: " + _names(IGNORED) + ".",
@@ -113,11 +161,13 @@ def _route_table(page: dict[str, Any]) -> list[str]:
     for path, item in sorted(page["paths"].items()):
         for method in METHODS:
             if method in item:
-                tag = item[method].get("tags", ["other"])[0]
+                (tag,) = item[method]["tags"]
                 by_tag.setdefault(tag, []).append(_route_row(path, method, item[method]))
     lines = []
-    for tag, rows in by_tag.items():
-        lines += [f"### {tag}", "", "| route | | body | answer |", "| --- | --- | --- | --- |", *rows, ""]
+    for tag in (tag for tag in HEADINGS if tag in by_tag):
+        heading = [f"### {HEADINGS[tag]}", "", "| route | | body | answer |", "| --- | --- | --- | --- |"]
+        lines += [*heading, *by_tag.pop(tag), ""]
+    assert not by_tag, f"Add headings for {list(by_tag)}"
     return lines
 
 
@@ -125,15 +175,27 @@ def _route_row(path: str, method: str, operation: dict[str, Any]) -> str:
     query = [p["name"] for p in operation.get("parameters", []) if p["in"] == "query"]
     shown = path + ("?" + "&".join(query) if query else "")
     content = operation["responses"].get("200", {}).get("content", {})
-    answers = [name for kind in content.values() for name in _named(kind.get("schema", {}))]
+    whole = ", ".join(
+        filter(None, (_told(name, kind) for name, kind in content.items() if name not in STREAMS))
+    )
+    parts = ", ".join(_told(name, kind) for name, kind in content.items() if name in STREAMS)
     bodies = operation.get("requestBody", {}).get("content", {})
-    taken = [_schema_name(kind["schema"], linked=True) for kind in bodies.values() if kind.get("schema")]
-    route, summary = f"`{method.upper()} {shown}`", operation.get("summary", "")
-    return f"| {route} | {summary} | {_unique(taken)} | {_unique(answers)} |"
+    taken = ", ".join(_told(name, kind) for name, kind in bodies.items())
+    answers = "; streamed: ".join(filter(None, [whole, parts]))
+    return f"| `{method.upper()} {shown}` | {operation.get('summary', '')} | {taken} | {answers} |"
+
+
+def _told(media_type: str, kind: dict[str, Any]) -> str:
+    """What it is made of, or for what is no object of ours, of which type it is."""
+    return _links(kind.get("schema", {})) or ("" if media_type == JSON else f"`{media_type}`")
+
+
+def _links(schema: Any) -> str:
+    """To all objects that something is made of, its errors left out."""
+    return ", ".join(dict.fromkeys(f"[{name}](#{name.lower()})" for name in _named(schema)))
 
 
 def _named(schema: Any) -> list[str]:
-    """Names of the schemas that an answer is made of, its errors left out."""
     if isinstance(schema, list):
         return [name for item in schema for name in _named(item)]
     if not isinstance(schema, dict):
@@ -144,46 +206,45 @@ def _named(schema: Any) -> list[str]:
     return [name for value in schema.values() for name in _named(value)]
 
 
-def _unique(names: list[str]) -> str:
-    return ", ".join(dict.fromkeys(name for name in names if name))
+def _schema_name(schema: dict[str, Any]) -> str:
+    return str(schema.get("$ref", "")).rpartition("/")[2]
 
 
-def _schema_name(schema: dict[str, Any], *, linked: bool = False) -> str:
-    name = schema.get("$ref", "").rpartition("/")[2]
-    return f"[{name}](#{name.lower()})" if name and linked else name
-
-
-def _bodies(page: dict[str, Any]) -> list[str]:
-    schemas = page["components"]["schemas"]
-    lines = []
-    for name in sorted(_reached(page)):
-        schema = schemas[name]
-        if "properties" not in schema:
+def _objects(page: dict[str, Any], names: set[str]) -> list[str]:
+    schemas, lines = page["components"]["schemas"], []
+    for name in sorted(names):
+        schema, meanings = schemas[name], field_meanings(name)
+        about = " ".join(schema.get("description", "").split("\n\n")[0].split())
+        lines += [f"### {name}", "", about, ""]
+        if not schema.get("properties"):
             continue
-        lines += [f"### {name}", "", schema.get("description", "").split("\n")[0], ""]
-        lines += ["| field | type |", "| --- | --- |"]
-        required = schema.get("required", [])
+        required = schema.get("required", []) if name.endswith("Body") else []
+        lines += ["| field | type | |", "| --- | --- | --- |"]
         for field, kind in schema["properties"].items():
-            lines.append(f"| `{field}`{' (required)' if field in required else ''} | {_type(kind)} |")
+            needed = " (required)" if field in required else ""
+            lines.append(f"| `{field}`{needed} | {_type(kind)} | {meanings.get(field, '')} |")
         lines.append("")
     return lines
 
 
-def _reached(page: dict[str, Any]) -> set[str]:
-    """Schemas that bodies of requests are made of."""
+def _bodies_of(operation: dict[str, Any]) -> Any:
+    return operation.get("requestBody")
+
+
+def _answers_of(operation: dict[str, Any]) -> Any:
+    return operation["responses"].get("200")
+
+
+def _reached(page: dict[str, Any], part: Callable[[dict[str, Any]], Any]) -> set[str]:
+    """Schemas that this part of all operations is made of, without those of errors, which have a page."""
     schemas = page["components"]["schemas"]
-    waiting = [
-        operation["requestBody"]
-        for item in page["paths"].values()
-        for operation in item.values()
-        if "requestBody" in operation
-    ]
+    waiting = [part(operation) for item in page["paths"].values() for operation in item.values()]
     found: set[str] = set()
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            name = str(value.get("$ref", "")).rpartition("/")[2]
-            if name and name not in found:
+            name = _schema_name(value)
+            if name and name not in found and not name.endswith(ERRORS):
                 found.add(name)
                 waiting.append(schemas[name])
             waiting += value.values()
@@ -192,14 +253,42 @@ def _reached(page: dict[str, Any]) -> set[str]:
     return found
 
 
+def field_meanings(name: str) -> dict[str, str]:
+    """By field: the text under it in the class of this name, else what the command line says of it."""
+    meanings = {field: f"{text}." for field, (_, text) in {**_NUMBERS, **_TEXTS}.items()}
+    kinds = [kind for base in (Body, msgspec.Struct) for kind in _below(base) if kind.__name__ == name]
+    for parent in reversed(kinds[0].__mro__) if kinds else ():
+        if parent.__module__.startswith("octavo."):
+            meanings |= _texts_under_fields(parent)
+    return meanings
+
+
+def _below(kind: type) -> Iterator[type]:
+    for child in kind.__subclasses__():
+        if child.__module__.startswith("octavo.server."):
+            yield child
+        yield from _below(child)
+
+
+def _texts_under_fields(kind: type) -> dict[str, str]:
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(tree, ast.ClassDef)
+    return {
+        statement.target.id: " ".join(str(ast.literal_eval(following.value)).split()).replace("|", r"\|")
+        for statement, following in zip(tree.body, tree.body[1:], strict=False)
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+    }
+
+
 def _type(schema: dict[str, Any]) -> str:
     """Text such as 'integer', 'list of string', 'string or list of string'."""
     if "$ref" in schema:
-        return _schema_name(schema, linked=True)
+        return _links(schema) or "an error"
     if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
+        return " or ".join(_value(value) for value in schema["enum"])
     if "const" in schema:
-        return f"`{schema['const']}`"
+        return _value(schema["const"])
     for key in ("anyOf", "oneOf"):
         if key in schema:
             kinds = [_type(kind) for kind in schema[key] if kind.get("type") != "null"]
@@ -207,6 +296,10 @@ def _type(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}))}"
     return str(schema.get("type", "any"))
+
+
+def _value(value: Any) -> str:
+    return f"`{value}`" if value != "" else '`""`'
 
 
 def _names(names: Any) -> str:
@@ -296,6 +389,82 @@ def error_meanings() -> dict[str, str]:
     missing = [member.name for member in ErrorCode if member.name not in meanings]
     assert not missing, f"Say under these errors in octavo/base/errors.py what they mean: {missing}"
     return meanings
+
+
+# --- metrics --------------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    prefix = next(spec.default for spec in iter_options() if spec.name == "metrics_prefix")
+    base = _names(BASE_LABELS)
+    tenant_labels = (*BASE_LABELS, *TENANT_METRICS[0].labels)
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "What `GET /metrics` shows, in Prometheus' text format, or in OpenMetrics for who asks for it. "
+            f"`--metrics-prefix` changes the prefix `{prefix}`, `--disable-metrics` switches the route off. "
+            "Counters count from the start of the server. A histogram has the series `_bucket`, `_sum` and "
+            "`_count`; durations are those of a monotonic clock. Where keys have the scopes of a key file, "
+            "the route asks for one with `admin` (see [tenants](../features/tenants.md)).",
+            "",
+            "## The engine and its requests",
+            "",
+            f"All have the labels {base}; further ones are named.",
+            "",
+            *_metric_table(METRICS, prefix),
+            "## Tenants",
+            "",
+            f"With a key file. The labels are {_names(tenant_labels)}; the first {MAX_NAMES} names of the "
+            f"file have series of their own, the others share `{OTHER}`.",
+            "",
+            *_metric_table(TENANT_METRICS, prefix),
+            "## HTTP",
+            "",
+            "Has no prefix, and its own labels only.",
+            "",
+            *_metric_table((HTTP_REQUESTS,), ""),
+            "## Values of labels",
+            "",
+            f"What is none of these is counted as `{OTHER}`, so labels do not grow with traffic.",
+            "",
+            "| label | values |",
+            "| --- | --- |",
+            f"| `finished_reason` | {_in_order(FINISH_REASONS)} |",
+            f"| `reason` | {_in_order(REJECTION_REASONS)}: codes of [errors](errors.md) |",
+            f"| `method` | {_in_order(HTTP_METHODS)} |",
+            "| `handler` | paths of [routes](routes.md) as they are written there |",
+            "| `status` | `1xx` to `5xx` |",
+            "",
+            "## The process",
+            "",
+            "`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`, "
+            "`process_open_fds`, `process_max_fds` and `process_start_time_seconds`, on Linux: those of the "
+            "server, without the core's.",
+            "",
+        ]
+    )
+
+
+def _metric_table(specs: tuple[MetricSpec, ...], prefix: str) -> list[str]:
+    rows = [
+        f"| `{prefix}{_exposed(spec)}` | {spec.kind} | {spec.unit} | {_further_labels(spec)} | {spec.help} |"
+        for spec in specs
+    ]
+    return ["| name | type | unit | further labels | what |", "| --- | --- | --- | --- | --- |", *rows, ""]
+
+
+def _exposed(spec: MetricSpec) -> str:
+    """The name as Prometheus stores it."""
+    return spec.name + "_total" if spec.kind == "counter" else spec.name
+
+
+def _further_labels(spec: MetricSpec) -> str:
+    return "" if spec in TENANT_METRICS else _in_order(spec.labels)
+
+
+def _in_order(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 # --- models ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from pathlib import Path
 from octavo.base import cgroups
 
 PATH = Path(__file__).parents[1] / "ops" / "cpu" / "libnative.so"
-VERSION = 10
+VERSION = 11
 """Of the interface, as in native/handle.cpp."""
 
 

@@ -12,7 +12,7 @@ from octavo.base.errors import ConfigError
 from octavo.cli.command import Command
 from octavo.cli.memory_plan import MemoryPlan, plan_memory, what_would_fit
 from octavo.cli.streams import user_path
-from octavo.cli.targets import GPUS, Target, find_target, local_target
+from octavo.cli.targets import Target, find_target, listed_gpus, local_target
 from octavo.cli.units import show_bytes, show_count
 from octavo.config.facts import local_device
 from octavo.config.flags import FlagParser, add_config_options, config_from, parse_int
@@ -48,12 +48,14 @@ class PlanReport(msgspec.Struct, frozen=True, kw_only=True):
     users: list[Users]
     fits: bool
     """Whether at least one request of the longest context asked for fits."""
+    caveat: str | None
+    """What is to be known of the device beside its memory."""
     advice: list[str]
     """What would fit where this does not."""
 
 
 def _add_arguments(parser: FlagParser) -> None:
-    parser.add_argument("--gpu", metavar="GPU", help=f"{', '.join(GPUS)}, or a size such as 80GiB.")
+    parser.add_argument("--gpu", metavar="GPU", help=f"{listed_gpus()}; or a size such as 80GiB.")
     parser.add_argument(
         "--context",
         metavar="INT",
@@ -137,6 +139,7 @@ def make_report(
         max_num_seqs=max_seqs,
         users=[Users(context=context, at_once=memory.users(context)) for context in contexts],
         fits=fits,
+        caveat=target.caveat,
         advice=advice,
     )
 
@@ -176,6 +179,7 @@ def _lines(report: PlanReport, config: EngineConfig) -> list[str]:
     lines = [
         f"model      {report.model}, {report.architecture}{supported}",
         f"device     {memory.target}, {show_bytes(memory.memory_bytes)}",
+        *([] if report.caveat is None else [f"           {report.caveat}"]),
         "",
         *(f"{name.ljust(11)}{show_bytes(size):>10}  {about}" for name, size, about in rows if size > 0),
         "",

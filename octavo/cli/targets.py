@@ -24,6 +24,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     has_bfloat16: bool
 
     @property
+    def caveat(self) -> str | None:
+        """Why a plan for it may stay one."""
+        if self.kind == "cpu" or self.has_bfloat16:
+            return None
+        return "before Ampere: Triton, which compiles the kernels, supports it no more; nothing was tested"
+
+    @property
     def facts(self) -> DeviceFacts:
         return DeviceFacts(
             kind=self.kind,
@@ -61,6 +68,14 @@ GPUS = {
 }
 """By the name `--gpu` takes, smallest first; memory as programs see it, in GiB."""
 
+
+def listed_gpus() -> str:
+    """Names of the table; those that Triton does not support any more come last, marked."""
+    current = [name for name, gpu in GPUS.items() if gpu.caveat is None]
+    older = [name for name, gpu in GPUS.items() if gpu.caveat is not None]
+    return f"{', '.join(current)}, and without promise, before Ampere, {', '.join(older)}"
+
+
 _LARGEST = 1e6
 """No GPU has so many GiB."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(GiB|GB|G)", re.IGNORECASE)
@@ -74,8 +89,8 @@ def find_target(wish: str) -> Target:
     size = _SIZE.fullmatch(wish.strip())
     if size is None or not 0 < float(size[1]) < _LARGEST:
         raise ConfigError(
-            f"There is no GPU {wish!r} in the list; there are {', '.join(GPUS)}. Others go by their memory, "
-            "such as 80GiB.",
+            f"There is no GPU {wish!r} in the list; there are {listed_gpus()}. Others go by their "
+            "memory, such as 80GiB.",
             param="gpu",
         )
     unit = 10**9 if size[2].lower() == "gb" else 2**30

@@ -64,7 +64,9 @@ class ModelConfig:
         "and smaller; numbers differ slightly. Default: yes for GGUF files, unless a dtype is asked for.",
     )
     cpu_threads: int | None = option(
-        None, "On a CPU: threads that compute. Default: one per physical core.", aliases=("threads",)
+        None,
+        "On a CPU: threads that compute. Default: one per physical core, or as torch does where it computes.",
+        aliases=("threads",),
     )
     deterministic: bool = option(
         False, "On a GPU: a request's numbers do not depend, in any bit, on what else runs. Costs speed."

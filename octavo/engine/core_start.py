@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
@@ -9,12 +10,15 @@ from pathlib import Path
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.integers import ceil_div
+from octavo.config.model import ModelConfig
 from octavo.config.root import EngineConfig
 from octavo.core.kv.plan import plan_kv
 from octavo.core.loop import EngineCore
 from octavo.core.ports import Executor
 from octavo.grammar.vocabulary import Words
 from octavo.messages.start import CoreReady, StartCore
+
+logger = logging.getLogger(__name__)
 
 
 def import_worker() -> None:
@@ -37,6 +41,7 @@ def start_core(start: StartCore, words: Callable[[], Words] | None = None) -> tu
     config = start.config
     import_s = time.monotonic() - began
     checkpoint = open_checkpoint(Path(start.path), config.model.load_format, config.model.hf_overrides)
+    _warn_of_overrides(config.model, Path(start.path))
     worker = Worker(
         model=config.model,
         cache=config.cache,
@@ -47,6 +52,23 @@ def start_core(start: StartCore, words: Callable[[], Words] | None = None) -> tu
     core, ready = core_on(InlineExecutor(worker), config)
     ready.seconds["import torch"] = import_s
     return core, ready
+
+
+def _warn_of_overrides(model: ModelConfig, path: Path) -> None:
+    """Here, as it may take transformers, which imports torch."""
+    from octavo.weights.checkpoint import open_checkpoint
+    from octavo.weights.override_names import unknown_names
+
+    if not model.hf_overrides:
+        return
+    checkpoint = open_checkpoint(path, model.load_format)
+    unknown = unknown_names(checkpoint.config, model.hf_overrides)
+    checkpoint.close()
+    for name, nearest in unknown.items():
+        hint = "" if nearest is None else f" Did you mean {nearest}?"
+        logger.warning(
+            "hf_overrides has %s, which configs of this model do not have: it changes nothing.%s", name, hint
+        )
 
 
 def _load_words(config: EngineConfig, path: Path) -> Words:

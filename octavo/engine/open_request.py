@@ -57,5 +57,8 @@ class OpenRequest(Protocol[O_co]):
     def add(self, index: int, delta: RequestDelta, now: float) -> bool:
         """Take a delta of sample `index`. Returns True if the core must be told to abort that sample."""
 
+    def catch_up(self) -> bool:
+        """Do a piece of what take_output() would do at once. False: there is none. Asked per token: cheap."""
+
     def take_output(self) -> O_co | None:
         """What the caller is owed now, if anything."""

@@ -80,6 +80,8 @@ class OpenStreams:
         try:
             self._core.send(together(prepared.samples))
             while True:
+                while state.catch_up():
+                    await asyncio.sleep(0)  # Others' turn: there may be much of it.
                 stream.raise_failure()
                 output = state.take_output()
                 if output is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from octavo.engine.outputs import CompletionOutput, LogprobsOnePosition, RequestMetrics, RequestOutput
-from octavo.engine.sample import Sample, logprobs_at
+from octavo.engine.prompt_positions import PromptPositions
+from octavo.engine.sample import Sample
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.request import EngineRequest
 from octavo.messages.result import RequestDelta
@@ -66,7 +67,7 @@ class RequestState:
             arrival_time=prepared.samples[0].arrival_time,
             num_prompt_tokens=len(prepared.prompt_token_ids),
         )
-        self.prompt_logprobs: list[LogprobsOnePosition | None] | None = None
+        self.prompt_logprobs: PromptPositions | None = None
         self.num_cached_tokens = 0
         self.error: str | None = None
         self.error_code: str | None = None
@@ -123,8 +124,7 @@ class RequestState:
         if self.error is None:
             self.error, self.error_code = delta.error, delta.error_code
         if delta.prompt_logprobs is not None and self.prompt_logprobs is None:
-            rest = [logprobs_at(self.tokenizer, position) for position in delta.prompt_logprobs]
-            self.prompt_logprobs = [None, *rest]
+            self.prompt_logprobs = PromptPositions(self.tokenizer, delta.prompt_logprobs)
 
     def _hand_out(self, wants_delta: bool) -> list[CompletionOutput]:
         """Of every sample with news; or, once one has any, of all."""
@@ -136,6 +136,9 @@ class RequestState:
             changed = samples
         return [sample.hand_out(wants_delta) for sample in changed]
 
+    def catch_up(self) -> bool:
+        return self.prompt_logprobs is not None and self.prompt_logprobs.make_more()
+
     def take_output(self) -> RequestOutput | None:
         """What the caller is owed now, or None: nothing new, or the kind wants only the end."""
         is_finished = not self._num_open
@@ -145,18 +148,21 @@ class RequestState:
         outputs = self._hand_out(wants_delta)
         if not outputs:
             return None
-        prompt_logprobs = self.prompt_logprobs
-        if wants_delta and prompt_logprobs is not None:
-            prompt_logprobs = None if self._gave_prompt_logprobs else prompt_logprobs
-            self._gave_prompt_logprobs = True
         prepared = self.prepared
         return RequestOutput(
             request_id=prepared.request_id,
             prompt=prepared.prompt,
             prompt_token_ids=prepared.prompt_token_ids,
-            prompt_logprobs=prompt_logprobs,
+            prompt_logprobs=self._prompt_logprobs_due(wants_delta),
             outputs=outputs,
             finished=is_finished,
             metrics=self.metrics,
             num_cached_tokens=self.num_cached_tokens,
         )
+
+    def _prompt_logprobs_due(self, wants_delta: bool) -> list[LogprobsOnePosition | None] | None:
+        """With the first output only, where outputs are what is new."""
+        if self.prompt_logprobs is None or (wants_delta and self._gave_prompt_logprobs):
+            return None
+        self._gave_prompt_logprobs = True
+        return self.prompt_logprobs.all()

@@ -93,10 +93,12 @@ SAMPLES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """One row of the table. `source` names the field of the core's stats that a scrape reads, if any."""
+    """One row of the table. `unit` is what a value of one means; `source` names the field of the core's stats
+    that a scrape reads, if any."""
 
     name: str
     kind: Kind
+    unit: str
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
@@ -105,84 +107,145 @@ class MetricSpec:
 
 METRICS: tuple[MetricSpec, ...] = (
     # Read from the core's stats at each scrape.
-    MetricSpec("num_requests_running", "gauge", "Requests in the running batch.", source="num_running"),
-    MetricSpec("num_requests_waiting", "gauge", "Requests that wait.", source="num_waiting"),
     MetricSpec(
-        "kv_cache_usage_perc", "gauge", "Share of KV blocks held by requests; 1 is all.", source="kv_usage"
+        "num_requests_running", "gauge", "requests", "Requests in the running batch.", source="num_running"
+    ),
+    MetricSpec("num_requests_waiting", "gauge", "requests", "Requests that wait.", source="num_waiting"),
+    MetricSpec(
+        "kv_cache_usage_perc",
+        "gauge",
+        "share, 0 to 1",
+        "Share of KV blocks held by requests; 1 is all.",
+        source="kv_usage",
     ),
     MetricSpec(
         "prefix_cache_queries",
         "counter",
+        "tokens",
         "Prompt tokens looked up in the prefix cache.",
         source="prefix_queries_tokens",
     ),
     MetricSpec(
         "prefix_cache_hits",
         "counter",
+        "tokens",
         "Prompt tokens found in the prefix cache.",
         source="prefix_hits_tokens",
     ),
     MetricSpec(
-        "num_preemptions", "counter", "Times a request gave its blocks back.", source="num_preemptions"
+        "num_preemptions",
+        "counter",
+        "preemptions",
+        "Times a request gave its blocks back.",
+        source="num_preemptions",
     ),
     MetricSpec(
-        "core_restarts", "counter", "Cores started in place of one that failed.", source="core_restarts"
+        "core_restarts",
+        "counter",
+        "cores",
+        "Cores started in place of one that failed.",
+        source="core_restarts",
     ),
-    MetricSpec("prompt_tokens", "counter", "Prompt tokens of started requests.", source="prompt_tokens"),
-    MetricSpec("generation_tokens", "counter", "Tokens generated.", source="generation_tokens"),
+    MetricSpec(
+        "prompt_tokens", "counter", "tokens", "Prompt tokens of started requests.", source="prompt_tokens"
+    ),
+    MetricSpec("generation_tokens", "counter", "tokens", "Tokens generated.", source="generation_tokens"),
     # Recorded at each step of the core.
-    MetricSpec("iteration_tokens_total", "histogram", "Tokens computed in one step.", buckets=STEP_TOKENS),
+    MetricSpec(
+        "iteration_tokens_total", "histogram", "tokens", "Tokens computed in one step.", buckets=STEP_TOKENS
+    ),
     # Recorded all the time.
     MetricSpec(
         "event_loop_lag_seconds",
         "histogram",
+        "seconds",
         "How late the server's event loop came to a call.",
         buckets=SECONDS_LAG,
     ),
     # Recorded once per request.
-    MetricSpec("request_success", "counter", "Samples that ended, by reason.", labels=("finished_reason",)),
-    MetricSpec("request_prompt_tokens", "histogram", "Prompt tokens of a request.", buckets=TOKENS),
-    MetricSpec("request_generation_tokens", "histogram", "Tokens generated for a request.", buckets=TOKENS),
-    MetricSpec("request_params_n", "histogram", "The n a request asked for.", buckets=SAMPLES),
     MetricSpec(
-        "request_params_max_tokens", "histogram", "The max_tokens a request asked for.", buckets=TOKENS
+        "request_success", "counter", "samples", "Samples that ended, by reason.", labels=("finished_reason",)
     ),
-    MetricSpec("prompt_tokens_cached", "counter", "Prompt tokens that came from the prefix cache."),
-    MetricSpec("admission_rejections", "counter", "Requests refused by the engine.", labels=("reason",)),
-    MetricSpec("time_to_first_token_seconds", "histogram", "Arrival to first token.", buckets=SECONDS_SHORT),
+    MetricSpec("request_prompt_tokens", "histogram", "tokens", "Prompt tokens of a request.", buckets=TOKENS),
     MetricSpec(
-        "inter_token_latency_seconds", "histogram", "Gap between two streamed tokens.", buckets=SECONDS_TOKEN
+        "request_generation_tokens", "histogram", "tokens", "Tokens generated for a request.", buckets=TOKENS
+    ),
+    MetricSpec("request_params_n", "histogram", "samples", "The n a request asked for.", buckets=SAMPLES),
+    MetricSpec(
+        "request_params_max_tokens",
+        "histogram",
+        "tokens",
+        "The max_tokens a request asked for.",
+        buckets=TOKENS,
+    ),
+    MetricSpec("prompt_tokens_cached", "counter", "tokens", "Prompt tokens that came from the prefix cache."),
+    MetricSpec(
+        "admission_rejections", "counter", "requests", "Requests refused by the engine.", labels=("reason",)
+    ),
+    MetricSpec(
+        "time_to_first_token_seconds",
+        "histogram",
+        "seconds",
+        "Arrival to first token.",
+        buckets=SECONDS_SHORT,
+    ),
+    MetricSpec(
+        "inter_token_latency_seconds",
+        "histogram",
+        "seconds",
+        "Gap between two streamed tokens.",
+        buckets=SECONDS_TOKEN,
     ),
     MetricSpec(
         "request_time_per_output_token_seconds",
         "histogram",
+        "seconds",
         "Mean time per token after the first.",
         buckets=SECONDS_TOKEN,
     ),
-    MetricSpec("e2e_request_latency_seconds", "histogram", "Arrival to end.", buckets=SECONDS_LONG),
     MetricSpec(
-        "request_queue_time_seconds", "histogram", "Arrival to first scheduled.", buckets=SECONDS_LONG
+        "e2e_request_latency_seconds", "histogram", "seconds", "Arrival to end.", buckets=SECONDS_LONG
     ),
     MetricSpec(
-        "request_inference_time_seconds", "histogram", "First scheduled to last token.", buckets=SECONDS_LONG
+        "request_queue_time_seconds",
+        "histogram",
+        "seconds",
+        "Arrival to first scheduled.",
+        buckets=SECONDS_LONG,
     ),
     MetricSpec(
-        "request_prefill_time_seconds", "histogram", "First scheduled to first token.", buckets=SECONDS_LONG
+        "request_inference_time_seconds",
+        "histogram",
+        "seconds",
+        "First scheduled to last token.",
+        buckets=SECONDS_LONG,
     ),
     MetricSpec(
-        "request_decode_time_seconds", "histogram", "First token to last token.", buckets=SECONDS_LONG
+        "request_prefill_time_seconds",
+        "histogram",
+        "seconds",
+        "First scheduled to first token.",
+        buckets=SECONDS_LONG,
+    ),
+    MetricSpec(
+        "request_decode_time_seconds",
+        "histogram",
+        "seconds",
+        "First token to last token.",
+        buckets=SECONDS_LONG,
     ),
     # Said once.
     MetricSpec(
         "cache_config_info",
         "gauge",
+        "none",
         "How the KV cache is laid out; always 1.",
         labels=("block_size", "num_gpu_blocks", "enable_prefix_caching", "gpu_memory_utilization"),
     ),
 )
 
 HTTP_REQUESTS = MetricSpec(
-    "http_requests", "counter", "HTTP requests answered.", labels=("method", "handler", "status")
+    "http_requests", "counter", "requests", "HTTP requests answered.", labels=("method", "handler", "status")
 )
 
 FINISH_REASONS = ("stop", "length", "abort", "error")

@@ -15,16 +15,31 @@ MAX_NAMES = 200
 LABELS = ("tenant",)
 
 TENANT_METRICS = (
-    MetricSpec("tenant_requests", "counter", "Requests let in.", LABELS, source="requests"),
+    MetricSpec("tenant_requests", "counter", "requests", "Requests let in.", LABELS, source="requests"),
     MetricSpec(
-        "tenant_requests_refused", "counter", "Refused by the key's limits.", LABELS, source="refused"
+        "tenant_requests_refused",
+        "counter",
+        "requests",
+        "Refused by the key's limits.",
+        LABELS,
+        source="refused",
     ),
-    MetricSpec("tenant_prompt_tokens", "counter", "Prompt tokens.", LABELS, source="prompt_tokens"),
-    MetricSpec("tenant_prompt_tokens_cached", "counter", "Of these, cached.", LABELS, source="cached_tokens"),
-    MetricSpec("tenant_generation_tokens", "counter", "Tokens generated.", LABELS, source="output_tokens"),
+    MetricSpec("tenant_prompt_tokens", "counter", "tokens", "Prompt tokens.", LABELS, source="prompt_tokens"),
+    MetricSpec(
+        "tenant_prompt_tokens_cached",
+        "counter",
+        "tokens",
+        "Of these, cached.",
+        LABELS,
+        source="cached_tokens",
+    ),
+    MetricSpec(
+        "tenant_generation_tokens", "counter", "tokens", "Tokens generated.", LABELS, source="output_tokens"
+    ),
     MetricSpec(
         "tenant_engine_seconds",
         "counter",
+        "seconds",
         "First step to end, of all requests.",
         LABELS,
         source="engine_seconds",
@@ -32,6 +47,7 @@ TENANT_METRICS = (
     MetricSpec(
         "tenant_block_seconds",
         "counter",
+        "blocks × seconds",
         "Blocks of the KV cache times seconds held.",
         LABELS,
         source="block_seconds",

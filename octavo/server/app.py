@@ -21,6 +21,7 @@ from octavo.server.auth import Auth
 from octavo.server.door import Door
 from octavo.server.engine_port import EnginePort
 from octavo.server.errors import Errors, on_http_exception
+from octavo.server.heads import answer_heads
 from octavo.server.health import add_health_routes
 from octavo.server.http_form import HttpForm
 from octavo.server.info_api import add_info_routes
@@ -120,6 +121,7 @@ def create_app(
     for add_routes in ADD_ROUTES:
         add_routes(app, serving, page)
     page.install(app, is_served=server.enable_docs)
+    answer_heads(app)
     engine.add_usage_listener(serving.accounts)
     if serving.metrics is not None:
         _connect_metrics(serving.metrics, engine, app)

@@ -28,7 +28,7 @@ from octavo.config.root import EngineConfig
 from octavo.config.server import ServerConfig
 from octavo.engine.heap import settle_heap
 from octavo.observe.loop_lag import LoopLag
-from octavo.server.admin.app import admin_keys, create_admin_app
+from octavo.server.admin.app import create_admin_app
 from octavo.server.admin.port import AdminPort
 from octavo.server.app import create_app
 from octavo.server.connections.connection import Patience, connections
@@ -37,10 +37,6 @@ from octavo.server.engine_port import EnginePort
 from octavo.server.gate import Gate
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.listen import ACCEPTED_AT_ONCE
-from octavo.server.openai.files.disk import check_files_dir
-from octavo.server.openai.responses.library import check_store
-from octavo.server.parsing.detect import detect
-from octavo.server.tenants.key_book import configured_keys
 
 logger = logging.getLogger(__name__)
 
@@ -116,15 +112,6 @@ class _Answering:
     async def ended(self) -> None:
         if self._task is not None:
             await self._task
-
-
-def check_options(config: EngineConfig) -> None:
-    """What can be found wrong before the model is looked at. Raises ConfigError."""
-    configured_keys(config.server)
-    check_files_dir(config.server)
-    check_store(config.server)
-    detect(None, config.server.tool_call_parser, config.server.reasoning_parser)
-    admin_keys(config.admin)
 
 
 async def serve(

@@ -55,7 +55,8 @@ async def _run(
     core = await launch_core(in_process=False)
     try:
         from octavo.engine.async_llm import AsyncLLM
-        from octavo.server.run import check_options, serve
+        from octavo.server.options import check_options
+        from octavo.server.run import serve
 
         check_options(config)
         return await serve(

@@ -73,6 +73,11 @@ class EventStream(Response):
         self._ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":  # Who follows nothing waits for no end.
+            await self._frames.aclose()
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
         sender = asyncio.create_task(self._send_all(scope, send))
         watcher = asyncio.create_task(until_disconnected(receive))
         try:

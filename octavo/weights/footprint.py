@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from octavo.base.integers import round_up
 from octavo.messages.kv import KV_DTYPES
 from octavo.weights.config_json import text_config
 from octavo.weights.label_scores import sees_both_ways
@@ -48,6 +50,9 @@ PACKED_BITS = {
 
 PLAIN_BITS = {"F32": 32, "F16": 16, "BF16": 16}
 
+ROWS_TOGETHER = 16
+"""Of a matrix that native kernels keep; the last ones are filled up with zeros."""
+
 
 def kept_bytes(checkpoint: Checkpoint, model: ModelConfig) -> int:
     """What the weights take under these options, which are resolved.
@@ -60,13 +65,21 @@ def kept_bytes(checkpoint: Checkpoint, model: ModelConfig) -> int:
     if model.dtype == "float32":
         kinds = {**kinds, **PLAIN_BITS}
     others, is_tied = DTYPE_BYTES[model.dtype] * 8, _is_tied(checkpoint)
-    return int(
-        sum(
-            math.prod(checkpoint.shape(name)) * kinds.get(checkpoint.stored_kind(name), others) / 8
-            for name in checkpoint.tensor_names()
-            if not (is_tied and name == "lm_head.weight")
-        )
-    )
+    num_bits = 0.0
+    for name in checkpoint.tensor_names():
+        shape, kind = checkpoint.shape(name), checkpoint.stored_kind(name)
+        if is_tied and name == "lm_head.weight":
+            continue
+        num_bits += _num_filled_up(shape) * kinds[kind] if kind in kinds else math.prod(shape) * others
+    return int(num_bits / 8)
+
+
+def _num_filled_up(shape: Sequence[int]) -> int:
+    """Numbers of a tensor whose matrices have whole groups of rows."""
+    if len(shape) < 2:
+        return math.prod(shape)
+    *outer, rows, columns = shape
+    return math.prod(outer) * round_up(rows, ROWS_TOGETHER) * columns
 
 
 def _is_tied(checkpoint: Checkpoint) -> bool:

@@ -25,9 +25,13 @@ def placement_of(model: ModelConfig) -> Placement:
 
 
 def _native(model: ModelConfig) -> NativeEngine | None:
-    """Threads and kernels of a CPU. torch's own threads would spin against them."""
-    if not model.native_kernels:
-        return None
-    assert model.cpu_threads is not None, "the config is resolved"
-    torch.set_num_threads(1)
-    return native_engine(model.cpu_threads)
+    """Threads and kernels of a CPU; None where torch computes, with its own number of threads unless another
+    is asked for. Beside ours they would spin against these."""
+    threads = model.cpu_threads
+    if model.native_kernels:
+        assert threads is not None, "the config is resolved"
+        torch.set_num_threads(1)
+        return native_engine(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return None

@@ -34,6 +34,17 @@ def equal_seeds(arena: Arena) -> None:
             assert both[0] == both[1], seed
 
 
+def all_that_is_told_of_prompts(arena: Arena) -> None:
+    """The most log-probabilities for each token of several long prompts, which end in one step."""
+    prompts = [[65 + n] * (CONTEXT - 8) for n in range(4)]
+    with arena.client() as client:
+        reply = client.post(COMPLETIONS, json={**PLAIN, "prompt": prompts, "prompt_logprobs": 64})
+    assert reply.status_code == 200, reply.text[:300]
+    for choice in reply.json()["choices"]:
+        first, *rest = choice["prompt_logprobs"]
+        assert first is None and len(rest) == CONTEXT - 9 and all(len(each) >= 64 for each in rest)
+
+
 LIMITS: dict[str, tuple[Any, Any]] = {
     "temperature": (0, 100.0),
     "top_p": (1e-9, 1.0),
@@ -130,6 +141,14 @@ ROWS: tuple[Row, ...] = (
     case("V08", "a million beams", wrong("beam_width", 10**6, use_beam_search=True), budget_ms=500),
     case("V09", "logprobs", wrong("logprobs", -1, -2, HUGE, VOCAB + 1, 65, 1.5)),
     case("V09", "prompt_logprobs", wrong("prompt_logprobs", -2, HUGE, VOCAB + 1)),
+    case(
+        "V09",
+        "100,000 log-probabilities of prompts",
+        all_that_is_told_of_prompts,
+        "200, nobody else held up",
+        with_victim=True,
+        budget_ms=5000,
+    ),
     case("V09", "top_logprobs", wrong_chat("top_logprobs", -1, HUGE, 65, logprobs=True)),
     case(
         "V10",

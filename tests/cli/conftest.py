@@ -29,6 +29,7 @@ class FakeServer:
     key: str | None = None
     fail_after: int | None = None
     cut: bool = False
+    thought: str | None = None
     most_at_once: int = 0
     now: int = 0
     delay_s: float = 0.0
@@ -57,6 +58,8 @@ class FakeServer:
             count = body.get("max_tokens") or len(WORDS)
             if is_chat:
                 yield _event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+                if self.thought:
+                    yield _event({"choices": [{"index": 0, "delta": {"reasoning_content": self.thought}}]})
             for index in range(count):
                 word = WORDS[index % len(WORDS)]
                 await asyncio.sleep(self.delay_s)

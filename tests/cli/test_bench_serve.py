@@ -227,3 +227,10 @@ def test_a_plot_in_the_home_folder(fake_server, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert run(fake_server, "--plot", "~/plot.svg") == 0
     assert (tmp_path / "plot.svg").stat().st_size
+
+
+@pytest.mark.parametrize("words", [["--save-detailed"], ["--label", "first"]])
+def test_what_only_the_file_holds_needs_a_file(fake_server, capsys, words):
+    assert main(["bench", "serve", "--url", fake_server.url, *words]) == 2
+    assert f"{words[0]} is for the JSON file: give --save-result" in capsys.readouterr().err
+    assert not fake_server.bodies

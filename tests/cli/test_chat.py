@@ -10,10 +10,12 @@ from octavo.cli.chat import command as chat_command
 from octavo.cli.chat.partners import Answer
 from octavo.cli.chat.session import Session
 from octavo.cli.main import main
+from octavo.server.parsing.events import ContentDelta, ReasoningDelta
 
 
 class Echo:
-    """Answers with the last message in capitals; 'fail' fails, 'stop' is interrupted after one piece."""
+    """Answers with the last message in capitals; 'fail' fails, 'stop' is interrupted after one piece,
+    'think' thinks first."""
 
     name = "echo"
 
@@ -21,16 +23,20 @@ class Echo:
         self.seen = []
         self.is_closed = False
 
-    def stream(self, messages, sampling, answer: Answer) -> Generator[str, None, None]:
+    def stream(
+        self, messages, sampling, answer: Answer
+    ) -> Generator[ContentDelta | ReasoningDelta, None, None]:
         self.seen.append(([dict(message) for message in messages], dict(sampling)))
         text = messages[-1]["content"]
         if text == "fail":
             raise RequestError("too long", code=ErrorCode.CONTEXT_LENGTH)
+        if text.startswith("think"):
+            yield from [ReasoningDelta("[b]Hm\x1b "), ReasoningDelta(":x:")]
         try:
             for word in text.upper().split():
                 answer.saw_text()
                 answer.output_tokens += 1
-                yield word + " "
+                yield ContentDelta(word + " ")
                 if text.startswith("stop"):
                     raise KeyboardInterrupt
         finally:
@@ -40,7 +46,7 @@ class Echo:
         return
 
 
-def chat(monkeypatch, *lines):
+def chat(monkeypatch, *lines, is_terminal=False, **options):
     """Run a session on these lines; gives the partner, the session and what was shown."""
     waiting = list(lines)
 
@@ -56,7 +62,8 @@ def chat(monkeypatch, *lines):
     shown = io.StringIO()
     monkeypatch.setattr("sys.stdout", shown)
     partner = Echo()
-    session = Session(partner, system=None, sampling={}, console=Console(file=shown, width=200))
+    console = Console(file=shown, width=200, force_terminal=is_terminal)
+    session = Session(partner, system=None, sampling={}, console=console, **options)
     session.loop()
     return partner, session, shown.getvalue()
 
@@ -126,6 +133,42 @@ def test_control_characters_never_reach_the_terminal(monkeypatch):
     assert "A[31M\u00c9\u200d" in shown
     assert "\x1b" not in shown
     assert "\x1b" in session.messages[1]["content"]  # what is sent back is what was said
+
+
+def test_thoughts_are_shown_before_the_answer_and_not_kept(monkeypatch):
+    _, session, shown = chat(monkeypatch, "think")
+    assert "[b]Hm :x:\n\nTHINK \n" in shown and "\x1b" not in shown
+    assert [message["content"] for message in session.messages] == ["think", "THINK "]
+
+
+def test_thoughts_are_dimmed_on_a_terminal(monkeypatch):
+    _, _, shown = chat(monkeypatch, "think", is_terminal=True)
+    assert "\x1b[2m[b]Hm \x1b[0m\x1b[2m:x:\x1b[0m\n\nTHINK \n" in shown
+
+
+def test_thoughts_can_be_hidden(monkeypatch):
+    _, _, shown = chat(monkeypatch, "think", shows_reasoning=False)
+    assert "Hm" not in shown and ".\nTHINK \n" in shown
+
+
+def test_thoughts_of_a_server(fake_server, capsys):
+    fake_server.thought = "First, "
+    assert main(["chat", "--url", fake_server.url, "-q", "hi"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "one two three four five \n"
+    assert said.err == "First, \n\n"
+    assert main(["chat", "--url", fake_server.url, "-q", "hi", "--no-show-reasoning"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("names", [["reasoning"], ["reasoning_content"], ["reasoning", "reasoning_content"]])
+def test_both_names_of_reasoning_are_read_once(names):
+    from octavo.cli.chat.partners import _pieces
+
+    answer = Answer(sent=0.0)
+    event = {"choices": [{"delta": dict.fromkeys(names, "Hm")}]}
+    assert list(_pieces(json.dumps(event), answer)) == [ReasoningDelta("Hm")]
+    assert answer.first_text is not None, "the first token is one of the thinking"
 
 
 def test_quick_question_to_a_server(fake_server, capsys):
@@ -238,3 +281,10 @@ def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(fake_server, cap
     said = capsys.readouterr()
     assert said.out == "one \n"
     assert "broke off" in said.err
+
+
+def test_a_key_without_a_server(monkeypatch, capsys):
+    monkeypatch.setattr(chat_command, "_is_listening", lambda: False)
+    assert main(["chat", "-q", "hi", "--api-key", "secret"]) == 2
+    said = capsys.readouterr().err
+    assert "give its --url" in said and "secret" not in said

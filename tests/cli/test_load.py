@@ -56,7 +56,15 @@ async def test_concurrency_is_bounded_and_order_kept():
 
 
 @pytest.mark.parametrize(
-    "load", [(0.0, 1.0, None), (-1.0, 1.0, None), (math.nan, 1.0, None), (1.0, 0.0, None), (1.0, 1.0, 0)]
+    "load",
+    [
+        (0.0, 1.0, None),
+        (-1.0, 1.0, None),
+        (math.nan, 1.0, None),
+        (1.0, 0.0, None),
+        (1.0, 1.0, 0),
+        (math.inf, 2.0, None),
+    ],
 )
 def test_impossible_loads_are_refused(load):
     with pytest.raises(ConfigError):

@@ -122,7 +122,8 @@ def test_explain_says_who_chose_what(model, capsys):
     found = report["model"]
     assert found["architecture"] == "LlamaForCausalLM"
     assert found["is_supported"]
-    assert found["weights_bytes"] == 4 * found["num_parameters"]
+    # Native kernels fill matrices up to whole groups of rows.
+    assert 4 * found["num_parameters"] <= found["weights_bytes"] < 4.5 * found["num_parameters"]
     assert found["kv_bytes_per_token"] == 2 * 3 * 2 * 12 * 4
     assert found["cache_tokens"] == 160
 
@@ -176,7 +177,7 @@ def test_chat_with_a_model_in_this_process(model, capsys):
 
 def test_chat_shows_a_request_error_as_a_sentence(model, capsys):
     assert main(["chat", model, "-q", "x" * 2000]) == 1
-    assert "1024 tokens" in capsys.readouterr().err
+    assert "at most 1024 fit together" in capsys.readouterr().err
 
 
 def test_bench_latency(model, tmp_path, capsys):

@@ -179,6 +179,15 @@ def test_a_gpu_without_bfloat16(llama8b, capsys):
     assert "Tesla T4 does not compute" in capsys.readouterr().err
 
 
+def test_gpus_before_ampere_are_named_as_such(llama8b, capsys):
+    text = shown(capsys, llama8b, "--gpu", "v100-32", "--max-model-len", "1024")
+    assert "before Ampere: Triton" in text and "nothing was tested" in text
+    assert "Ampere" in planned(capsys, llama8b, "--gpu", "t4", "--max-model-len", "1024")["caveat"]
+    for gpu in ("a10", "80GiB"):
+        assert planned(capsys, llama8b, "--gpu", gpu)["caveat"] is None
+    assert "Ampere" not in shown(capsys, llama8b, "--gpu", "a10")
+
+
 def test_on_this_cpu(llama8b, capsys, monkeypatch):
     monkeypatch.setattr("octavo.cli.targets.machine.memory_bytes", lambda: (2**38, 2**37))
     memory = planned(capsys, llama8b, "--device", "cpu")["memory"]
@@ -200,7 +209,8 @@ def test_on_this_machines_gpu(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--gpu", "h1000"], "There is no GPU 'h1000' in the list; there are t4, "),
+        (["--gpu", "h1000"], "There is no GPU 'h1000' in the list; there are a10, "),
+        (["--gpu", "h1000"], "b200, and without promise, before Ampere, t4, v100-16, v100-32. Others"),
         (["--gpu", "h100", "--context", "131073"], "context is 131073; 1 to max_model_len 131072"),
         (["--gpu", "h100", "--context", "0"], "context is 0"),
         (["--gpu", "h100", "--context", "many"], "whole number"),

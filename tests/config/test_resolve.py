@@ -435,6 +435,8 @@ def test_places_of_a_cache_are_numbered_in_32_bits():
         ({"pooling_type": "mean"}, "pooling_type"),
         ({"num_blocks": 9, "kv_cache_memory_bytes": 10**9}, "kv_cache_memory_bytes"),
         ({"tokenizer": "elsewhere", "skip_tokenizer_init": True}, "tokenizer"),
+        ({"chat_template": "{{ messages }}", "skip_tokenizer_init": True}, "chat_template"),
+        ({"device": CUDA, "cpu_threads": 2}, "cpu_threads"),
     ],
 )
 def test_a_wish_that_nobody_would_follow_is_refused(options, param):

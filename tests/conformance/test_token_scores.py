@@ -240,8 +240,10 @@ def test_ids_past_the_embedding_are_refused_with_both_numbers(tmp_path: Path) ->
         LLM(str(folder))
 
 
-def test_overrides_reach_the_model(tmp_path: Path) -> None:
-    """Any entry, not only those of rerankers: a window here."""
+def test_overrides_reach_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Any entry, not only those of rerankers: a window here. Those that mean nothing are told."""
     folder = save_model(tmp_path / "model", "qwen3")
-    with LLM(str(folder), hf_overrides={"max_position_embeddings": 77}) as llm:
+    with LLM(str(folder), hf_overrides={"max_position_embeddings": 77, "rms_norm_epz": 1.0}) as llm:
         assert llm.config.model.max_model_len == 77
+    assert "hf_overrides has rms_norm_epz" in caplog.text and "Did you mean rms_norm_eps?" in caplog.text
+    assert "max_position_embeddings" not in caplog.text

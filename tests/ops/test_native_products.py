@@ -11,7 +11,7 @@ import torch
 from octavo.base.native import native_kernels, native_library
 from octavo.ops.cpu.engine import TYPES, NativeEngine
 from octavo.ops.stored import StoredMatrix
-from octavo.weights.footprint import PACKED_BITS, PLAIN_BITS
+from octavo.weights.footprint import PACKED_BITS, PLAIN_BITS, _num_filled_up
 from octavo.weights.gguf.dequant import BLOCK_TYPES, dequantize
 
 pytestmark = pytest.mark.skipif(native_kernels() is None, reason="no native kernels were compiled")
@@ -203,3 +203,11 @@ def test_many_jobs_from_many_threads() -> None:
     with ThreadPoolExecutor(4) as threads:
         results = threads.map(lambda _: native.linear(x_TI, [packed], None), range(2000))
         assert all(torch.equal(result, expected) for result in results)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(32, 256), (33, 256), (1, 512), (50257, 256)])
+def test_what_a_plan_counts_is_what_a_matrix_takes(rows: int, columns: int) -> None:
+    library = NativeEngine(1)._library
+    for name, bits in {**PACKED_BITS, **PLAIN_BITS}.items():
+        taken = library.octavo_packed_bytes(library.octavo_form(TYPES[name]), rows, columns)
+        assert taken == _num_filled_up((rows, columns)) * bits / 8, name

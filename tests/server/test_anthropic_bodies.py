@@ -361,3 +361,17 @@ async def test_harmless_fields_and_headers(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/messages?beta=true", json=body, headers=headers)
     assert response.status_code == 200 and response.json()["type"] == "message"
     assert json.loads(response.content)["stop_details"] is None
+
+
+async def test_what_can_be_done_about_tools_is_said_in_words_of_this_api(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.tokenizer.chat_template = "fake"
+    body = {
+        "model": "fake",
+        "max_tokens": 5,
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [TOOL],
+    }
+    error = (await client.post("/v1/messages", json=body)).json()["error"]
+    assert "Set tool_choice to 'any' or to a tool, which works" in error["message"]

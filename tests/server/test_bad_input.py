@@ -438,10 +438,10 @@ async def test_body_of_exactly_the_limit(small: httpx.AsyncClient) -> None:
     [
         ("GET", "/v1/completions", "POST"),
         ("PUT", "/v1/chat/completions", "POST"),
-        ("DELETE", "/v1/models", "GET"),
-        ("TRACE", "/health", "GET"),
+        ("DELETE", "/v1/models", "GET, HEAD"),
+        ("TRACE", "/health", "GET, HEAD"),
         ("OPTIONS", "/v1/completions", "POST"),
-        ("POST", "/v1/models/fake", "GET"),
+        ("POST", "/v1/models/fake", "GET, HEAD"),
     ],
 )
 async def test_h16_wrong_method(client: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:

@@ -46,6 +46,17 @@ async def test_streams_are_lines_and_the_default(client: httpx.AsyncClient) -> N
     assert whole.headers["content-type"] == "application/json" and whole.json()["done"]
 
 
+async def test_tools_that_cannot_be_shown_are_refused_in_words_of_this_api(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.tokenizer.chat_template = "fake"
+    tools = [{"type": "function", "function": {"name": "now", "parameters": {}}}]
+    error = check_refusal(await client.post("/api/chat", json={**CHAT, "tools": tools}), 400, "/api/show")
+    assert "tool_choice" not in error
+    shown = (await client.post("/api/show", json={"model": "fake"})).json()
+    assert "tools" not in shown["capabilities"]
+
+
 async def test_an_error_in_a_stream_is_its_last_line(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     engine.crash_at = 1
     told = lines(await client.post("/api/chat", json=CHAT))

@@ -39,7 +39,7 @@ def rows(**options: Any) -> list[tuple[str, str, str, str]]:
         (listener, route.path, method, access[listener](route.path).value)
         for listener, app in apps(**options).items()
         for route in app.routes
-        for method in route.methods - {"HEAD"}
+        for method in route.methods
     )
 
 

@@ -382,6 +382,13 @@ def test_a_package_with_several_models(tmp_path: Path, away: FakeHub) -> None:
     with pytest.raises(ModelFileError, match=r"several models: p/a\.gguf, p/m"):
         find("pypi:p", away, pip)
     assert find("pypi:p/p/m", away, pip).name == "m"
+    for offline in (False, True):
+        with pytest.raises(
+            ModelFileError, match=r"several models: p/a\.gguf, p/m. Name one: pypi:p/p/a\.gguf"
+        ):
+            find("pypi:p", away, pip, offline=offline)
+    assert pip.asked == ["p", "p"], "once to see what there is, once for the one that was named"
+    assert find("pypi:p/p/m", away, pip, offline=True).name == "m"
     assert find("pypi:p/p/a.gguf", away, pip).read_bytes() == GGUF
     with pytest.raises(ModelFileError, match="no model 'p/b'"):
         find("pypi:p/p/b", away, pip)

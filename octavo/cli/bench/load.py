@@ -20,6 +20,12 @@ def check_load(request_rate: float, burstiness: float, max_concurrency: int | No
         raise ConfigError("--request-rate must be over 0, or inf for all at once.", param="--request-rate")
     if not 0 < burstiness < math.inf:
         raise ConfigError("--burstiness must be over 0; 1 is a Poisson process.", param="--burstiness")
+    if burstiness != 1 and math.isinf(request_rate):
+        raise ConfigError(
+            "--burstiness is about the gaps of a --request-rate, and without one all requests go at once: "
+            "give a rate too.",
+            param="--burstiness",
+        )
     if max_concurrency is not None and max_concurrency < 1:
         raise ConfigError("--max-concurrency must be at least 1.", param="--max-concurrency")
 

@@ -44,7 +44,11 @@ def add_report_arguments(parser: FlagParser, *, has_plot: bool = True) -> None:
 
 
 def check_outputs(parsed: argparse.Namespace) -> None:
-    """Refuse before the run what could not be written after it."""
+    """Refuse before the run what could not be written after it, or not be found anywhere."""
+    for flag in ("save_detailed", "label"):
+        if getattr(parsed, flag, None) and parsed.save_result is None:
+            option = "--" + flag.replace("_", "-")
+            raise ConfigError(f"{option} is for the JSON file: give --save-result FILE too.", param=option)
     for flag in ("save_result", "plot"):
         name = getattr(parsed, flag, None)
         if name is not None:

@@ -33,6 +33,13 @@ def _add_arguments(parser: FlagParser) -> None:
         metavar="TEXT",
         help="Ask this one thing, answer and leave.",
     )
+    chat.add_argument(
+        "--show-reasoning",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="Show what the model thinks before it answers: dimmed, and beside a piped answer on standard "
+        "error (default: on).",
+    )
     add_sampling_arguments(parser)
     add_config_options(parser, ("model", "cache", "schedule", "observe"))
 
@@ -53,6 +60,7 @@ def _run(parsed: argparse.Namespace) -> int:
             system=parsed.system,
             sampling=given_sampling(parsed),
             console=Console(stderr=not is_interactive),
+            shows_reasoning=parsed.show_reasoning,
         )
         if is_interactive:
             _enable_line_editing()
@@ -74,6 +82,11 @@ def _partner(parsed: argparse.Namespace) -> Partner:
         root = http.root_url(url)
         return ServerPartner(
             root, options.get("model") or http.served_model(root, parsed.api_key), parsed.api_key
+        )
+    if parsed.api_key is not None:
+        raise ConfigError(
+            "--api-key is for a server, and none is talked to: give its --url, or leave the key out.",
+            param="--api-key",
         )
     config = config_from(parsed)
     print(f"Loading {config.model.model} ...", file=sys.stderr)

@@ -1,12 +1,15 @@
-"""Who answers in a chat: a server over HTTP, or a model in this process. Both stream text."""
+"""Who answers in a chat: a server over HTTP, or a model in this process. Both take the same body and stream
+what the model thinks and what it says."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
+import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import httpx
@@ -15,12 +18,16 @@ import msgspec
 from octavo.base.errors import EngineError, RequestError
 from octavo.cli.http import error_message, headers, uses_proxies
 from octavo.cli.sampling import merged
-from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.server.parsing.events import ContentDelta, ReasoningDelta
 
 if TYPE_CHECKING:
     from octavo.config.root import EngineConfig
+    from octavo.engine.async_llm import AsyncLLM
+    from octavo.server.openai.schema.chat import ChatBody
+    from octavo.server.serving import Serving
 
 Message = dict[str, str]
+Piece = ContentDelta | ReasoningDelta
 T = TypeVar("T")
 
 
@@ -60,10 +67,26 @@ class Partner(Protocol):
 
     def stream(
         self, messages: Sequence[Message], sampling: Mapping[str, Any], answer: Answer
-    ) -> Generator[str, None, None]:
-        """Pieces of text; `answer` is filled along the way. Closing the iterator stops the model."""
+    ) -> Generator[Piece, None, None]:
+        """Pieces of the thinking and of the answer; `answer` is filled along the way. Closing the iterator
+        stops the model."""
 
     def close(self) -> None: ...
+
+
+def _body(model: str, messages: Sequence[Message], sampling: Mapping[str, Any]) -> bytes:
+    """Of a chat request. Raises RequestError for text that JSON cannot hold."""
+    body = {
+        "model": model,
+        "messages": list(messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **merged({}, sampling),
+    }
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:
+        raise RequestError("The text holds bytes that are no UTF-8 text.") from None
 
 
 class ServerPartner:
@@ -78,18 +101,8 @@ class ServerPartner:
 
     def stream(
         self, messages: Sequence[Message], sampling: Mapping[str, Any], answer: Answer
-    ) -> Generator[str, None, None]:
-        body = {
-            "model": self.name,
-            "messages": list(messages),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **merged({}, sampling),
-        }
-        try:
-            content = msgspec.json.encode(body)
-        except UnicodeEncodeError:
-            raise RequestError("The text holds bytes that are no UTF-8 text.") from None
+    ) -> Generator[Piece, None, None]:
+        content = _body(self.name, messages, sampling)
         is_done = False
         try:
             with self._http.stream("POST", self._url, content=content) as response:
@@ -112,6 +125,15 @@ class ServerPartner:
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """The same under its newer name."""
+
+    def pieces(self) -> Iterator[Piece]:
+        if thought := self.reasoning_content or self.reasoning:
+            yield ReasoningDelta(thought)
+        if self.content:
+            yield ContentDelta(self.content)
 
 
 class _Choice(msgspec.Struct):
@@ -130,7 +152,7 @@ class _Chunk(msgspec.Struct):
     error: Any = None
 
 
-def _pieces(event: str, answer: Answer) -> Iterator[str]:
+def _pieces(event: str, answer: Answer) -> Iterator[Piece]:
     chunk = msgspec.json.decode(event, type=_Chunk)
     if chunk.error is not None:
         raise EngineError(error_message(200, msgspec.json.encode({"error": chunk.error})))
@@ -139,9 +161,9 @@ def _pieces(event: str, answer: Answer) -> Iterator[str]:
         answer.output_tokens = chunk.usage.completion_tokens
     for choice in chunk.choices:
         answer.finish_reason = choice.finish_reason or answer.finish_reason
-        if choice.delta is not None and choice.delta.content:
+        for piece in choice.delta.pieces() if choice.delta is not None else ():
             answer.saw_text()
-            yield choice.delta.content
+            yield piece
 
 
 class InlinePartner:
@@ -155,16 +177,18 @@ class InlinePartner:
         self._thread.start()
         self._llm = self._wait(AsyncLLM.start(config, in_process=True))
         self.name = self._llm.config.model.served_model_name[0]
+        self._serving = _serving(self._llm)
 
     def stream(
         self, messages: Sequence[Message], sampling: Mapping[str, Any], answer: Answer
-    ) -> Generator[str, None, None]:
-        values = merged({"max_tokens": None, **self._llm.default_sampling}, sampling)
-        params = SamplingParams(output_kind=RequestOutputKind.DELTA, **values)
-        token_ids = self._llm.tokenizer.encode_chat([dict(message) for message in messages])
-        answer.prompt_tokens = len(token_ids)
-        pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
-        task = asyncio.run_coroutine_threadsafe(self._produce(token_ids, params, answer, pieces), self._loop)
+    ) -> Generator[Piece, None, None]:
+        from octavo.server.body import parse, validate
+        from octavo.server.openai.schema.chat import ChatBody
+
+        content = _body(self.name, messages, sampling)
+        body = validate(parse(content), ChatBody)
+        pieces: queue.SimpleQueue[Piece | BaseException | None] = queue.SimpleQueue()
+        task = asyncio.run_coroutine_threadsafe(self._produce(body, len(content), answer, pieces), self._loop)
         try:
             while (piece := pieces.get()) is not None:
                 if isinstance(piece, BaseException):
@@ -175,28 +199,28 @@ class InlinePartner:
 
     async def _produce(
         self,
-        token_ids: list[int],
-        params: SamplingParams,
+        body: ChatBody,
+        num_bytes: int,
         answer: Answer,
-        pieces: queue.SimpleQueue[str | BaseException | None],
+        pieces: queue.SimpleQueue[Piece | BaseException | None],
     ) -> None:
-        outputs: AsyncIterator[Any] | None = None
+        from octavo.server.conversation import open_conversation
+
         try:
-            outputs = self._llm.generate(token_ids, params)
-            async for output in outputs:
-                sample = output.outputs[0]
-                answer.output_tokens += len(sample.token_ids)
-                answer.finish_reason = sample.finish_reason
-                if sample.text:
-                    answer.saw_text()
-                    pieces.put(sample.text)
+            reply_id = f"chat-{secrets.token_hex(8)}"
+            conversation = await open_conversation(self._serving, body, num_bytes, reply_id)
+            answer.prompt_tokens = len(conversation.prompt_token_ids)
+            async with aclosing(conversation.parts()) as parts:
+                async for part in parts:
+                    answer.output_tokens += len(part.token_ids)
+                    answer.finish_reason = part.finish_reason
+                    for event in part.events:
+                        if isinstance(event, Piece):
+                            answer.saw_text()
+                            pieces.put(event)
             pieces.put(None)
         except Exception as error:  # raised again where the pieces are read
             pieces.put(error)
-        finally:
-            close = getattr(outputs, "aclose", None)
-            if close is not None:
-                await close()
 
     def close(self) -> None:
         self._wait(self._llm.shutdown())
@@ -205,3 +229,24 @@ class InlinePartner:
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+def _serving(llm: AsyncLLM) -> Serving:
+    """What reads conversations and answers in a server, for one user without a key."""
+    from octavo import __version__
+    from octavo.server.lifecycle import Lifecycle
+    from octavo.server.serving import Serving
+    from octavo.server.tenants.accounts import Accounts
+    from octavo.server.tenants.key_book import KeyBook
+
+    return Serving(
+        engine=llm,
+        server=llm.config.server,
+        observe=llm.config.observe,
+        lifecycle=Lifecycle(),
+        metrics=None,
+        keys=KeyBook({}),
+        accounts=Accounts(),
+        created=int(time.time()),
+        version=__version__,
+    )

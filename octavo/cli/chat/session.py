@@ -10,11 +10,13 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 from octavo.base.errors import OctavoError, RequestError
-from octavo.cli.chat.partners import Answer, Message, Partner
+from octavo.cli.chat.partners import Answer, Message, Partner, Piece
 from octavo.cli.sampling import known_names, parse_sampling
 from octavo.cli.streams import user_path
+from octavo.server.parsing.events import ReasoningDelta
 
 HELP = """\
   /help               this list
@@ -36,12 +38,20 @@ class Session:
     """One chat. `ask` answers one message; `loop` reads messages until the user leaves."""
 
     def __init__(
-        self, partner: Partner, *, system: str | None, sampling: dict[str, Any], console: Console
+        self,
+        partner: Partner,
+        *,
+        system: str | None,
+        sampling: dict[str, Any],
+        console: Console,
+        shows_reasoning: bool = True,
     ) -> None:
+        """console: where all goes that is no answer, thinking too; dimmed where it is a terminal."""
         self._partner = partner
         self._system = system
         self._sampling = sampling
         self._console = console
+        self._shows_reasoning = shows_reasoning
         self._messages: list[Message] = []
         self._last: Answer | None = None
         self._commands: dict[str, Callable[[str], None]] = {
@@ -80,18 +90,26 @@ class Session:
                 self._complain(error)
 
     def ask(self, text: str) -> None:
-        """Send one message and print the answer as it comes.
+        """Send one message and print the thinking and the answer as they come.
 
-        What was written before an error or Ctrl-C stays in the conversation; a message without any
-        answer is taken back.
+        Thoughts are shown and forgotten. What was written before an error or Ctrl-C stays in the
+        conversation; a message without any answer is taken back.
         """
         self._messages.append({"role": "user", "content": text})
         answer = self._last = Answer(sent=0.0)
         written: list[str] = []
+        is_thinking = False
         try:
             for piece in self._pieces(answer):
-                written.append(piece)
-                _write(piece)
+                if isinstance(piece, ReasoningDelta):
+                    is_thinking = True
+                    self._think(piece.text)
+                    continue
+                if is_thinking:
+                    is_thinking = False
+                    self._think("\n\n")
+                written.append(piece.text)
+                _write(piece.text)
         finally:
             _write("\n")
             if written:
@@ -99,11 +117,15 @@ class Session:
             else:
                 self._messages.pop()
 
-    def _pieces(self, answer: Answer) -> Iterator[str]:
+    def _pieces(self, answer: Answer) -> Iterator[Piece]:
         answer.sent = time.monotonic()
         stream = self._partner.stream(self.messages, self._sampling, answer)
         with closing(stream):
             yield from stream
+
+    def _think(self, text: str) -> None:
+        if self._shows_reasoning:
+            self._console.print(Text(_safe(text), style="dim"), end="", soft_wrap=True)
 
     def _read(self) -> str | None:
         """One message, or None when the user leaves."""
@@ -179,6 +201,10 @@ class Session:
 
 
 def _write(piece: str) -> None:
-    """The model's text as it is, minus control characters that could drive the terminal."""
-    sys.stdout.write(piece.translate(_UNSAFE))
+    sys.stdout.write(_safe(piece))
     sys.stdout.flush()
+
+
+def _safe(text: str) -> str:
+    """The model's text as it is, minus control characters that could drive the terminal."""
+    return text.translate(_UNSAFE)

@@ -12,7 +12,7 @@ from octavo.config.native_families import NATIVE
 from octavo.config.root import EngineConfig
 
 MAX_THREADS = 1024
-"""More than any machine has cores. Where the system starts no more of them, the process ends at once."""
+"""More than any machine has cores."""
 
 
 def chosen_device(wishes: EngineConfig, local: DeviceFacts) -> DeviceFacts:
@@ -49,20 +49,27 @@ def decide_device(config: EngineConfig, known: Known) -> EngineConfig:
 
 def decide_kernels(config: EngineConfig, known: Known) -> EngineConfig:
     """Whether, and with how many threads."""
-    wish, threads = config.model.native_kernels, config.model.cpu_threads
-    if threads is None:
-        config = decided(
-            config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core")
-        )
-    elif not 1 <= threads <= MAX_THREADS:
-        raise ConfigError(f"cpu_threads is {threads}; 1 to {MAX_THREADS}.", param="cpu_threads")
+    _check_threads(config, known)
+    wish = config.model.native_kernels
     obstacle = obstacle_to_kernels(config, known)
     if wish and obstacle is not None:
         raise ConfigError(f"native_kernels is on, but {obstacle}. Leave it out.", param="native_kernels")
-    if wish is not None:
-        return config
-    why = obstacle or f"the {known.device.kernels} kernels: numbers do not depend on what else runs"
-    return decided(config, "model", known, native_kernels=(obstacle is None, why))
+    if wish is None:
+        why = obstacle or f"the {known.device.kernels} kernels: numbers do not depend on what else runs"
+        config = decided(config, "model", known, native_kernels=(obstacle is None, why))
+    if config.model.native_kernels and config.model.cpu_threads is None:
+        return decided(config, "model", known, cpu_threads=(known.device.num_cores, "one per physical core"))
+    return config
+
+
+def _check_threads(config: EngineConfig, known: Known) -> None:
+    threads = config.model.cpu_threads
+    if threads is not None and known.device.kind != "cpu":
+        raise ConfigError(
+            f"cpu_threads is {threads}, but this engine runs on a GPU. Leave it out.", param="cpu_threads"
+        )
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(f"cpu_threads is {threads}; 1 to {MAX_THREADS}.", param="cpu_threads")
 
 
 def obstacle_to_kernels(config: EngineConfig, known: Known) -> str | None:

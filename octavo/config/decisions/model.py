@@ -16,12 +16,8 @@ def decide_names(config: EngineConfig, known: Known) -> EngineConfig:
             "`octavo explain MODEL` says whether the model runs without it.",
             param="trust_remote_code",
         )
-    if config.model.skip_tokenizer_init and config.model.tokenizer is not None:
-        raise ConfigError(
-            f"tokenizer is {config.model.tokenizer!r}, but skip_tokenizer_init loads none. Leave one of them "
-            "out.",
-            param="tokenizer",
-        )
+    if config.model.skip_tokenizer_init:
+        _check_without_tokenizer(config)
     if config.model.served_model_name:
         return config
     wish = config.model.model
@@ -30,6 +26,21 @@ def decide_names(config: EngineConfig, known: Known) -> EngineConfig:
     else:
         name, why = wish, "as the model was asked for"
     return decided(config, "model", known, served_model_name=([name], why))
+
+
+def _check_without_tokenizer(config: EngineConfig) -> None:
+    if config.model.tokenizer is not None:
+        raise ConfigError(
+            f"tokenizer is {config.model.tokenizer!r}, but skip_tokenizer_init loads none. Leave one of them "
+            "out.",
+            param="tokenizer",
+        )
+    if config.model.chat_template is not None:
+        raise ConfigError(
+            "chat_template is given, but skip_tokenizer_init loads no tokenizer: what it writes could not "
+            "become tokens. Leave one of them out.",
+            param="chat_template",
+        )
 
 
 def decide_runner(config: EngineConfig, known: Known) -> EngineConfig:

@@ -68,6 +68,9 @@ class PoolingState:
             metrics.first_scheduled_time = delta.timing.first_scheduled
         return False
 
+    def catch_up(self) -> bool:
+        return False
+
     def take_output(self) -> PoolingRequestOutput | None:
         if self._numbers is None:
             return None

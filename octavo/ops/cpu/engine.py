@@ -6,6 +6,7 @@ T tokens, I input width, O output width.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import weakref
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from octavo.ops.cpu.structs import (
 )
 from octavo.ops.grids import grid_of
 from octavo.ops.stored import StoredMatrix
+
+logger = logging.getLogger(__name__)
 
 TYPES = {
     "F32": 0,
@@ -79,11 +82,18 @@ class NativeEngine:
         assert library is not None, "whoever opens the library has asked whether there is one"
         declare(library)
         self._library = library
-        self.num_threads = num_threads
         self.kernels = kernels or native_kernels()
         handle = library.octavo_open(num_threads, None if kernels is None else kernels.encode())
         assert handle, f"this processor does not run {kernels}"
         self.handle = c_void_p(handle)
+        self.num_threads: int = library.octavo_num_threads(self.handle)
+        if self.num_threads < num_threads:
+            logger.warning(
+                "The system let %d of %d threads start (ulimit -u, or the pids limit of a container): "
+                "computing goes on with these, more slowly",
+                self.num_threads,
+                num_threads,
+            )
         closing = weakref.finalize(self, _close, library, self.handle, os.getpid())
         closing.atexit = False  # another thread may still compute then, in memory that would be freed
 
@@ -244,6 +254,7 @@ def declare(library: ctypes.CDLL) -> None:
     declared = {
         "octavo_open": (c_void_p, [c_int32, c_char_p]),
         "octavo_close": (None, [c_void_p]),
+        "octavo_num_threads": (c_int32, [c_void_p]),
         "octavo_form": (c_int32, [c_int32]),
         "octavo_packed_bytes": (c_int64, [c_int32, c_int64, c_int64]),
         "octavo_pack": (

@@ -16,6 +16,7 @@ from octavo.server.admin.port import AdminPort
 from octavo.server.admin.routes import add_admin_routes
 from octavo.server.auth import Auth
 from octavo.server.errors import Errors, on_http_exception
+from octavo.server.heads import answer_heads
 from octavo.server.http_form import HttpForm
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.limits import BodyLimit
@@ -59,4 +60,5 @@ def create_admin_app(
     page = ApiPage(has_keys=not keys.is_open)
     add_admin_routes(app, engine, config.admin, lifecycle, loop_lag or LoopLag(), page)
     page.install(app, is_served=has_docs)
+    answer_heads(app)
     return app

@@ -23,6 +23,9 @@ _in_anthropic_words = Wording(
         "function.parameters": "input_schema",
         "thinking_token_budget": "thinking.budget_tokens",
         "reasoning_effort": "output_config.effort",
+        # Kinds of tool_choice.
+        "required' or to a function": "any' or to a tool",
+        "none' or 'required": "none' or 'any",
     }
 )
 

@@ -44,8 +44,20 @@ def render_ollama_chat(serving: Serving, body: OllamaChatBody) -> Question:
     if last.role == "assistant" and not last.tool_calls:
         document["continue_final_message"] = True
     if body.tools:
+        _check_shows_tools(serving)
         document["tools"] = body.tools
     return _ask(serving, body, document)
+
+
+def _check_shows_tools(serving: Serving) -> None:
+    """Ollama's API has no tool_choice, by which calls could be forced all the same."""
+    if not serving.detected(serving.tokenizer.template_for(None, True)).shows_tools:
+        raise RequestError(
+            "This model's chat template cannot show tools to the model, so it would not know when to call "
+            "one. Leave tools out, or ask a model whose capabilities, by /api/show, include tools.",
+            code=ErrorCode.UNSUPPORTED_VALUE,
+            param="tools",
+        )
 
 
 def render_ollama_generate(serving: Serving, body: OllamaGenerateBody) -> Question:

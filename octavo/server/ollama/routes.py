@@ -48,7 +48,6 @@ def add_ollama_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
         return PlainTextResponse(GREETING)
 
     app.get("/", tags=["info"], summary="Something runs here", response_class=PlainTextResponse)(greet)
-    app.head("/", include_in_schema=False)(greet)
 
 
 def _add_answers(app: FastAPI, serving: Serving, page: ApiPage) -> None:
@@ -105,7 +104,6 @@ def _add_models(app: FastAPI, serving: Serving, page: ApiPage) -> None:
         ("/api/version", version, OllamaVersion, "The version of the Ollama API"),
     ):
         app.get(path, tags=["ollama"], summary=summary, **_describe(page, reply))(route)
-        app.head(path, include_in_schema=False)(route)
 
     @app.post(
         "/api/show",

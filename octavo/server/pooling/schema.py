@@ -65,7 +65,7 @@ class EmbeddingBody(PoolingBody):
 
 
 class RawPoolingBody(EmbeddingBody):
-    """The same for any task of the model."""
+    """Texts, or token ids, for whatever the model makes of them: numbers as they are."""
 
     task: PoolingTask | None = None
 
@@ -182,6 +182,8 @@ class ScoreReply(msgspec.Struct, kw_only=True):
 
 
 class RerankDocument(msgspec.Struct):
+    """A document as it came."""
+
     text: str
 
 

@@ -14,7 +14,7 @@ from octavo.server.tenants.bucket import Bucket
 from octavo.server.tenants.tenant import Tenant
 
 
-class Usage(msgspec.Struct, kw_only=True):
+class TenantUsage(msgspec.Struct, kw_only=True):
     """Of one tenant. Counts only grow."""
 
     requests: int = 0
@@ -35,7 +35,7 @@ class Account:
     """One tenant's books. A bucket exists only while there is a limit."""
 
     def __init__(self) -> None:
-        self.usage = Usage()
+        self.usage = TenantUsage()
         self.num_running = 0
         self.requests: Bucket | None = None
         self.tokens: Bucket | None = None
@@ -93,7 +93,7 @@ class Accounts:
     def held(self, tenant: str, block_seconds: float) -> None:
         self._account(tenant).usage.block_seconds += block_seconds
 
-    def of(self, names: Iterable[str]) -> Mapping[str, Usage]:
+    def of(self, names: Iterable[str]) -> Mapping[str, TenantUsage]:
         return {name: self._account(name).usage for name in names}
 
     def _account(self, name: str) -> Account:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from octavo.server.openapi import ApiPage
 from octavo.server.replies import json_reply
 from octavo.server.serving import Serving
-from octavo.server.tenants.accounts import Usage
+from octavo.server.tenants.accounts import TenantUsage
 from octavo.server.tenants.caller import current_caller
 from octavo.server.tenants.tenant import Scope
 
@@ -19,7 +19,7 @@ class KeyUsage(msgspec.Struct):
     """Since the server started."""
 
     name: str
-    usage: Usage
+    usage: TenantUsage
 
 
 class UsageReply(msgspec.Struct):

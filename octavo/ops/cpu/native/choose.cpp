@@ -48,6 +48,12 @@ bool has(int subleaf, unsigned eax_bit, unsigned edx_bit) {
     return __get_cpuid_count(7, subleaf, &eax, &ebx, &ecx, &edx) && (eax & eax_bit) == eax_bit && (edx & edx_bit) == edx_bit;
 }
 
+// Conversions from and to half precision. Every processor with AVX2 has them, but a virtual machine may hide them.
+bool has_half_conversions() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & 1u << 29);
+}
+
 // The matrix unit has 8 KB of registers that a process may use once it has asked for them.
 bool has_matrix_unit() {
 #if defined(__linux__)
@@ -74,7 +80,7 @@ bool has_dot_product() {
 const Kernels* choose_kernels(const char* wish) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_half_conversions();
     const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     const bool avx512vnni = avx512 && __builtin_cpu_supports("avx512vnni");

@@ -1,5 +1,7 @@
 #include "pool.h"
 
+#include <system_error>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -30,8 +32,13 @@ void Patience::wait() {
     }
 }
 
-Team::Team(int num_threads) : num_threads_(num_threads) {
-    for (int i = 1; i < num_threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+Team::Team(int num_threads) {
+    threads_.reserve(num_threads);
+    try {
+        for (int i = 1; i < num_threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+    } catch (const std::system_error&) {
+        // The system lets no more of them start (ulimit -u, a container's pids limit): those that run do it all.
+    }
 }
 
 Team::~Team() {

@@ -46,9 +46,10 @@ using Job = std::function<void(Member&)>;
 
 class Team {
 public:
+    // The caller's thread and as many more as the system lets start.
     explicit Team(int num_threads);
     ~Team();
-    int size() const { return num_threads_; }
+    int size() const { return int(threads_.size()) + 1; }
 
     // Every thread that comes in time runs the job, which has at most num_phases. One job at a time.
     void run(int num_phases, const Job& job);
@@ -64,7 +65,6 @@ private:
     void serve(int thread);
     bool join();
 
-    const int num_threads_;
     const Job* job_ = nullptr;
     std::unique_ptr<Phase[]> phases_;
     int num_phases_ = 0;

@@ -10,8 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from octavo.server.body import Body
 from octavo.server.openai.responses.fields import RESPONSES_IGNORED, RESPONSES_UNSUPPORTED
-from octavo.server.openai.schema.generation import GenerationBody
-from octavo.server.openai.schema.generation import StreamOptions as CommonStreamOptions
+from octavo.server.openai.schema.generation import GenerationBody, StreamOptions
 from octavo.server.openai.schema.metadata import Metadata
 
 INPUT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
@@ -70,7 +69,7 @@ class ReasoningSettings(Body):
     mode: str | None = None
 
 
-class StreamOptions(CommonStreamOptions):
+class ResponsesStreamOptions(StreamOptions):
     """What a stream says beside its text."""
 
     include_obfuscation: bool | None = None
@@ -83,7 +82,7 @@ class ResponsesBody(GenerationBody):
     ignored: ClassVar[frozenset[str]] = RESPONSES_IGNORED
 
     input: Annotated[Any, WithJsonSchema(INPUT_SCHEMA)]
-    """Text, or items. Checked by `items.py`."""
+    """Text, or items."""
     instructions: str | None = None
     previous_response_id: str | None = None
     tools: list[dict[str, Any]] | None = None
@@ -106,7 +105,7 @@ class ResponsesBody(GenerationBody):
     prompt_cache_key: Label | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
     """All requests are served alike; what comes back is always 'default'."""
-    stream_options: StreamOptions | None = None
+    stream_options: ResponsesStreamOptions | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[dict[str, Any]] | None = None

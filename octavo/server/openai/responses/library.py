@@ -103,6 +103,11 @@ def check_store(server: ServerConfig) -> None:
         if getattr(server, name) < 0:
             raise ConfigError(f"{name} is {getattr(server, name)}; at least 0.", param=name)
     if server.response_store is not None:
+        if server.max_stored_responses == 0:
+            raise ConfigError(
+                "response_store names a file, and max_stored_responses 0 keeps none. Leave one out.",
+                param="response_store",
+            )
         SqliteShelf(server.response_store, 1, 1).close()
 
 

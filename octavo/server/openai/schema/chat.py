@@ -30,9 +30,10 @@ CONTENT_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": TEXT_
 
 
 class ChatMessage(Body):
-    """One message. Content is checked by `render/messages.py`."""
+    """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    # Checked by render/messages.py.
     content: Annotated[Any, WithJsonSchema(CONTENT_SCHEMA)] = None
     name: str | None = None
     tool_call_id: str | None = None

@@ -25,7 +25,7 @@ class CompletionBody(GenerationBody):
     """Continue one or more prompts."""
 
     prompt: Annotated[Any, WithJsonSchema(PROMPT_SCHEMA)] = None
-    """Checked by `render/completion.py`: lists may be long."""
+    # Checked by render/completion.py: lists may be long.
     prompt_embeds: Strings = None
     """Instead of prompt, where the server takes them: safetensors files of vectors, in base64."""
     logprobs: int | None = None
