@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
@@ -90,6 +91,7 @@ class AsyncLLM:
             check_welcome=self.check_welcome,
             bound=self._bound,
             listeners=self._listeners,
+            failure=self._failure,
             clock=clock,
         )
         self._orders = Orders(core, self._failure)
@@ -196,7 +198,8 @@ class AsyncLLM:
         steps = BeamSteps(
             self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
         )
-        outputs = stream_search(search, steps, self._streams.run, self.tokenizer, name)
+        run = partial(self._streams.run, is_of_search=True)
+        outputs = stream_search(search, steps, run, self.tokenizer, name)
         return self._streams.run_search(name, search, outputs)
 
     def encode(

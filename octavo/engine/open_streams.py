@@ -11,7 +11,7 @@ from octavo.base.clock import Clock
 from octavo.base.errors import OctavoError
 from octavo.core.queue_bound import QueueBound
 from octavo.engine.beam_search import BeamSearch
-from octavo.engine.failure import raised_again
+from octavo.engine.failure import Failure, raised_again
 from octavo.engine.listeners import Listeners
 from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.engine.open_stream import OpenStream
@@ -38,6 +38,7 @@ class OpenStreams:
         check_welcome: Callable[[], None],
         bound: QueueBound,
         listeners: Listeners,
+        failure: Failure,
         clock: Clock,
     ) -> None:
         """check_welcome raises unless requests are taken; asked when a stream begins."""
@@ -45,12 +46,12 @@ class OpenStreams:
         self._check_welcome = check_welcome
         self._bound = bound
         self._listeners = listeners
+        self._failure = failure
         self._clock = clock
         self._processor = OutputProcessor(tokenizer, clock)
         self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._resumption = Resumption(core.send)
-        self._has_failed = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -66,9 +67,15 @@ class OpenStreams:
         """Wait until nothing is open."""
         await self._idle.wait()
 
-    async def run(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
-        """Send a request to the core and give its outputs. Closing this early aborts it."""
-        self._check_welcome()
+    async def run(self, prepared: Prepared[Out], *, is_of_search: bool = False) -> AsyncGenerator[Out, None]:
+        """Send a request to the core and give its outputs. Closing this early aborts it.
+
+        is_of_search: a step of a search that was let in before, and goes on while others are refused.
+        """
+        if is_of_search:
+            self._failure.check()
+        else:
+            self._check_welcome()
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
@@ -95,7 +102,9 @@ class OpenStreams:
         self, name: str, search: BeamSearch, outputs: AsyncGenerator[RequestOutput, None]
     ) -> AsyncGenerator[RequestOutput, None]:
         """Known by its name, and work, also between its steps, where nothing runs."""
+        self._check_welcome()
         self._searches[id(search)] = name, search
+        self._idle.clear()
         try:
             async with aclosing(outputs):
                 async for output in outputs:
@@ -112,7 +121,7 @@ class OpenStreams:
         for sample in state.prepared.samples:
             self._bound.left(sample.request_id)
         self._listeners.request_ended(state, self._clock())
-        if unfinished and not self._has_failed:
+        if unfinished and not self._failure:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
 
@@ -149,7 +158,6 @@ class OpenStreams:
 
     def fail(self, error: OctavoError) -> None:
         """There is no core any more, and will be none."""
-        self._has_failed = True
         for stream in self:
             stream.fail(raised_again(error))
 
