@@ -9,6 +9,7 @@ from contextlib import aclosing
 from octavo.base.errors import EngineError, ErrorCode
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.openai.responses.event_log import EventLog
+from octavo.server.openai.responses.events import event_frame, stream_error
 from octavo.server.openai.responses.run import Run
 from octavo.server.openai.responses.store import UNFINISHED, StoredResponse
 
@@ -42,7 +43,8 @@ class Job:
         await asyncio.shield(self._ending)
 
     def error_frame(self, error: Exception) -> bytes:
-        return self._run.error_frame(error)
+        """The last event of one follower. It takes no number from the events that are still to come."""
+        return event_frame(stream_error(error, self.log.end))
 
     async def abandon(self) -> None:
         """Let it go as it is: the server ends. Who asks for it later hears that it failed."""
@@ -51,9 +53,13 @@ class Job:
         self.log.close()
 
     async def _work(self) -> None:
-        async with aclosing(self._run.frames()) as frames:
-            async for frame in frames:
-                self.log.append(frame)
+        try:
+            async with aclosing(self._run.frames()) as frames:
+                async for frame in frames:
+                    self.log.append(frame)
+        except Exception:  # Whoever cancels closes the log, behind what there is to say.
+            self.log.close()
+            raise
         self.log.close()
 
     async def _cancel(self) -> None:
