@@ -171,14 +171,15 @@ class AsyncLLM:
             check_room_for(prepared.vector_bytes, held=self._streams.vector_bytes)
         return self._streams.run(prepared)
 
-    async def find_breakers(self, params: SamplingParams) -> None:
-        """Search the vocabulary for DRY's breakers, in a thread; `generate` would do so in the event loop.
+    async def make_ready(self, params: SamplingParams) -> None:
+        """Make of the caller's words what takes long, in a thread; `generate` would do so in the event loop.
 
-        Takes up to a quarter of a second once, then milliseconds for breakers that are new. Raises
-        RequestError if they are of no use here.
+        The breakers of DRY take up to a quarter of a second once, then milliseconds where they are new; many
+        bad words or long stop strings a tenth of a second. What was made is kept. Raises RequestError if
+        breakers are of no use here.
         """
-        if self._preparer.wants_breakers(params):
-            await asyncio.to_thread(self._preparer.breakers_of, params)
+        if self._preparer.words.takes_long(params):
+            await asyncio.to_thread(self._preparer.words.make, params)
 
     def beam_search(
         self,

@@ -23,6 +23,8 @@ class PreparedRequest:
     """Placeholders if the prompt was given as vectors."""
     params: SamplingParams
     samples: list[EngineRequest]
+    stops: StopAutomaton | None
+    """Of the stop strings in `params`."""
 
     @property
     def known_token_ids(self) -> list[int]:
@@ -59,9 +61,9 @@ class RequestState:
         params, prompt = prepared.params, prepared.known_token_ids
         self.prepared = prepared
         self.tokenizer = tokenizer
-        # Long ones take a while to be made ready: not once for each sample.
-        stops = StopAutomaton(params.stop_strings) if params.stop else None
-        self.samples = [Sample(tokenizer, params, i, prompt, stops) for i in range(len(prepared.samples))]
+        self.samples = [
+            Sample(tokenizer, params, i, prompt, prepared.stops) for i in range(len(prepared.samples))
+        ]
         self.metrics = RequestMetrics(
             arrival_time=prepared.samples[0].arrival_time,
             num_prompt_tokens=len(prepared.prompt_token_ids),

@@ -115,8 +115,8 @@ class EnginePort(Protocol):
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
 
-    async def find_breakers(self, params: SamplingParams) -> None:
-        """Search the vocabulary for DRY's breakers in a thread, so that `generate` has not to."""
+    async def make_ready(self, params: SamplingParams) -> None:
+        """Make of bad words, stop strings and breakers what takes long, so that `generate` has not to."""
 
     def generate(
         self,

@@ -184,7 +184,7 @@ class FakeEngine:
             seconds={},
         )
 
-    async def find_breakers(self, params: SamplingParams) -> None:
+    async def make_ready(self, params: SamplingParams) -> None:
         self.breakers_found.append(params)
 
     def generate(
