@@ -202,6 +202,23 @@ async def test_truncation(client: httpx.AsyncClient, engine: FakeEngine) -> None
     assert reply.json()["choices"][0]["text"].startswith("ef")
 
 
+async def test_text_that_cannot_fit_is_not_tokenized_whatever_is_to_be_kept_of_it(
+    client: httpx.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 MB took 12 s and 600 MB, only to be refused: more tokens were to be kept than the context holds."""
+    lengths: list[int] = []
+    encode = engine.tokenizer.encode
+    monkeypatch.setattr(engine.tokenizer, "encode", lambda text, *more: lengths.append(len(text)) or encode(text))
+    for keep in (None, 513, 10**9):
+        response = await post(client, prompt="a" * 100_000, max_tokens=1, truncate_prompt_tokens=keep)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
+        assert error["param"] == "prompt" and "100000 characters" in error["message"]
+    assert lengths == []
+    assert (await post(client, prompt="abc", truncate_prompt_tokens=10**9)).status_code == 200
+    assert engine.seen[-1][0] == [BOS, *b"abc"]
+
+
 async def test_empty_prompt_begins_a_text(client: httpx.AsyncClient, engine: FakeEngine) -> None:
     for prompt in ([], [[]], ""):
         assert (await post(client, prompt=prompt, add_special_tokens=False)).status_code == 200
