@@ -208,7 +208,9 @@ async def test_text_that_cannot_fit_is_not_tokenized_whatever_is_to_be_kept_of_i
     """16 MB took 12 s and 600 MB, only to be refused: more tokens were to be kept than the context holds."""
     lengths: list[int] = []
     encode = engine.tokenizer.encode
-    monkeypatch.setattr(engine.tokenizer, "encode", lambda text, *more: lengths.append(len(text)) or encode(text))
+    monkeypatch.setattr(
+        engine.tokenizer, "encode", lambda text, *more: lengths.append(len(text)) or encode(text)
+    )
     for keep in (None, 513, 10**9):
         response = await post(client, prompt="a" * 100_000, max_tokens=1, truncate_prompt_tokens=keep)
         error = response.json()["error"]
