@@ -263,9 +263,10 @@ class AsyncLLM:
         self._failure.check()
         self.rest.check_awake()
 
-    def check_room(self, terms: Terms) -> None:
-        """Raise OVERLOADED if even the shortest request on these terms would be refused now."""
-        self._bound.check(terms, 1, 0)
+    def check_room(self, terms: Terms, num_requests: int = 1, num_tokens: int = 0) -> None:
+        """Raise OVERLOADED if so many requests, with so many prompt tokens together, would be refused now;
+        by default the shortest one."""
+        self._bound.check(terms, num_requests, num_tokens)
 
     def _check_writes(self) -> None:
         self.check_welcome()

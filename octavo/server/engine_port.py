@@ -165,8 +165,9 @@ class EnginePort(Protocol):
     def check_welcome(self) -> None:
         """Raise EngineError unless requests are taken now."""
 
-    def check_room(self, terms: Terms) -> None:
-        """Raise OVERLOADED if even the shortest request on these terms would be refused now."""
+    def check_room(self, terms: Terms, num_requests: int = 1, num_tokens: int = 0) -> None:
+        """Raise OVERLOADED if so many requests, with so many prompt tokens together, would be refused now;
+        by default the shortest one."""
 
     def stats(self) -> CoreStats: ...
 

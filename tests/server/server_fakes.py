@@ -145,6 +145,8 @@ class FakeEngine:
     refuse: Exception | None = None
     is_full: bool = False
     """Refuse before anything is read."""
+    room: int = 10**6
+    """For so many requests at a time."""
     health: Exception | None = None
     num_open: int = 0
     num_aborted: int = 0
@@ -212,8 +214,8 @@ class FakeEngine:
         self.terms.append(terms)
         return self._told(terms, prompt, self._stream(prompt, params, request_id or "id"))
 
-    def check_room(self, terms: Terms) -> None:
-        if self.is_full:
+    def check_room(self, terms: Terms, num_requests: int = 1, num_tokens: int = 0) -> None:
+        if self.is_full or num_requests > self.room:
             raise EngineError("Full.", code=ErrorCode.OVERLOADED, retry_after_s=6.2)
 
     def beam_search(
