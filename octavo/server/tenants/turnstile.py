@@ -10,7 +10,6 @@ from octavo.server.tenants.access import Access, client_access
 from octavo.server.tenants.accounts import Accounts
 from octavo.server.tenants.caller import current_caller
 
-
 CANCEL = "/cancel"
 """What paths end in that end a response or a batch."""
 
