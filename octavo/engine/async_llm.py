@@ -151,10 +151,12 @@ class AsyncLLM:
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Check the request at once (raises RequestError or EngineError), then stream its outputs.
 
-        The request starts with the first step of the iterator. Closing the iterator early aborts it.
+        The request counts as waiting from now on, and starts with the first step of the iterator. Closing the
+        iterator early aborts it. has_room: `check_room` was asked, for several requests together.
         """
         self._check_writes()
         prepared = self._preparer.prepare(
@@ -166,10 +168,11 @@ class AsyncLLM:
             pins=pins,
             terms=terms,
         )
-        self._bound.check(terms, len(prepared.samples), len(prepared.prompt_token_ids))
+        if not has_room:
+            self._bound.check(terms, len(prepared.samples), len(prepared.prompt_token_ids))
         if prepared.vector_bytes:
             check_room_for(prepared.vector_bytes, held=self._streams.vector_bytes)
-        return self._streams.run(prepared)
+        return self._streams.admit(prepared)
 
     async def make_ready(self, params: SamplingParams) -> None:
         """Make of the caller's words what takes long, in a thread; `generate` would do so in the event loop.
@@ -190,11 +193,13 @@ class AsyncLLM:
         priority: int = 0,
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Like `generate`, for the likeliest answers, best first: one output, at the end."""
         self._check_writes()
         search = open_search(self._preparer, prompt, params, cache_salt)
-        self._bound.check(terms, params.beam_width, len(search.prompt_token_ids))
+        if not has_room:
+            self._bound.check(terms, params.beam_width, len(search.prompt_token_ids))
         name = request_id or secrets.token_hex(16)
         steps = BeamSteps(
             self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
@@ -256,7 +261,7 @@ class AsyncLLM:
         self.check_welcome()
         num_tokens = sum(len(one.prompt_token_ids) for one in prepared)
         self._bound.check(prepared[0].samples[0].terms, len(prepared), num_tokens)
-        return [self._streams.run(one) for one in prepared]
+        return [self._streams.admit(one) for one in prepared]
 
     def check_welcome(self) -> None:
         """Raise EngineError unless requests are taken: the engine may have failed, be paused or asleep."""

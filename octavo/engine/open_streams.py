@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from octavo.base.clock import Clock
 from octavo.base.errors import OctavoError
 from octavo.core.queue_bound import QueueBound
+from octavo.engine.admitted_stream import AdmittedStream
 from octavo.engine.beam_search import BeamSearch
 from octavo.engine.failure import Failure, raised_again
 from octavo.engine.listeners import Listeners
@@ -67,6 +68,11 @@ class OpenStreams:
         """Wait until nothing is open."""
         await self._idle.wait()
 
+    def admit(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
+        """The outputs of a request that may run. It counts from now on, and is sent with the first step."""
+        self._join(prepared)
+        return AdmittedStream(self.run(prepared), lambda: self._leave(prepared))
+
     async def run(self, prepared: Prepared[Out], *, is_of_search: bool = False) -> AsyncGenerator[Out, None]:
         """Send a request to the core and give its outputs. Closing this early aborts it.
 
@@ -74,16 +80,14 @@ class OpenStreams:
         """
         if is_of_search:
             self._failure.check()
+            self._join(prepared)
         else:
-            self._check_welcome()
+            self._check_still_welcome(prepared)
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
-        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
-        for number, sample in enumerate(prepared.samples):
-            # Further samples find the prompt in the cache.
-            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
-        self._listeners.request_begun(terms.tenant, num_tokens)
+        first = prepared.samples[0]
+        self._listeners.request_begun(first.terms.tenant, len(first.prompt_token_ids))
         try:
             self._core.send(together(prepared.samples))
             while True:
@@ -118,12 +122,28 @@ class OpenStreams:
         if stream is not None:
             self._resumption.forget(stream)
         unfinished = self._processor.close(state)
-        for sample in state.prepared.samples:
-            self._bound.left(sample.request_id)
+        self._leave(state.prepared)
         self._listeners.request_ended(state, self._clock())
         if unfinished and not self._failure:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
+
+    def _join(self, prepared: Prepared[Any]) -> None:
+        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
+        for number, sample in enumerate(prepared.samples):
+            # Further samples find the prompt in the cache.
+            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
+
+    def _leave(self, prepared: Prepared[Any]) -> None:
+        for sample in prepared.samples:
+            self._bound.left(sample.request_id)
+
+    def _check_still_welcome(self, prepared: Prepared[Any]) -> None:
+        try:
+            self._check_welcome()
+        except BaseException:
+            self._leave(prepared)
+            raise
 
     def _note_idle(self) -> None:
         if not self._streams and not self._searches:

@@ -128,7 +128,9 @@ class EnginePort(Protocol):
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
         terms: Terms = PLAIN_TERMS,
-    ) -> AsyncIterator[RequestOutput]: ...
+        has_room: bool = False,
+    ) -> AsyncIterator[RequestOutput]:
+        """has_room: `check_room` was asked, for this and others together."""
 
     def beam_search(
         self,
@@ -139,6 +141,7 @@ class EnginePort(Protocol):
         priority: int = 0,
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncIterator[RequestOutput]:
         """Like `generate`, with one output, at the end: the likeliest answers."""
 

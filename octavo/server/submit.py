@@ -107,26 +107,27 @@ class Submission:
 
 
 async def submit(serving: Serving, rendered: Rendered, request_id: str) -> Submission:
-    """Admit all prompts of a body, or none. Raises what the engine says against any of them.
-
-    No stream runs before its first step, so a refusal leaves nothing behind.
-    """
+    """Admit all prompts of a body, or none. Raises what the engine says against any of them."""
     caller = current_caller()
     if rendered.timeout_s is not None:
         caller = caller.within(rendered.timeout_s, "request_timeout")
     caller.check_priority(rendered.priority)
     streams: list[AsyncIterator[RequestOutput]] = []
     try:
-        if len(rendered.prompts) > 1:  # Each by itself may have room where all of them have not.
+        is_many = len(rendered.prompts) > 1
+        if is_many:  # Each by itself may have room where all of them have not.
             num_tokens = sum(len(prompt.token_ids) for prompt in rendered.prompts)
             serving.engine.check_room(caller.terms, rendered.num_answers, num_tokens)
         began = monotonic()
         for index, prompt in enumerate(rendered.prompts):
-            streams.append(_start(serving, caller, rendered, prompt, f"{request_id}-{index}"))
+            streams.append(
+                _start(serving, caller, rendered, prompt, f"{request_id}-{index}", has_room=is_many)
+            )
             if monotonic() - began > LONGEST_TURN_S:
                 await asyncio.sleep(0)
                 began = monotonic()
     except OctavoError as error:
+        await close_all(streams)  # Those that were admitted count until they are closed.
         if serving.metrics is not None:
             serving.metrics.rejected(error.code.value.code)
         raise
@@ -134,7 +135,7 @@ async def submit(serving: Serving, rendered: Rendered, request_id: str) -> Submi
 
 
 def _start(
-    serving: Serving, caller: Caller, rendered: Rendered, prompt: Prompt, request_id: str
+    serving: Serving, caller: Caller, rendered: Rendered, prompt: Prompt, request_id: str, *, has_room: bool
 ) -> AsyncIterator[RequestOutput]:
     salt, terms = caller.salt(rendered.cache_salt), caller.terms
     beams = rendered.beams_for(prompt)
@@ -146,6 +147,7 @@ def _start(
             priority=rendered.priority,
             cache_salt=salt,
             terms=terms,
+            has_room=has_room,
         )
     return serving.engine.generate(
         prompt.token_ids if prompt.vectors is None else prompt.vectors,
@@ -155,4 +157,5 @@ def _start(
         cache_salt=salt,
         pins=rendered.pins,
         terms=terms,
+        has_room=has_room,
     )

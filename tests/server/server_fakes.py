@@ -199,6 +199,7 @@ class FakeEngine:
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncIterator[RequestOutput]:
         if self.refuse is not None:
             raise self.refuse
@@ -227,6 +228,7 @@ class FakeEngine:
         priority: int = 0,
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncIterator[RequestOutput]:
         """As many samples as are wanted of the search, in one output."""
         params.check()
