@@ -53,16 +53,13 @@ class OpenStreams:
         self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._resumption = Resumption(core.send)
+        self.vector_bytes = 0
+        """What all prompts of vectors take, of those that run or are admitted."""
         self._idle = asyncio.Event()
         self._idle.set()
 
     def __iter__(self) -> Iterator[OpenStream]:
         return iter(self._streams.values())
-
-    @property
-    def vector_bytes(self) -> int:
-        """What all prompts of vectors take."""
-        return sum(stream.state.prepared.vector_bytes for stream in self)
 
     async def idle(self) -> None:
         """Wait until nothing is open."""
@@ -133,10 +130,12 @@ class OpenStreams:
         for number, sample in enumerate(prepared.samples):
             # Further samples find the prompt in the cache.
             self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
+        self.vector_bytes += prepared.vector_bytes
 
     def _leave(self, prepared: Prepared[Any]) -> None:
         for sample in prepared.samples:
             self._bound.left(sample.request_id)
+        self.vector_bytes -= prepared.vector_bytes
 
     def _check_still_welcome(self, prepared: Prepared[Any]) -> None:
         try:
