@@ -18,7 +18,7 @@ from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.prompt_vectors import PromptVectors
-from octavo.messages.request import PLAIN_TERMS, EngineRequest, PrefixPin, Terms
+from octavo.messages.request import PLAIN_TERMS, EngineRequest, PrefixPin, Samples, Terms
 from octavo.messages.start import CoreReady
 
 MAX_SALT_LENGTH = 256
@@ -126,29 +126,28 @@ class RequestPreparer:
         max_tokens = self._max_tokens(len(prompt_token_ids), params)
         core_params = self._for_core(params)
         own_id = secrets.token_hex(16)
-        samples = [
-            EngineRequest(
-                request_id=f"{own_id}-{index}",
-                prompt_token_ids=prompt_token_ids,
-                params=core_params,
-                max_tokens=max_tokens,
-                eos_token_ids=self._eos_token_ids,
-                random_key=key,
-                arrival_time=arrival_time,
-                priority=priority,
-                cache_salt=cache_salt,
-                pins=list(pins),
-                terms=terms,
-                prompt_vectors=prompt if isinstance(prompt, PromptVectors) else None,
-            )
-            for index, key in enumerate(self._keys(params))
-        ]
+        first_key, *keys = self._keys(params)
+        first = EngineRequest(
+            request_id=f"{own_id}-0",
+            prompt_token_ids=prompt_token_ids,
+            params=core_params,
+            max_tokens=max_tokens,
+            eos_token_ids=self._eos_token_ids,
+            random_key=first_key,
+            arrival_time=arrival_time,
+            priority=priority,
+            cache_salt=cache_salt,
+            pins=list(pins),
+            terms=terms,
+            prompt_vectors=prompt if isinstance(prompt, PromptVectors) else None,
+        )
+        others = [(f"{own_id}-{index}", key) for index, key in enumerate(keys, start=1)]
         return PreparedRequest(
             request_id=request_id or own_id,
             prompt=prompt if isinstance(prompt, str) else None,
             prompt_token_ids=prompt_token_ids,
             params=params,
-            samples=samples,
+            samples=Samples(first, others).apart(),
             stops=self.words.stops(params.stop_strings),
         )
 

@@ -47,6 +47,7 @@ class RequestState:
         "_gave_prompt_logprobs",
         "_kind",
         "_num_open",
+        "_waits_for_prompt",
         "error",
         "error_code",
         "metrics",
@@ -75,6 +76,7 @@ class RequestState:
         self._kind = params.output_kind
         self._num_open = len(self.samples)
         self._gave_prompt_logprobs = False
+        self._waits_for_prompt = params.prompt_logprobs is not None
 
     @property
     def is_finished(self) -> bool:
@@ -143,6 +145,8 @@ class RequestState:
         is_finished = not self._num_open
         if self._kind is RequestOutputKind.FINAL_ONLY and not is_finished:
             return None
+        if self._waits_for_prompt and self.prompt_logprobs is None and not is_finished:
+            return None  # The first sample brings them, and another one may be faster.
         wants_delta = self._kind is RequestOutputKind.DELTA
         outputs = self._hand_out(wants_delta)
         if not outputs:
