@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
@@ -90,6 +91,7 @@ class AsyncLLM:
             check_welcome=self.check_welcome,
             bound=self._bound,
             listeners=self._listeners,
+            failure=self._failure,
             clock=clock,
         )
         self._orders = Orders(core, self._failure)
@@ -149,10 +151,12 @@ class AsyncLLM:
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Check the request at once (raises RequestError or EngineError), then stream its outputs.
 
-        The request starts with the first step of the iterator. Closing the iterator early aborts it.
+        The request counts as waiting from now on, and starts with the first step of the iterator. Closing the
+        iterator early aborts it. has_room: `check_room` was asked, for several requests together.
         """
         self._check_writes()
         prepared = self._preparer.prepare(
@@ -164,19 +168,21 @@ class AsyncLLM:
             pins=pins,
             terms=terms,
         )
-        self._bound.check(terms, len(prepared.samples), len(prepared.prompt_token_ids))
+        if not has_room:
+            self._bound.check(terms, len(prepared.samples), len(prepared.prompt_token_ids))
         if prepared.vector_bytes:
             check_room_for(prepared.vector_bytes, held=self._streams.vector_bytes)
-        return self._streams.run(prepared)
+        return self._streams.admit(prepared)
 
-    async def find_breakers(self, params: SamplingParams) -> None:
-        """Search the vocabulary for DRY's breakers, in a thread; `generate` would do so in the event loop.
+    async def make_ready(self, params: SamplingParams) -> None:
+        """Make of the caller's words what takes long, in a thread; `generate` would do so in the event loop.
 
-        Takes up to a quarter of a second once, then milliseconds for breakers that are new. Raises
-        RequestError if they are of no use here.
+        The breakers of DRY take up to a quarter of a second once, then milliseconds where they are new; many
+        bad words or long stop strings a tenth of a second. What was made is kept. Raises RequestError if
+        breakers are of no use here.
         """
-        if self._preparer.wants_breakers(params):
-            await asyncio.to_thread(self._preparer.breakers_of, params)
+        if self._preparer.words.takes_long(params):
+            await asyncio.to_thread(self._preparer.words.make, params)
 
     def beam_search(
         self,
@@ -187,16 +193,19 @@ class AsyncLLM:
         priority: int = 0,
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Like `generate`, for the likeliest answers, best first: one output, at the end."""
         self._check_writes()
         search = open_search(self._preparer, prompt, params, cache_salt)
-        self._bound.check(terms, params.beam_width, len(search.prompt_token_ids))
+        if not has_room:
+            self._bound.check(terms, params.beam_width, len(search.prompt_token_ids))
         name = request_id or secrets.token_hex(16)
         steps = BeamSteps(
             self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
         )
-        outputs = stream_search(search, steps, self._streams.run, self.tokenizer, name)
+        run = partial(self._streams.run, is_of_search=True)
+        outputs = stream_search(search, steps, run, self.tokenizer, name)
         return self._streams.run_search(name, search, outputs)
 
     def encode(
@@ -252,16 +261,17 @@ class AsyncLLM:
         self.check_welcome()
         num_tokens = sum(len(one.prompt_token_ids) for one in prepared)
         self._bound.check(prepared[0].samples[0].terms, len(prepared), num_tokens)
-        return [self._streams.run(one) for one in prepared]
+        return [self._streams.admit(one) for one in prepared]
 
     def check_welcome(self) -> None:
         """Raise EngineError unless requests are taken: the engine may have failed, be paused or asleep."""
         self._failure.check()
         self.rest.check_awake()
 
-    def check_room(self, terms: Terms) -> None:
-        """Raise OVERLOADED if even the shortest request on these terms would be refused now."""
-        self._bound.check(terms, 1, 0)
+    def check_room(self, terms: Terms, num_requests: int = 1, num_tokens: int = 0) -> None:
+        """Raise OVERLOADED if so many requests, with so many prompt tokens together, would be refused now;
+        by default the shortest one."""
+        self._bound.check(terms, num_requests, num_tokens)
 
     def _check_writes(self) -> None:
         self.check_welcome()

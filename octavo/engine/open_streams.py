@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 from octavo.base.clock import Clock
 from octavo.base.errors import OctavoError
 from octavo.core.queue_bound import QueueBound
+from octavo.engine.admitted_stream import AdmittedStream
 from octavo.engine.beam_search import BeamSearch
-from octavo.engine.failure import raised_again
+from octavo.engine.failure import Failure, raised_again
 from octavo.engine.listeners import Listeners
 from octavo.engine.open_request import OpenRequest, Prepared
 from octavo.engine.open_stream import OpenStream
@@ -38,6 +39,7 @@ class OpenStreams:
         check_welcome: Callable[[], None],
         bound: QueueBound,
         listeners: Listeners,
+        failure: Failure,
         clock: Clock,
     ) -> None:
         """check_welcome raises unless requests are taken; asked when a stream begins."""
@@ -45,38 +47,44 @@ class OpenStreams:
         self._check_welcome = check_welcome
         self._bound = bound
         self._listeners = listeners
+        self._failure = failure
         self._clock = clock
         self._processor = OutputProcessor(tokenizer, clock)
         self._streams: dict[int, OpenStream] = {}
         self._searches: dict[int, tuple[str, BeamSearch]] = {}
         self._resumption = Resumption(core.send)
-        self._has_failed = False
+        self.vector_bytes = 0
+        """What all prompts of vectors take, of those that run or are admitted."""
         self._idle = asyncio.Event()
         self._idle.set()
 
     def __iter__(self) -> Iterator[OpenStream]:
         return iter(self._streams.values())
 
-    @property
-    def vector_bytes(self) -> int:
-        """What all prompts of vectors take."""
-        return sum(stream.state.prepared.vector_bytes for stream in self)
-
     async def idle(self) -> None:
         """Wait until nothing is open."""
         await self._idle.wait()
 
-    async def run(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
-        """Send a request to the core and give its outputs. Closing this early aborts it."""
-        self._check_welcome()
+    def admit(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
+        """The outputs of a request that may run. It counts from now on, and is sent with the first step."""
+        self._join(prepared)
+        return AdmittedStream(self.run(prepared), lambda: self._leave(prepared))
+
+    async def run(self, prepared: Prepared[Out], *, is_of_search: bool = False) -> AsyncGenerator[Out, None]:
+        """Send a request to the core and give its outputs. Closing this early aborts it.
+
+        is_of_search: a step of a search that was let in before, and goes on while others are refused.
+        """
+        if is_of_search:
+            self._failure.check()
+            self._join(prepared)
+        else:
+            self._check_still_welcome(prepared)
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
-        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
-        for number, sample in enumerate(prepared.samples):
-            # Further samples find the prompt in the cache.
-            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
-        self._listeners.request_begun(terms.tenant, num_tokens)
+        first = prepared.samples[0]
+        self._listeners.request_begun(first.terms.tenant, len(first.prompt_token_ids))
         try:
             self._core.send(together(prepared.samples))
             while True:
@@ -97,7 +105,9 @@ class OpenStreams:
         self, name: str, search: BeamSearch, outputs: AsyncGenerator[RequestOutput, None]
     ) -> AsyncGenerator[RequestOutput, None]:
         """Known by its name, and work, also between its steps, where nothing runs."""
+        self._check_welcome()
         self._searches[id(search)] = name, search
+        self._idle.clear()
         try:
             async with aclosing(outputs):
                 async for output in outputs:
@@ -111,12 +121,30 @@ class OpenStreams:
         if stream is not None:
             self._resumption.forget(stream)
         unfinished = self._processor.close(state)
-        for sample in state.prepared.samples:
-            self._bound.left(sample.request_id)
+        self._leave(state.prepared)
         self._listeners.request_ended(state, self._clock())
-        if unfinished and not self._has_failed:
+        if unfinished and not self._failure:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
+
+    def _join(self, prepared: Prepared[Any]) -> None:
+        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
+        for number, sample in enumerate(prepared.samples):
+            # Further samples find the prompt in the cache.
+            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
+        self.vector_bytes += prepared.vector_bytes
+
+    def _leave(self, prepared: Prepared[Any]) -> None:
+        for sample in prepared.samples:
+            self._bound.left(sample.request_id)
+        self.vector_bytes -= prepared.vector_bytes
+
+    def _check_still_welcome(self, prepared: Prepared[Any]) -> None:
+        try:
+            self._check_welcome()
+        except BaseException:
+            self._leave(prepared)
+            raise
 
     def _note_idle(self) -> None:
         if not self._streams and not self._searches:
@@ -151,7 +179,6 @@ class OpenStreams:
 
     def fail(self, error: OctavoError) -> None:
         """There is no core any more, and will be none."""
-        self._has_failed = True
         for stream in self:
             stream.fail(raised_again(error))
 

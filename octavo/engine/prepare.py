@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.config.model import ModelConfig
-from octavo.engine.dry_breakers import BreakerFinder
+from octavo.engine.callers_words import CallersWords
 from octavo.engine.prompt_vectors import check_vectors, check_without_tokens, refuse_prompt_vectors
 from octavo.engine.request_state import PreparedRequest
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words
 from octavo.messages.params import RequestOutputKind, SamplingParams
 from octavo.messages.prompt_vectors import PromptVectors
-from octavo.messages.request import PLAIN_TERMS, EngineRequest, PrefixPin, Terms
-from octavo.messages.samplers import DRY_BREAKERS, DryBreakers
+from octavo.messages.request import PLAIN_TERMS, EngineRequest, PrefixPin, Samples, Terms
 from octavo.messages.start import CoreReady
 
 MAX_SALT_LENGTH = 256
@@ -80,7 +79,7 @@ class RequestPreparer:
         clock: Clock = monotonic,
     ) -> None:
         self._tokenizer = words.tokenizer
-        self._breakers = BreakerFinder(words.tokenizer)
+        self.words = CallersWords(words.tokenizer)
         self._grammars = grammars
         self._vectors = vectors
         self._eos_token_ids = list(words.eos_token_ids)
@@ -127,29 +126,29 @@ class RequestPreparer:
         max_tokens = self._max_tokens(len(prompt_token_ids), params)
         core_params = self._for_core(params)
         own_id = secrets.token_hex(16)
-        samples = [
-            EngineRequest(
-                request_id=f"{own_id}-{index}",
-                prompt_token_ids=prompt_token_ids,
-                params=core_params,
-                max_tokens=max_tokens,
-                eos_token_ids=self._eos_token_ids,
-                random_key=key,
-                arrival_time=arrival_time,
-                priority=priority,
-                cache_salt=cache_salt,
-                pins=list(pins),
-                terms=terms,
-                prompt_vectors=prompt if isinstance(prompt, PromptVectors) else None,
-            )
-            for index, key in enumerate(self._keys(params))
-        ]
+        first_key, *keys = self._keys(params)
+        first = EngineRequest(
+            request_id=f"{own_id}-0",
+            prompt_token_ids=prompt_token_ids,
+            params=core_params,
+            max_tokens=max_tokens,
+            eos_token_ids=self._eos_token_ids,
+            random_key=first_key,
+            arrival_time=arrival_time,
+            priority=priority,
+            cache_salt=cache_salt,
+            pins=list(pins),
+            terms=terms,
+            prompt_vectors=prompt if isinstance(prompt, PromptVectors) else None,
+        )
+        others = [(f"{own_id}-{index}", key) for index, key in enumerate(keys, start=1)]
         return PreparedRequest(
             request_id=request_id or own_id,
             prompt=prompt if isinstance(prompt, str) else None,
             prompt_token_ids=prompt_token_ids,
             params=params,
-            samples=samples,
+            samples=Samples(first, others).apart(),
+            stops=self.words.stops(params.stop_strings),
         )
 
     def _placeholders(self, prompt: PromptVectors, params: SamplingParams) -> list[int]:
@@ -202,14 +201,6 @@ class RequestPreparer:
             )
         return wanted if wanted is not None else room
 
-    def wants_breakers(self, params: SamplingParams) -> bool:
-        return params.dry_multiplier > 0.0 and self._tokenizer.has_text
-
-    def breakers_of(self, params: SamplingParams) -> DryBreakers:
-        """For any thread. Raises RequestError if they split into too many kinds of tails."""
-        breakers = params.dry_sequence_breakers
-        return self._breakers.find(DRY_BREAKERS if breakers is None else breakers)
-
     def _for_core(self, params: SamplingParams) -> SamplingParams:
         """A private copy with words turned into ids; what only text needs is left out."""
         core_params = params.clone()
@@ -217,26 +208,13 @@ class RequestPreparer:
         core_params.stop = None
         core_params.output_kind = RequestOutputKind.CUMULATIVE
         if params.bad_words:
-            core_params.bad_words_token_ids = [
-                ids for word in params.bad_words for ids in self._spellings(word)
-            ]
+            core_params.bad_words_token_ids = self.words.spellings(params.bad_words)
             core_params.bad_words = None
-        if self.wants_breakers(params):
-            core_params.dry_breakers = self.breakers_of(params)
+        core_params.dry_breakers = self.words.breakers(params)
         core_params.dry_sequence_breakers = None
         if params.structured_outputs is not None:
             core_params.structured_outputs = self._grammars.check_here(params.structured_outputs)
         return core_params
-
-    def _spellings(self, word: str) -> list[list[int]]:
-        """Token sequences of a word at the start of a text and after a space; of white space, itself."""
-        stripped = word.lstrip()
-        if not stripped:
-            return [self._tokenizer.encode(word, add_special_tokens=False)]
-        bare = self._tokenizer.encode(stripped, add_special_tokens=False)
-        spaced = self._tokenizer.encode(" " + stripped, add_special_tokens=False)
-        # Where the space is a token of its own, the word behind it is the same.
-        return [bare] if spaced[-len(bare) :] == bare else [bare, spaced]
 
     def _keys(self, params: SamplingParams) -> list[int]:
         """One key per sample: the same seed and index always give the same key."""

@@ -24,6 +24,8 @@ class PreparedRequest:
     """Placeholders if the prompt was given as vectors."""
     params: SamplingParams
     samples: list[EngineRequest]
+    stops: StopAutomaton | None
+    """Of the stop strings in `params`."""
 
     @property
     def known_token_ids(self) -> list[int]:
@@ -46,6 +48,7 @@ class RequestState:
         "_gave_prompt_logprobs",
         "_kind",
         "_num_open",
+        "_waits_for_prompt",
         "error",
         "error_code",
         "metrics",
@@ -60,9 +63,9 @@ class RequestState:
         params, prompt = prepared.params, prepared.known_token_ids
         self.prepared = prepared
         self.tokenizer = tokenizer
-        # Long ones take a while to be made ready: not once for each sample.
-        stops = StopAutomaton(params.stop_strings) if params.stop else None
-        self.samples = [Sample(tokenizer, params, i, prompt, stops) for i in range(len(prepared.samples))]
+        self.samples = [
+            Sample(tokenizer, params, i, prompt, prepared.stops) for i in range(len(prepared.samples))
+        ]
         self.metrics = RequestMetrics(
             arrival_time=prepared.samples[0].arrival_time,
             num_prompt_tokens=len(prepared.prompt_token_ids),
@@ -74,6 +77,7 @@ class RequestState:
         self._kind = params.output_kind
         self._num_open = len(self.samples)
         self._gave_prompt_logprobs = False
+        self._waits_for_prompt = params.prompt_logprobs is not None
 
     @property
     def is_finished(self) -> bool:
@@ -144,6 +148,8 @@ class RequestState:
         is_finished = not self._num_open
         if self._kind is RequestOutputKind.FINAL_ONLY and not is_finished:
             return None
+        if self._waits_for_prompt and self.prompt_logprobs is None and not is_finished:
+            return None  # The first sample brings them, and another one may be faster.
         wants_delta = self._kind is RequestOutputKind.DELTA
         outputs = self._hand_out(wants_delta)
         if not outputs:

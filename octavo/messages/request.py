@@ -72,15 +72,24 @@ class Samples(msgspec.Struct, frozen=True, tag="samples"):
 
     first: EngineRequest
     others: list[tuple[str, int]]
-    """Ids and random keys: in all else they are like the first."""
+    """Ids and random keys: in all else they are as `further` says."""
 
     def apart(self) -> list[EngineRequest]:
         """One by one, with the same lists and parameters."""
+        like = further(self.first)
         others = (
-            msgspec.structs.replace(self.first, request_id=request_id, random_key=key)
+            msgspec.structs.replace(like, request_id=request_id, random_key=key)
             for request_id, key in self.others
         )
         return [self.first, *others]
+
+
+def further(first: EngineRequest) -> EngineRequest:
+    """What other samples of the same prompt are like: they do not report on it once more."""
+    params = first.params
+    if params.prompt_logprobs is None:
+        return first
+    return msgspec.structs.replace(first, params=msgspec.structs.replace(params, prompt_logprobs=None))
 
 
 def together(samples: Sequence[EngineRequest]) -> EngineRequest | Samples:

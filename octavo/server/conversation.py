@@ -33,7 +33,7 @@ from octavo.server.render.rendered import Rendered
 from octavo.server.replies import off_loop_if_long, weighed
 from octavo.server.serving import Serving
 from octavo.server.slow_parts import with_slow_parts
-from octavo.server.submit import Submission
+from octavo.server.submit import Submission, submit
 
 
 class AnswerPart(msgspec.Struct, kw_only=True):
@@ -90,9 +90,11 @@ class _Reading:
 
 
 class Conversation:
-    """Admitted to the engine when it is made; runs with the first step of `parts` or `answers`."""
+    """Admitted to the engine before it is made; runs with the first step of `parts` or `answers`."""
 
-    def __init__(self, serving: Serving, body: ChatBody | None, rendered: Rendered, reply_id: str) -> None:
+    def __init__(
+        self, serving: Serving, body: ChatBody | None, rendered: Rendered, submission: Submission
+    ) -> None:
         """`body` None: the prompt is plain text, and so is all of the answer."""
         self.usage = UsageCount()
         self.prompt_token_ids = rendered.prompts[0].token_ids
@@ -105,7 +107,7 @@ class Conversation:
         """All of every answer is content: `plain_outputs` say as much as `parts`, for less."""
         self._tokenizer = serving.tokenizer
         self._readings: dict[int, _Reading] = {}
-        self._submission = Submission(serving, rendered, reply_id)
+        self._submission = submission
 
     async def parts(self) -> AsyncGenerator[AnswerPart, None]:
         """Parts of all n answers as they come. Closing it early aborts the request."""
@@ -182,7 +184,7 @@ async def admit_conversation(
 ) -> Conversation:
     """The same for who has rendered it already."""
     rendered = await with_slow_parts(serving, rendered)
-    return Conversation(serving, body, rendered, reply_id)
+    return Conversation(serving, body, rendered, await submit(serving, rendered, reply_id))
 
 
 def _whole(part: AnswerPart) -> Answer:

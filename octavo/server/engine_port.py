@@ -115,8 +115,8 @@ class EnginePort(Protocol):
     def vocab_size(self) -> int:
         """Rows of the embedding table."""
 
-    async def find_breakers(self, params: SamplingParams) -> None:
-        """Search the vocabulary for DRY's breakers in a thread, so that `generate` has not to."""
+    async def make_ready(self, params: SamplingParams) -> None:
+        """Make of bad words, stop strings and breakers what takes long, so that `generate` has not to."""
 
     def generate(
         self,
@@ -128,7 +128,9 @@ class EnginePort(Protocol):
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
         terms: Terms = PLAIN_TERMS,
-    ) -> AsyncIterator[RequestOutput]: ...
+        has_room: bool = False,
+    ) -> AsyncIterator[RequestOutput]:
+        """has_room: `check_room` was asked, for this and others together."""
 
     def beam_search(
         self,
@@ -139,6 +141,7 @@ class EnginePort(Protocol):
         priority: int = 0,
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncIterator[RequestOutput]:
         """Like `generate`, with one output, at the end: the likeliest answers."""
 
@@ -165,8 +168,9 @@ class EnginePort(Protocol):
     def check_welcome(self) -> None:
         """Raise EngineError unless requests are taken now."""
 
-    def check_room(self, terms: Terms) -> None:
-        """Raise OVERLOADED if even the shortest request on these terms would be refused now."""
+    def check_room(self, terms: Terms, num_requests: int = 1, num_tokens: int = 0) -> None:
+        """Raise OVERLOADED if so many requests, with so many prompt tokens together, would be refused now;
+        by default the shortest one."""
 
     def stats(self) -> CoreStats: ...
 

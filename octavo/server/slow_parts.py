@@ -13,11 +13,11 @@ from octavo.server.serving import Serving
 
 
 async def with_slow_parts(serving: Serving, rendered: Rendered) -> Rendered:
-    """The same with its grammar compiled, by a helper process, and with DRY's breakers searched for.
+    """The same with its grammar compiled, by a helper process, and its words made ready, by a thread.
 
     Raises RequestError, where it is about the form naming the place.
     """
-    await serving.engine.find_breakers(rendered.params)
+    await serving.engine.make_ready(rendered.params)
     form = rendered.params.structured_outputs
     if form is None:
         return rendered

@@ -5,7 +5,8 @@ Hot path: `outputs` runs once per streamed token.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from octavo.base.clock import monotonic
@@ -15,29 +16,26 @@ from octavo.observe.latency import inter_token_latency
 from octavo.server.merge import Item, close_all, merged
 from octavo.server.render.rendered import Prompt, Rendered
 from octavo.server.serving import Serving
-from octavo.server.tenants.caller import current_caller
+from octavo.server.tenants.caller import Caller, current_caller
+
+LONGEST_TURN_S = 0.005
+"""So long prompts of one body are admitted in one go, before others are served."""
 
 
 class Submission:
-    """Admits all prompts at once: making one raises what the engine says against any of them."""
+    """Runs what was admitted (see `submit`)."""
 
-    def __init__(self, serving: Serving, rendered: Rendered, request_id: str) -> None:
+    def __init__(
+        self, serving: Serving, rendered: Rendered, streams: Sequence[AsyncIterator[RequestOutput]]
+    ) -> None:
+        """streams: of the prompts, in their order."""
         self._serving = serving
         self._rendered = rendered
+        self._streams = streams
         self._num_open_samples = rendered.params.n * len(rendered.prompts)
         self._last_output: dict[tuple[int, int], float] = {}
         """By prompt and sample."""
         self._end_reason = "abort"
-        try:
-            # No stream runs before its first step, so a refusal leaves nothing behind.
-            self._streams = [
-                _start(serving, rendered, prompt, f"{request_id}-{index}")
-                for index, prompt in enumerate(rendered.prompts)
-            ]
-        except OctavoError as error:
-            if serving.metrics is not None:
-                serving.metrics.rejected(error.code.value.code)
-            raise
 
     async def outputs(self) -> AsyncGenerator[Item, None]:
         """(index of the prompt, output) until all have finished. Closing it early aborts the rest."""
@@ -108,13 +106,37 @@ class Submission:
         raise EngineError("The engine ended the request before its answer was complete.")
 
 
-def _start(
-    serving: Serving, rendered: Rendered, prompt: Prompt, request_id: str
-) -> AsyncIterator[RequestOutput]:
+async def submit(serving: Serving, rendered: Rendered, request_id: str) -> Submission:
+    """Admit all prompts of a body, or none. Raises what the engine says against any of them."""
     caller = current_caller()
     if rendered.timeout_s is not None:
         caller = caller.within(rendered.timeout_s, "request_timeout")
     caller.check_priority(rendered.priority)
+    streams: list[AsyncIterator[RequestOutput]] = []
+    try:
+        is_many = len(rendered.prompts) > 1
+        if is_many:  # Each by itself may have room where all of them have not.
+            num_tokens = sum(len(prompt.token_ids) for prompt in rendered.prompts)
+            serving.engine.check_room(caller.terms, rendered.num_answers, num_tokens)
+        began = monotonic()
+        for index, prompt in enumerate(rendered.prompts):
+            streams.append(
+                _start(serving, caller, rendered, prompt, f"{request_id}-{index}", has_room=is_many)
+            )
+            if monotonic() - began > LONGEST_TURN_S:
+                await asyncio.sleep(0)
+                began = monotonic()
+    except OctavoError as error:
+        await close_all(streams)  # Those that were admitted count until they are closed.
+        if serving.metrics is not None:
+            serving.metrics.rejected(error.code.value.code)
+        raise
+    return Submission(serving, rendered, streams)
+
+
+def _start(
+    serving: Serving, caller: Caller, rendered: Rendered, prompt: Prompt, request_id: str, *, has_room: bool
+) -> AsyncIterator[RequestOutput]:
     salt, terms = caller.salt(rendered.cache_salt), caller.terms
     beams = rendered.beams_for(prompt)
     if beams is not None:
@@ -125,6 +147,7 @@ def _start(
             priority=rendered.priority,
             cache_salt=salt,
             terms=terms,
+            has_room=has_room,
         )
     return serving.engine.generate(
         prompt.token_ids if prompt.vectors is None else prompt.vectors,
@@ -134,4 +157,5 @@ def _start(
         cache_salt=salt,
         pins=rendered.pins,
         terms=terms,
+        has_room=has_room,
     )

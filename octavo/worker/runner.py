@@ -107,7 +107,10 @@ class ModelRunner:
             logprobs=sampled.logprobs,
             prompt_logprobs=pending.result.prompt_logprobs,
             failed=failed,
-            refused=[row for row in pending.result.refused if row not in sampled.failed],
+            refused=[
+                *(row for row in pending.result.refused if row not in sampled.failed),
+                *(row for row in sampled.refused if row not in pending.result.failed),
+            ],
             forced=pending.result.forced,
             numbers=pending.result.numbers,
         )

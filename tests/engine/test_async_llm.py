@@ -140,6 +140,40 @@ async def test_the_queue_is_bounded(make_engine: Any) -> None:
     await engine.shutdown()
 
 
+async def test_who_is_admitted_counts_at_once_and_no_longer_than_it_is_there(make_engine: Any) -> None:
+    """A burst of requests was let in whole: each was asked about before any of the others had begun."""
+    executor = FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005)
+    engine = await make_engine(executor, max_num_seqs=1, max_num_queued_reqs=2)
+    some = params(max_tokens=20)
+    admitted = []
+    with pytest.raises(EngineError) as caught:
+        for _ in range(50):
+            admitted.append(engine.generate(PROMPT, some))
+    assert caught.value.code is ErrorCode.OVERLOADED and len(admitted) == 3
+    await admitted.pop().aclose()  # Before its first step,
+    admitted.append(engine.generate(PROMPT, some))
+    del admitted[0]  # or dropped,
+    await asyncio.sleep(0)
+    task = asyncio.create_task(collect(engine, PROMPT, some))
+    task.cancel()  # or never asked for at all,
+    await asyncio.gather(task, return_exceptions=True)
+    admitted.append(engine.generate(PROMPT, some))
+    engine.rest.is_paused = True
+    with pytest.raises(EngineError):
+        await anext(admitted.pop())  # or refused with its first step.
+    engine.rest.resume()
+    admitted.append(engine.generate(PROMPT, some))
+    with pytest.raises(EngineError):
+        engine.generate(PROMPT, some)
+    # Who asked for several together is not asked again about each.
+    admitted.append(engine.generate(PROMPT, some, has_room=True))
+    await asyncio.gather(*(anext(stream) for stream in admitted))
+    for stream in admitted:
+        await stream.aclose()
+    assert engine._bound.num_waiting == 0 and engine._bound._total.requests == 0
+    await engine.shutdown()
+
+
 async def test_a_deadline_ends_the_stream_with_its_code(make_engine: Any) -> None:
     executor = FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005)
     engine = await make_engine(executor, max_num_seqs=1)
@@ -157,9 +191,10 @@ async def test_a_deadline_ends_the_stream_with_its_code(make_engine: Any) -> Non
 async def test_what_would_wait_too_long_is_refused_at_the_call(make_engine: Any) -> None:
     executor = FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005)
     engine = await make_engine(executor, max_num_seqs=1, max_num_queued_tokens=2 * len(PROMPT))
-    streams = [engine.generate(PROMPT, params(max_tokens=400)) for _ in range(3)]
+    streams = [engine.generate(PROMPT, params(max_tokens=400))]
+    await anext(streams[0])
+    streams += [engine.generate(PROMPT, params(max_tokens=400)) for _ in range(2)]
     waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
-    await waiting[0]
     with pytest.raises(EngineError) as caught:
         engine.generate(PROMPT, params())
     assert caught.value.code is ErrorCode.OVERLOADED and "80 prompt tokens wait" in caught.value.message

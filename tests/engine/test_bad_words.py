@@ -43,6 +43,6 @@ class Words:
 )
 async def test_the_spelling_behind_a_space(make_engine: Any, word: str, expected: list[list[int]]) -> None:
     engine = await make_engine()
-    engine._preparer._tokenizer = Words()
-    assert engine._preparer._spellings(word) == expected
+    engine._preparer.words._tokenizer = Words()
+    assert engine._preparer.words.spellings([word]) == expected
     await engine.shutdown()

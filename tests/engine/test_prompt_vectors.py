@@ -65,6 +65,12 @@ async def test_what_all_requests_hold_is_bounded(make_engine: Any, monkeypatch: 
         await stream.aclose()
         async for _ in engine.generate(vectors(), two):
             pass
+        admitted = engine.generate(vectors(), two)  # Those that have not begun hold theirs as well.
+        with pytest.raises(EngineError):
+            engine.generate(vectors(), two)
+        await admitted.aclose()
+        async for _ in engine.generate(vectors(), two):
+            pass
     finally:
         await engine.shutdown()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from octavo import EngineError, RequestError, SamplingParams
 from octavo.base.errors import ErrorCode
 from octavo.engine.async_llm import AsyncLLM
 from octavo.executor.fake import FakeExecutor
+from octavo.messages.beam import BeamSearchParams
 from tests.tiny import VOCAB_SIZE
 
 PROMPT = list(range(40))
@@ -26,6 +28,10 @@ async def answer(engine: AsyncLLM, max_tokens: int = 12) -> Any:
         last = output
     assert last is not None
     return last.outputs[0]
+
+
+async def all_of(outputs: AsyncIterator[Any]) -> list[Any]:
+    return [output async for output in outputs]
 
 
 async def test_the_same_tokens_after_sleep(make_engine: Any) -> None:
@@ -88,6 +94,24 @@ async def test_or_are_ended(make_engine: Any) -> None:
     await engine.wake_up()
     assert len((await answer(engine)).token_ids) == 12
     assert engine.open_request_ids() == []
+    await engine.shutdown()
+
+
+@pytest.mark.parametrize("rests", ["pause", "sleep"])
+async def test_a_search_that_runs_finishes_first_as_well(make_engine: Any, rests: str) -> None:
+    """It is open between its steps, too, and each step is a request of its own."""
+    engine = await make_engine(FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.002))
+    search = engine.beam_search(PROMPT, BeamSearchParams(beam_width=2, max_tokens=12, ignore_eos=True))
+    running = asyncio.create_task(all_of(search))
+    while not engine.stats().generation_tokens:
+        await asyncio.sleep(0.001)
+    late = engine.beam_search(PROMPT, BeamSearchParams(beam_width=2, max_tokens=2))
+    await (engine.rest.pause("wait") if rests == "pause" else engine.sleep())
+    assert running.done()
+    assert [len(beam.token_ids) for beam in (await running)[0].outputs] == [12, 12]
+    with pytest.raises(EngineError) as caught:
+        await anext(late)
+    assert caught.value.code in (ErrorCode.PAUSED, ErrorCode.ASLEEP)
     await engine.shutdown()
 
 

@@ -120,7 +120,12 @@ def test_tokens_behind_a_stop_string_are_not_counted(tokenizer: Tokenizer, chunk
     ids = tokenizer.encode("one STOP two three")
     samples = [EngineRequest(request_id="r", prompt_token_ids=[1], params=params, max_tokens=99, **UNSEEDED)]
     prepared = PreparedRequest(
-        request_id="r", prompt=None, prompt_token_ids=[1], params=params, samples=samples
+        request_id="r",
+        prompt=None,
+        prompt_token_ids=[1],
+        params=params,
+        samples=samples,
+        stops=StopAutomaton(params.stop_strings),
     )
     state = prepared.open(tokenizer)
     for start in range(0, len(ids), chunk):
@@ -135,7 +140,12 @@ def test_samples_share_what_takes_long_to_make(tokenizer: Tokenizer) -> None:
     params = SamplingParams(n=3, stop=["one", "two"])
     sample = EngineRequest(request_id="r", prompt_token_ids=[1], params=params, max_tokens=9, **UNSEEDED)
     prepared = PreparedRequest(
-        request_id="r", prompt=None, prompt_token_ids=[1], params=params, samples=[sample] * 3
+        request_id="r",
+        prompt=None,
+        prompt_token_ids=[1],
+        params=params,
+        samples=[sample] * 3,
+        stops=StopAutomaton(params.stop_strings),
     )
     state = prepared.open(tokenizer)
     finders = [sample._stops for sample in state.samples]

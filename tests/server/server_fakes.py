@@ -145,6 +145,8 @@ class FakeEngine:
     refuse: Exception | None = None
     is_full: bool = False
     """Refuse before anything is read."""
+    room: int = 10**6
+    """For so many requests at a time."""
     health: Exception | None = None
     num_open: int = 0
     num_aborted: int = 0
@@ -184,7 +186,7 @@ class FakeEngine:
             seconds={},
         )
 
-    async def find_breakers(self, params: SamplingParams) -> None:
+    async def make_ready(self, params: SamplingParams) -> None:
         self.breakers_found.append(params)
 
     def generate(
@@ -197,6 +199,7 @@ class FakeEngine:
         cache_salt: str | None = None,
         pins: Sequence[PrefixPin] = (),
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncIterator[RequestOutput]:
         if self.refuse is not None:
             raise self.refuse
@@ -212,8 +215,8 @@ class FakeEngine:
         self.terms.append(terms)
         return self._told(terms, prompt, self._stream(prompt, params, request_id or "id"))
 
-    def check_room(self, terms: Terms) -> None:
-        if self.is_full:
+    def check_room(self, terms: Terms, num_requests: int = 1, num_tokens: int = 0) -> None:
+        if self.is_full or num_requests > self.room:
             raise EngineError("Full.", code=ErrorCode.OVERLOADED, retry_after_s=6.2)
 
     def beam_search(
@@ -225,6 +228,7 @@ class FakeEngine:
         priority: int = 0,
         cache_salt: str | None = None,
         terms: Terms = PLAIN_TERMS,
+        has_room: bool = False,
     ) -> AsyncIterator[RequestOutput]:
         """As many samples as are wanted of the search, in one output."""
         params.check()

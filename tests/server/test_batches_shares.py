@@ -62,6 +62,19 @@ async def test_a_line_that_breaks_the_server_is_given_up() -> None:
             assert "secret" not in json.dumps(entry)
 
 
+async def test_a_line_that_broke_the_engine_down_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took three cores with it, the last one alone. Once more, and the server ends for everybody."""
+    monkeypatch.setattr(execute_module, "FIRST_WAIT_S", 0.01)
+    async with served() as server:
+        api = server.api()
+        server.engine.refuse = EngineError("It broke down.", code=ErrorCode.ENGINE_RESTARTED)
+        batch = await asyncio.wait_for(ended(api, await start_batch(api, lines(2))), 5)
+        assert batch.request_counts is not None and batch.request_counts.failed == 2
+        for entry in (await entries(api, batch.error_file_id)).values():
+            assert entry["response"]["status_code"] == 503
+            assert entry["response"]["body"]["error"]["code"] == "engine_restarted"
+
+
 async def test_a_sick_engine_costs_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("octavo.server.openai.batches.routes.HEALTH_CHECK_S", 0.01)
     async with served() as server:

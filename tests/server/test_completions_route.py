@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from server_replies import events
 
 from octavo.engine.outputs import RequestOutput
 from octavo.messages.params import RequestOutputKind, SamplingParams
+from octavo.server import submit
 from octavo.server.app import create_app
 
 IDS = [BOS, *b"hi"]
@@ -200,6 +202,56 @@ async def test_truncation(client: httpx.AsyncClient, engine: FakeEngine) -> None
     assert engine.seen[1][0] == [*b"a"] * 500
     reply = await post(client, prompt="abcdef", truncate_prompt_tokens=2, echo=True, max_tokens=1)
     assert reply.json()["choices"][0]["text"].startswith("ef")
+
+
+async def test_prompts_of_a_body_are_let_in_together_or_not_at_all(
+    client: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    """Each by itself was small enough: one body passed the bounds on the queue many times over."""
+    engine.room = 7
+    prompts = ["a", "b", "c", "d"]
+    refused = await post(client, prompt=prompts, n=2)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert refused.headers["retry-after"] and engine.seen == []
+    assert (await post(client, prompt=prompts[:3], n=2)).status_code == 200
+    assert (await post(client, prompt="a", n=8)).status_code == 200, "the engine itself asks about one prompt"
+
+
+async def test_many_prompts_are_not_admitted_in_one_go(
+    client: httpx.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each may take milliseconds to check, and others are served meanwhile."""
+    monkeypatch.setattr(submit, "LONGEST_TURN_S", -1.0)
+    turns: list[int] = []
+
+    async def others() -> None:
+        while True:
+            turns.append(len(engine.seen))
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    assert (await post(client, prompt=["a", "b", "c", "d"])).status_code == 200
+    task.cancel()
+    assert {1, 2, 3} <= set(turns)
+
+
+async def test_text_that_cannot_fit_is_not_tokenized_whatever_is_to_be_kept_of_it(
+    client: httpx.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 MB took 12 s and 600 MB, only to be refused: more tokens were to be kept than the context holds."""
+    lengths: list[int] = []
+    encode = engine.tokenizer.encode
+    monkeypatch.setattr(
+        engine.tokenizer, "encode", lambda text, *more: lengths.append(len(text)) or encode(text)
+    )
+    for keep in (None, 513, 10**9):
+        response = await post(client, prompt="a" * 100_000, max_tokens=1, truncate_prompt_tokens=keep)
+        error = response.json()["error"]
+        assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
+        assert error["param"] == "prompt" and "100000 characters" in error["message"]
+    assert lengths == []
+    assert (await post(client, prompt="abc", truncate_prompt_tokens=10**9)).status_code == 200
+    assert engine.seen[-1][0] == [BOS, *b"abc"]
 
 
 async def test_empty_prompt_begins_a_text(client: httpx.AsyncClient, engine: FakeEngine) -> None:

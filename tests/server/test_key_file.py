@@ -154,6 +154,36 @@ def test_bad_content_changes_nothing_and_is_logged_once(book: Book, caplog: pyte
     assert book.knows("sk-two")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("keys.toml", "x = " + "[" * 5000),
+        ("keys.toml", "x = " + "9" * 5000),
+        ("keys.yaml", "x: " + "9" * 5000),
+        ("keys.yaml", "keys:\n - {name: a, key: 2024-99-99}"),
+    ],
+)
+def test_what_makes_a_parser_stumble_is_wrong_content(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=r"is not valid (TOML|YAML)\.$"):
+        read_key_file(tmp_path / name)
+
+
+def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(
+    book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To open it waits until somebody writes into it: the whole server would."""
+    book.file.unlink()
+    os.mkfifo(book.file)
+    for expected in (1, 1):
+        book.now += 1.0
+        assert book.knows("sk-one") and caplog.text.count("not a regular file") == expected
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_key_file(book.file)
+    with pytest.raises(ConfigError, match="cannot be read: is a directory"):
+        read_key_file(book.file.parent)
+
+
 def test_no_reload_opens_the_door(book: Book) -> None:
     book.replace("keys = []")
     book.now = 1.0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -17,6 +19,7 @@ from octavo.server.app import create_app
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.openai.responses import background
 from octavo.server.openai.responses.event_log import EventLog
+from octavo.server.openai.responses.store import ResponseStore
 
 HELLO_IDS = [*b"[user]hello[assistant]"]
 
@@ -194,6 +197,47 @@ async def test_logprobs_and_reasoning_in_the_background() -> None:
     async with make_client(engine) as client:
         begun = await respond(client, background=True, include=["message.output_text.logprobs"])
         assert (await until_status(client, begun["id"], "completed"))["output"]
+
+
+async def test_a_follower_that_is_cut_off_takes_no_number_from_the_events(
+    client: httpx.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number behind which a client resumes is that of an event, for everybody."""
+
+    async def too_slow(log: EventLog, after: int) -> AsyncGenerator[bytes, None]:
+        async with aclosing(follow(log, after)) as frames:
+            yield await anext(frames)
+        raise EngineError("too slow")
+
+    follow = EventLog.follow
+    engine.stall_at = 2
+    begun = await respond(client, background=True, max_output_tokens=4)
+    path = f"{PATH}/{begun['id']}?stream=true"
+    with monkeypatch.context() as patched:
+        patched.setattr(EventLog, "follow", too_slow)
+        cut = events_of(await client.get(path))
+        assert [event["type"] for event in cut] == ["response.created", "error"]
+    engine.stall_at = None
+    await until_status(client, begun["id"], "incomplete")
+    events = events_of(await client.get(path))
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
+async def test_one_that_cannot_be_kept_lets_its_followers_go(
+    client: httpx.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.stall_at = 2
+    begun = await respond(client, background=True, max_output_tokens=4)
+    following = asyncio.create_task(client.get(f"{PATH}/{begun['id']}?stream=true"))
+    await until_status(client, begun["id"], "in_progress")
+
+    async def breaks(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(ResponseStore, "put", breaks)
+    engine.stall_at = None
+    events = events_of(await asyncio.wait_for(following, 5))
+    assert kinds_of(events)[:3] == ["created", "queued", "in_progress"]
 
 
 async def collected(log: EventLog, after: int) -> list[bytes]:

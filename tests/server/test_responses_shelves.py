@@ -12,7 +12,7 @@ from octavo.base.errors import ConfigError
 from octavo.config.server import ServerConfig
 from octavo.server.openai.responses.library import check_store
 from octavo.server.openai.responses.shelf_memory import MemoryShelf
-from octavo.server.openai.responses.shelf_sqlite import SqliteShelf
+from octavo.server.openai.responses.shelf_sqlite import APPLICATION_ID, SqliteShelf
 from octavo.server.openai.responses.store import Shelf, ShelfError
 
 
@@ -24,8 +24,8 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
 
 
 async def test_a_shelf_keeps_and_forgets(shelf: Shelf) -> None:
-    await shelf.put("a", b"one")
-    await shelf.put("a", b"two")
+    await shelf.put("me", "a", b"one")
+    await shelf.put("me", "a", b"two")
     assert await shelf.get("a") == b"two" and await shelf.get("b") is None
     assert await shelf.delete("a") and not await shelf.delete("a")
     assert await shelf.get("a") is None
@@ -33,32 +33,69 @@ async def test_a_shelf_keeps_and_forgets(shelf: Shelf) -> None:
 
 async def test_a_shelf_is_bounded_in_number(shelf: Shelf) -> None:
     for name in "abcd":
-        await shelf.put(name, b"x")
+        await shelf.put("me", name, b"x")
     assert [await shelf.get(name) for name in "abcd"] == [None, b"x", b"x", b"x"]
-    await shelf.put("b", b"y")  # It is the newest now.
-    await shelf.put("e", b"x")
+    await shelf.put("me", "b", b"y")  # It is the newest now.
+    await shelf.put("me", "e", b"x")
     assert await shelf.get("c") is None and await shelf.get("b") == b"y"
 
 
 async def test_a_shelf_is_bounded_in_bytes(shelf: Shelf) -> None:
-    await shelf.put("a", b"x" * 60)
-    await shelf.put("b", b"x" * 60)
+    await shelf.put("me", "a", b"x" * 60)
+    await shelf.put("me", "b", b"x" * 60)
     assert await shelf.get("a") is None and await shelf.get("b") is not None
-    await shelf.put("c", b"x" * 101)
+    await shelf.put("me", "c", b"x" * 101)
     assert [await shelf.get(name) for name in "abc"] == [None, None, None]
-    await shelf.put("d", b"x" * 100)
+    await shelf.put("me", "d", b"x" * 100)
     assert await shelf.get("d") == b"x" * 100
+
+
+async def test_who_holds_the_most_makes_room(shelf: Shelf) -> None:
+    """One key's responses took the place of everybody else's."""
+    await shelf.put("few", "f", b"x")
+    for name in "abcd":
+        await shelf.put("many", name, b"x")
+    assert [await shelf.get(name) for name in "fabcd"] == [b"x", None, None, b"x", b"x"]
+    await shelf.put("third", "t", b"x")
+    assert [await shelf.get(name) for name in "fcdt"] == [b"x", None, b"x", b"x"]
+    await shelf.put("many", "e", b"x" * 101)
+    assert [await shelf.get(name) for name in "fdte"] == [b"x", None, b"x", None]
+    await shelf.delete("t")
+    await shelf.put("many", "g", b"x" * 99)
+    assert [await shelf.get(name) for name in "fg"] == [b"x", b"x" * 99]
+
+
+async def test_a_file_from_before_there_were_owners_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    with sqlite3.connect(path) as file:
+        file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        file.execute("PRAGMA user_version = 1")
+        file.execute(
+            "CREATE TABLE responses "
+            "(number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, data BLOB NOT NULL)"
+        )
+        rows = [("f", b'{"owner": "few"}'), ("a", b'{"owner": "many"}'), ("b", b"broken")]
+        file.executemany("INSERT INTO responses (name, data) VALUES (?, ?)", rows)
+    file.close()
+    for _ in range(2):
+        shelf = SqliteShelf(str(path), 3, 1000)
+        assert [await shelf.get(name) for name in "fab"] == [data for _, data in rows]
+        shelf.close()
+    shelf = SqliteShelf(str(path), 3, 1000)
+    await shelf.put("many", "c", b"x")
+    assert [await shelf.get(name) is None for name in "fabc"] == [False, True, False, False]
+    shelf.close()
 
 
 async def test_an_sqlite_shelf_is_there_again(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     first = SqliteShelf(str(path), 3, 1000)
     for name in "abc":
-        await first.put(name, name.encode() * 10)
+        await first.put("me", name, name.encode() * 10)
     first.close()
     assert path.stat().st_mode & 0o077 == 0, "nobody else reads it"
     second = SqliteShelf(str(path), 3, 1000)
-    await second.put("d", b"d")
+    await second.put("me", "d", b"d")
     assert [await second.get(name) for name in "abcd"] == [None, b"b" * 10, b"c" * 10, b"d"]
     second.close()
 
@@ -71,9 +108,9 @@ async def test_a_failed_write_costs_no_count(tmp_path: Path) -> None:
     )
     for _ in range(5):
         with pytest.raises(ShelfError, match="full"):
-            await shelf.put("bad", b"x")
-    await shelf.put("a", b"x")
-    await shelf.put("b", b"x")
+            await shelf.put("me", "bad", b"x")
+    await shelf.put("me", "a", b"x")
+    await shelf.put("me", "b", b"x")
     assert await shelf.get("a") == await shelf.get("b") == b"x"
     shelf.close()
 

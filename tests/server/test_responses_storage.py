@@ -183,7 +183,7 @@ async def test_a_circle_is_refused(tmp_path: Path) -> None:
         shelf = _shelf_of(client)
         data = json.loads(await shelf.get(first["id"]) or b"")
         data["reply"]["previous_response_id"] = second["id"]
-        await shelf.put(first["id"], json.dumps(data).encode())
+        await shelf.put("", first["id"], json.dumps(data).encode())
         refused = await client.post(PATH, json={"input": "x", "previous_response_id": second["id"]})
         check_error(refused, 400, "invalid_value", "previous_response_id")
         listed = await client.get(f"{PATH}/{second['id']}/input_items?limit=100")

@@ -114,6 +114,51 @@ async def test_concurrency(tmp_path: Path) -> None:
     assert (await door.chat("a")).status_code == 200
 
 
+RESPONSES = "/v1/responses"
+LATER = {"input": "hi", "background": True}
+
+
+async def until_ended(client: httpx.AsyncClient, response_id: str) -> None:
+    while (await client.get(f"{RESPONSES}/{response_id}")).json()["status"] in ("queued", "in_progress"):
+        await asyncio.sleep(0.005)
+
+
+async def test_what_runs_in_the_background_counts_as_running(tmp_path: Path) -> None:
+    """A key with one request at a time had as many as the whole server takes."""
+    door = Door(tmp_path, {"search": "concurrency = 1"})
+    client = door.client("search")
+    door.engine.stall_at = 1
+    begun = (await client.post(RESPONSES, json=LATER)).json()
+    refused = await client.post(RESPONSES, json=LATER)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert (await door.chat("search")).status_code == 429
+    door.engine.stall_at = None
+    await until_ended(client, begun["id"])
+    assert (await door.chat("search")).status_code == 200
+    door.engine.stall_at = 1
+    again = (await client.post(RESPONSES, json=LATER)).json()
+    cancelled = await client.post(f"{RESPONSES}/{again['id']}/cancel")
+    assert cancelled.json()["status"] == "cancelled", "to end work asks for none"
+    door.engine.stall_at = None
+    assert (await door.chat("search")).status_code == 200
+    assert (await client.get("/v1/usage")).json()["data"][0]["usage"]["requests"] == 4
+
+
+async def test_nobody_fills_the_background_for_all(tmp_path: Path) -> None:
+    door = Door(tmp_path, {"search": "", "nightly": "", "third": ""}, max_background_responses=4)
+    door.engine.stall_at = 1
+    many, few, third = (door.client(name) for name in ("nightly", "search", "third"))
+
+    async def status(client: httpx.AsyncClient) -> int:
+        return (await client.post(RESPONSES, json=LATER)).status_code
+
+    assert [await status(many) for _ in range(5)] == [200] * 4 + [503]
+    assert [await status(few) for _ in range(3)] == [200, 200, 503]
+    assert [await status(third) for _ in range(2)] == [200, 503]
+    assert await status(many) == 503
+    door.engine.stall_at = None
+
+
 async def test_the_most_urgent_priority(tmp_path: Path) -> None:
     door = Door(tmp_path, {"a": "max_priority = 5"}, scheduling_policy="priority")
     assert (await door.chat("a", priority=5)).status_code == 200

@@ -102,6 +102,29 @@ def test_a_row_without_finite_logits_fails_alone(model: tuple[Path, Any]) -> Non
     assert driver.tokens[1][30:] == logits[29:].argmax(-1).tolist()
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"allowed_token_ids": [4], "bad_words_token_ids": [[4]]},
+        {"temperature": 1.0, "repetition_penalty": 1e-300},
+    ],
+)
+def test_a_row_whose_own_parameters_leave_no_token_is_told_so(
+    model: tuple[Path, Any], wish: dict[str, Any]
+) -> None:
+    """To send it again is of no use; that the model's logits are broken, nobody's wish is to blame for."""
+    driver = Driver(model[0])
+    driver.add(0, random_tokens(20))
+    driver.add(1, random_tokens(20, seed=1), SamplingParams(**wish))
+    output = driver.step({0: 20, 1: 20})
+    assert list(output.failed) == output.refused == [1]
+    for pages in driver.kv.pages:
+        pages.keys_BKND[driver.tables[0][0][0]] = float("nan")
+        pages.values_BKND[driver.tables[0][0][0]] = float("nan")
+    output = driver.step({0: 1, 1: 1})
+    assert sorted(output.failed) == [0, 1] and output.refused == [1]
+
+
 def test_blocks_of_a_failed_row_do_not_hurt_the_next(model: tuple[Path, Any]) -> None:
     """NaN left behind in a block is never read by whoever gets the block next."""
     driver = Driver(model[0], num_blocks=10)

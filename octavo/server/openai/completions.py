@@ -30,7 +30,7 @@ from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
 from octavo.server.slow_parts import with_slow_parts
 from octavo.server.stream import ChunkFrames, EventStream, frame
-from octavo.server.submit import Submission
+from octavo.server.submit import Submission, submit
 
 
 async def create_completion(serving: Serving, request: Request) -> Response:
@@ -39,7 +39,7 @@ async def create_completion(serving: Serving, request: Request) -> Response:
     rendered = await off_loop_if_long(num_bytes, render_completion, serving, body)
     rendered = await with_slow_parts(serving, rendered)
     reply_id = f"cmpl-{request_id_of(request)}"
-    submission = Submission(serving, rendered, reply_id)
+    submission = await submit(serving, rendered, reply_id)
     writer = CompletionWriter(serving, body, rendered, CompletionReply(
         id=reply_id, created=int(time.time()), model=model, choices=[], system_fingerprint=serving.fingerprint
     ))  # fmt: skip

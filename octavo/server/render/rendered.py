@@ -44,6 +44,11 @@ class Rendered:
     beams: BeamSearchParams | None = None
     """Search for the likeliest answers instead of sampling."""
 
+    @property
+    def num_answers(self) -> int:
+        """That the engine works on at a time."""
+        return len(self.prompts) * (self.params.n if self.beams is None else self.beams.beam_width)
+
     def params_for(self, prompt: Prompt) -> SamplingParams:
         """The parameters of one prompt."""
         if prompt.max_tokens is None:

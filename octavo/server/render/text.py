@@ -34,8 +34,9 @@ def text_prompt(
     cuts: Side = "left",
 ) -> Prompt:
     """Tokenize a prompt; `keep` is how many of its tokens count, None for all, and `cuts` where others go."""
-    if keep is None:
+    if keep is None or keep > serving.engine.max_request_tokens:
         check_text_fits(serving, len(text), param)
+    if keep is None:
         token_ids = serving.tokenizer.encode(text, add_special_tokens)
     else:
         # Text past this point cannot reach the kept tokens.

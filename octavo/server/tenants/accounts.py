@@ -71,6 +71,10 @@ class Accounts:
         """A request that came in was answered, or given up."""
         self._account(tenant.name).num_running -= 1
 
+    def stay(self, tenant: Tenant) -> None:
+        """What a request began goes on behind its answer, until it leaves as well."""
+        self._account(tenant.name).num_running += 1
+
     def enter_own_call(self, tenant: Tenant) -> None:
         """A line of a batch: the batch was let in before."""
         self._account(tenant.name).usage.requests += 1

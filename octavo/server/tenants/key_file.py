@@ -5,7 +5,9 @@ No message from here ever holds a line of the file: it may be a key.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,19 +50,26 @@ class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_key_file(path: Path) -> Tenants:
     """Read and check the whole file. Raises ConfigError saying what is wrong with it."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise _wrong(f"cannot be read: {(error.strerror or 'unknown reason').lower()}.") from None
-    if len(content) > MAX_BYTES:
-        raise _wrong(f"is larger than {MAX_BYTES} bytes.")
-    document = _parse(content, path.suffix.lower())
+    document = _parse(_read(path), path.suffix.lower())
     try:
         entries = msgspec.convert(document, KeyFile).keys
     except msgspec.ValidationError as error:
         raise _wrong(f"is not as it has to be: {error}.") from None
     return _tenants(entries)
+
+
+def _read(path: Path) -> bytes:
+    """Never waits: to open a pipe would, with all requests, until somebody writes into it."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise _wrong("is not a regular file.")
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise _wrong(f"cannot be read: {(error.strerror or 'unknown reason').lower()}.") from None
+    if len(content) > MAX_BYTES:
+        raise _wrong(f"is larger than {MAX_BYTES} bytes.")
+    return content
 
 
 def _parse(content: bytes, suffix: str) -> Any:
@@ -76,6 +85,8 @@ def _parse(content: bytes, suffix: str) -> Any:
         except tomllib.TOMLDecodeError as error:
             place = re.search(r"at line \d+, column \d+|at end of document", str(error))
             raise _wrong(f"is not valid TOML{f' {place[0]}' if place else ''}.") from None
+        except (ValueError, RecursionError):  # Endless numbers and brackets.
+            raise _wrong("is not valid TOML.") from None
     return _parse_yaml(text)
 
 
@@ -95,6 +106,8 @@ def _parse_yaml(text: str) -> Any:
         # At its end libyaml is on the line behind the last one.
         line = min(mark.line, text.count("\n")) + 1 if mark else None
         raise _wrong(f"is not valid YAML{f' at line {line}' if line else ''}.") from None
+    except (ValueError, RecursionError):  # The same, and dates that there are not.
+        raise _wrong("is not valid YAML.") from None
 
 
 def _tenants(entries: list[KeyEntry]) -> Tenants:

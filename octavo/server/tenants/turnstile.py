@@ -10,6 +10,9 @@ from octavo.server.tenants.access import Access, client_access
 from octavo.server.tenants.accounts import Accounts
 from octavo.server.tenants.caller import current_caller
 
+CANCEL = "/cancel"
+"""What paths end in that end a response or a batch."""
+
 
 class Turnstile:
     """Middleware: 429 with Retry-After for who has used what it may use. Counts what asks for work: POST."""
@@ -19,8 +22,7 @@ class Turnstile:
         self._accounts = accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_work = scope["method"] == "POST" and client_access(route_path(scope)) is Access.INFERENCE
-        if not is_work:
+        if not _is_work(scope):
             await self.app(scope, receive, send)
             return
         tenant = current_caller().tenant
@@ -33,3 +35,10 @@ class Turnstile:
             await self.app(scope, receive, send)
         finally:
             self._accounts.leave(tenant)
+
+
+def _is_work(scope: Scope) -> bool:
+    """Who may have no more running, or no more requests in this minute, may still end what runs."""
+    path = route_path(scope)
+    is_asked = scope["method"] == "POST" and client_access(path) is Access.INFERENCE
+    return is_asked and not path.endswith(CANCEL)

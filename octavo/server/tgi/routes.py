@@ -15,7 +15,7 @@ from octavo.server.replies import json_reply, off_loop_if_long, request_id_of
 from octavo.server.serving import Serving
 from octavo.server.slow_parts import with_slow_parts
 from octavo.server.stream import EventStream, frame
-from octavo.server.submit import Submission
+from octavo.server.submit import Submission, submit
 from octavo.server.tgi.answer import TgiWriter
 from octavo.server.tgi.errors import TgiError, tgi_error
 from octavo.server.tgi.render import Continuation, render_tgi
@@ -81,7 +81,7 @@ async def _stream(serving: Serving, request: Request, body: TgiBody, num_bytes: 
 
 async def _submit(serving: Serving, request: Request, asked: Continuation) -> Submission:
     rendered = await with_slow_parts(serving, asked.rendered)
-    return Submission(serving, rendered, f"tgi-{request_id_of(request)}")
+    return await submit(serving, rendered, f"tgi-{request_id_of(request)}")
 
 
 def _info(serving: Serving) -> TgiInfo:

@@ -25,6 +25,8 @@ OF_MODEL = {BROKEN: _NOT_FINITE, EMPTY: _NOT_FINITE}
 """What a code means where the logits are the model's own, of every row,"""
 OF_CHANGED = {BROKEN: _SPOILT, EMPTY: _NONE_LEFT, MODEL_BROKEN: _NOT_FINITE}
 """and where they may have become anything."""
+OF_WISHES = frozenset({_SPOILT, _NONE_LEFT})
+"""What comes of a request's own parameters, and comes again when it is sent again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Sampled:
     """By row, where asked for."""
     failed: dict[int, str] = field(default_factory=dict)
     """By row: why no token could be chosen."""
+    refused: list[int] = field(default_factory=list)
+    """Rows among these whose own parameters are to blame."""
 
 
 class PendingSample:
@@ -80,6 +84,7 @@ class PendingSample:
                 if place not in failed
             },
             failed={self._rows[place]: message for place, message in failed.items()},
+            refused=[self._rows[place] for place, message in failed.items() if message in OF_WISHES],
         )
 
     def _failed(self, codes_S: Tensor) -> dict[int, str]:

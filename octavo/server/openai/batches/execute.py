@@ -28,6 +28,16 @@ Recover = Callable[[], Awaitable[None]]
 Record = Callable[[Entry], Awaitable[None]]
 
 
+class _Code(msgspec.Struct):
+    code: str
+
+
+class _Refusal(msgspec.Struct):
+    """What is looked at of an error's body."""
+
+    error: _Code
+
+
 class LineExecutor:
     """Executes single lines."""
 
@@ -45,11 +55,11 @@ class LineExecutor:
         wait_s, num_failures = FIRST_WAIT_S, 0
         while True:
             reply = await post(self._app, line.url, body, owner)
-            if reply.status == 503:
+            if reply.status == 503 and not _broke_the_engine_down(reply):
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, LONGEST_WAIT_S)
                 continue
-            if reply.status >= 500:
+            if reply.status >= 500 and reply.status != 503:
                 await self._recover()
                 num_failures += 1
                 if num_failures < MAX_FAILURES:
@@ -94,6 +104,17 @@ async def execute_all(
                 return
             # A task that is cancelled before its first step never gets to a `finally` of its own.
             group.create_task(run(line)).add_done_callback(lambda _: slots.release())
+
+
+def _broke_the_engine_down(reply: Reply) -> bool:
+    """The one 503 that waiting does not help: the engine has tried that line on several cores, alone on the
+    last one. There is a limit to how many cores a server starts."""
+    try:
+        return (
+            msgspec.json.decode(reply.body, type=_Refusal).error.code == ErrorCode.ENGINE_RESTARTED.value.code
+        )
+    except msgspec.MsgspecError:
+        return False
 
 
 def _answered(line: Line, reply: Reply) -> Entry:

@@ -1,16 +1,24 @@
-"""Responses that run with nobody connected: a bounded number, each with its events."""
+"""Responses that run with nobody connected: a bounded number, each with its events.
+
+Where they are as many as may be, an owner with fewer than its share among those that have some is still let
+in: with k owners that come one after the other the bound may be passed up to 1 + 1/2 + ... + 1/k times.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
 
 from octavo.base.errors import EngineError, ErrorCode
 from octavo.server.lifecycle import Lifecycle
 from octavo.server.openai.responses.event_log import EventLog
+from octavo.server.openai.responses.events import event_frame, stream_error
 from octavo.server.openai.responses.run import Run
 from octavo.server.openai.responses.store import UNFINISHED, StoredResponse
+from octavo.server.tenants.accounts import Accounts
+from octavo.server.tenants.tenant import Tenant
 
 MAX_FINISHED = 16
 """Finished responses whose events can still be read."""
@@ -19,8 +27,9 @@ MAX_FINISHED = 16
 class Job:
     """One response in the background."""
 
-    def __init__(self, stored: StoredResponse, run: Run) -> None:
+    def __init__(self, stored: StoredResponse, run: Run, tenant: Tenant) -> None:
         self.stored = stored
+        self.tenant = tenant
         self.log = EventLog()
         self._run = run
         self._task: asyncio.Task[None]
@@ -42,7 +51,8 @@ class Job:
         await asyncio.shield(self._ending)
 
     def error_frame(self, error: Exception) -> bytes:
-        return self._run.error_frame(error)
+        """The last event of one follower. It takes no number from the events that are still to come."""
+        return event_frame(stream_error(error, self.log.end))
 
     async def abandon(self) -> None:
         """Let it go as it is: the server ends. Who asks for it later hears that it failed."""
@@ -51,9 +61,13 @@ class Job:
         self.log.close()
 
     async def _work(self) -> None:
-        async with aclosing(self._run.frames()) as frames:
-            async for frame in frames:
-                self.log.append(frame)
+        try:
+            async with aclosing(self._run.frames()) as frames:
+                async for frame in frames:
+                    self.log.append(frame)
+        except Exception:  # Whoever cancels closes the log, behind what there is to say.
+            self.log.close()
+            raise
         self.log.close()
 
     async def _cancel(self) -> None:
@@ -70,14 +84,17 @@ class Job:
 class Background:
     """All jobs by the id of their response."""
 
-    def __init__(self, max_running: int, lifecycle: Lifecycle) -> None:
+    def __init__(self, max_running: int, lifecycle: Lifecycle, accounts: Accounts) -> None:
         self._max_running = max_running
         self._lifecycle = lifecycle
+        self._accounts = accounts
         self._jobs: dict[str, Job] = {}
 
-    def check_room(self) -> None:
-        num_running = sum(not job.is_done for job in self._jobs.values())
-        if num_running >= self._max_running:
+    def check_room(self, owner: str) -> None:
+        """Raise OVERLOADED unless one more of this owner may run."""
+        running = Counter(job.stored.owner for job in self._jobs.values() if not job.is_done)
+        num_running, share = running.total(), self._max_running / len({*running, owner})
+        if num_running >= self._max_running and running[owner] + 1 > share:
             raise EngineError(
                 f"{num_running} responses run in the background already; the server takes no more now.",
                 code=ErrorCode.OVERLOADED,
@@ -85,11 +102,12 @@ class Background:
             )
 
     def start(self, job: Job) -> None:
-        self.check_room()
+        self.check_room(job.stored.owner)
         self._jobs[job.stored.reply.id] = job
-        # A drain waits for it, as for every request.
+        # A drain waits for it, as for every request, and it is one of those that its key may have running.
         self._lifecycle.enter()
-        job.start(self._ended)
+        self._accounts.stay(job.tenant)
+        job.start(lambda: self._ended(job.tenant))
 
     def find(self, owner: str, response_id: str) -> Job | None:
         job = self._jobs.get(response_id)
@@ -102,8 +120,9 @@ class Background:
     def forget(self, response_id: str) -> None:
         self._jobs.pop(response_id, None)
 
-    def _ended(self) -> None:
+    def _ended(self, tenant: Tenant) -> None:
         self._lifecycle.leave()
+        self._accounts.leave(tenant)
         done = [response_id for response_id, job in self._jobs.items() if job.is_done]
         for response_id in done[:-MAX_FINISHED]:
             del self._jobs[response_id]

@@ -29,6 +29,7 @@ from octavo.server.openai.schema.chat import ChatBody
 from octavo.server.replies import LONG_BODY_BYTES, json_reply, off_loop_if_long, request_id_of, weighed
 from octavo.server.serving import Serving
 from octavo.server.stream import EventStream
+from octavo.server.tenants.caller import current_caller
 
 
 async def create_response(serving: Serving, library: Library, request: Request) -> Response:
@@ -36,9 +37,9 @@ async def create_response(serving: Serving, library: Library, request: Request) 
     model = serving.check_model(body.model)
     check_body(body)
     is_kept = library.keeps(body)
-    if body.background:
-        library.background.check_room()
     owner, response_id = owner_of(request), response_id_for(request_id_of(request))
+    if body.background:
+        library.background.check_room(owner)
     before = await continued_items(library, owner, body.previous_response_id)
     sent = input_items(body.input, response_id)
     own = await resolved_items(library, owner, sent, before)
@@ -56,7 +57,7 @@ async def create_response(serving: Serving, library: Library, request: Request) 
         has_timings=bool(body.timings),
     )
     if body.background:
-        return await _in_background(library, body, Job(stored, run))
+        return await _in_background(library, body, Job(stored, run, current_caller().tenant))
     if body.wants_stream:
         return EventStream(run.frames(), ending=b"", error_frame=run.error_frame)
     return json_reply(await run.whole(request.receive))

@@ -32,6 +32,11 @@ class EventLog:
             self._first += 1
         self._tell()
 
+    @property
+    def end(self) -> int:
+        """The number that the next frame gets."""
+        return self._first + len(self._frames)
+
     def close(self) -> None:
         """No more frames come."""
         self._is_closed = True
@@ -39,10 +44,10 @@ class EventLog:
 
     def check_start(self, after: int) -> None:
         """Refuse to begin behind event `after` where that is no longer, or not yet, possible."""
-        end = self._first + len(self._frames)
-        if not self._first - 1 <= after < end:
+        if not self._first - 1 <= after < self.end:
             raise RequestError(
-                f"Events behind number {after} cannot be sent: events {self._first} to {end - 1} are there.",
+                f"Events behind number {after} cannot be sent: events {self._first} to {self.end - 1} are "
+                "there.",
                 param="starting_after",
             )
 
@@ -50,7 +55,7 @@ class EventLog:
         """Frames behind number `after`, to the last one."""
         number = after + 1
         while True:
-            while number < self._first + len(self._frames):
+            while number < self.end:
                 if number < self._first:
                     raise EngineError(
                         "The client read too slowly: the next events are no longer kept. Fetch the response.",

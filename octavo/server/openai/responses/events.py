@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from octavo.server.errors import describe
 from octavo.server.line_json import line_json
 from octavo.server.openai.responses.reply import (
     OutputItem,
@@ -166,6 +167,12 @@ AnyResponseEvent = (
     | SummaryPartAdded | SummaryPartDone | SummaryTextDelta | SummaryTextDone
     | ArgumentsDelta | ArgumentsDone
 )  # fmt: skip
+
+
+def stream_error(error: Exception, number: int) -> StreamError:
+    """The event that says why a stream broke off."""
+    detail = describe(error)[1].error
+    return StreamError(sequence_number=number, code=detail.code, message=detail.message, param=detail.param)
 
 
 def event_frame(event: ResponseEvent) -> bytes:

@@ -12,6 +12,7 @@ from octavo.server.openai.responses.reply import ResponseFailure
 from octavo.server.openai.responses.shelf_memory import MemoryShelf
 from octavo.server.openai.responses.shelf_sqlite import SqliteShelf
 from octavo.server.openai.responses.store import UNFINISHED, ResponseStore, Shelf, StoredResponse
+from octavo.server.tenants.accounts import Accounts
 
 
 class Library:
@@ -111,9 +112,9 @@ def check_store(server: ServerConfig) -> None:
         SqliteShelf(server.response_store, 1, 1).close()
 
 
-def open_library(server: ServerConfig, lifecycle: Lifecycle) -> Library:
+def open_library(server: ServerConfig, lifecycle: Lifecycle, accounts: Accounts) -> Library:
     """The library as the options want it. Raises ConfigError."""
-    background = Background(server.max_background_responses, lifecycle)
+    background = Background(server.max_background_responses, lifecycle, accounts)
     count, num_bytes = server.max_stored_responses, server.max_stored_response_bytes
     shelf: Shelf | None = None
     if count and server.response_store is None:

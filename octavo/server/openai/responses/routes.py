@@ -30,7 +30,7 @@ SHOW_QUERY = {
 
 
 def add_response_routes(app: FastAPI, serving: Serving, page: ApiPage) -> None:
-    library = open_library(serving.server, serving.lifecycle)
+    library = open_library(serving.server, serving.lifecycle, serving.accounts)
 
     @app.post(
         "/v1/responses",

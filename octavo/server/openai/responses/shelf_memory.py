@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+from octavo.server.openai.responses.shares import Shares
+
 
 class MemoryShelf:
-    """Bytes by name, the oldest first."""
+    """Bytes by name, by owner, the oldest first."""
 
     def __init__(self, max_count: int, max_bytes: int) -> None:
-        self._max_count = max_count
-        self._max_bytes = max_bytes
-        self._num_bytes = 0
-        self._data: dict[str, bytes] = {}
+        self._shares = Shares(max_count, max_bytes)
+        self._owners: dict[str, str] = {}
+        """By name."""
+        self._data: dict[str, dict[str, bytes]] = {}
+        """By owner, by name."""
 
     async def get(self, name: str) -> bytes | None:
-        return self._data.get(name)
+        owner = self._owners.get(name)
+        return None if owner is None else self._data[owner][name]
 
-    async def put(self, name: str, data: bytes) -> None:
+    async def put(self, owner: str, name: str, data: bytes) -> None:
         await self.delete(name)
-        self._data[name] = data
-        self._num_bytes += len(data)
-        while len(self._data) > self._max_count or self._num_bytes > self._max_bytes:
-            await self.delete(next(iter(self._data)))
+        self._owners[name] = owner
+        self._data.setdefault(owner, {})[name] = data
+        self._shares.add(owner, len(data))
+        while (greatest := self._shares.who_makes_room()) is not None:
+            await self.delete(next(iter(self._data[greatest])))
 
     async def delete(self, name: str) -> bool:
-        data = self._data.pop(name, None)
-        self._num_bytes -= 0 if data is None else len(data)
-        return data is not None
+        owner = self._owners.pop(name, None)
+        if owner is None:
+            return False
+        theirs = self._data[owner]
+        self._shares.add(owner, -len(theirs.pop(name)), -1)
+        if not theirs:
+            del self._data[owner]
+        return True
 
     def close(self) -> None:
+        self._owners.clear()
         self._data.clear()
-        self._num_bytes = 0
+        self._shares.clear()

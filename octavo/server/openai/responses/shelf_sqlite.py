@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from octavo.base.errors import ConfigError
+from octavo.server.openai.responses.shares import Shares
 from octavo.server.openai.responses.store import ShelfError
 
 T = TypeVar("T")
 
 APPLICATION_ID = 0x0C7A_5E1F
 """Tells our files from other people's."""
-VERSION = 1
+VERSION = 2
+"""1 had no owners."""
 SETTINGS = (
     # Nobody else may write: what one server keeps it also counts.
     "PRAGMA locking_mode = EXCLUSIVE",
@@ -25,10 +27,19 @@ SETTINGS = (
     # A power cut may cost the last responses, never the file.
     "PRAGMA synchronous = NORMAL",
     "PRAGMA secure_delete = ON",
+)
+TABLES = (
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
     """CREATE TABLE IF NOT EXISTS responses (
-        number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, data BLOB NOT NULL)""",
+        number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, data BLOB NOT NULL,
+        owner TEXT NOT NULL DEFAULT '')""",
+    "CREATE INDEX IF NOT EXISTS responses_of_owner ON responses (owner, number)",
+)
+FROM_VERSION_1 = (
+    "ALTER TABLE responses ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+    """UPDATE responses SET owner = coalesce(json_extract(CAST(data AS TEXT), '$.owner'), '')
+        WHERE json_valid(CAST(data AS TEXT))""",
 )
 
 
@@ -36,18 +47,16 @@ class SqliteShelf:
     """Bytes by name, the oldest first. All statements run in one thread of their own."""
 
     def __init__(self, path: str, max_count: int, max_bytes: int) -> None:
-        self._max_count = max_count
-        self._max_bytes = max_bytes
+        self._shares = Shares(max_count, max_bytes)
         self._file = _opened(Path(path))
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="responses")
-        self._count = self._num_bytes = 0
         self._measure()
 
     async def get(self, name: str) -> bytes | None:
         return await self._run(lambda: self._get(name))
 
-    async def put(self, name: str, data: bytes) -> None:
-        await self._run(lambda: self._put(name, data))
+    async def put(self, owner: str, name: str, data: bytes) -> None:
+        await self._run(lambda: self._put(owner, name, data))
 
     async def delete(self, name: str) -> bool:
         return await self._run(lambda: self._delete(name))
@@ -72,30 +81,34 @@ class SqliteShelf:
         row = self._file.execute("SELECT data FROM responses WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
-    def _put(self, name: str, data: bytes) -> None:
+    def _put(self, owner: str, name: str, data: bytes) -> None:
         if not self._is_measured:  # What a failed transaction counted was taken back.
             self._measure()
         self._delete(name)
-        self._file.execute("INSERT INTO responses (name, data) VALUES (?, ?)", (name, data))
-        self._count += 1
-        self._num_bytes += len(data)
-        while self._count > self._max_count or self._num_bytes > self._max_bytes:
-            (oldest,) = self._file.execute("SELECT name FROM responses ORDER BY number LIMIT 1").fetchone()
+        self._file.execute("INSERT INTO responses (owner, name, data) VALUES (?, ?, ?)", (owner, name, data))
+        self._shares.add(owner, len(data))
+        while (greatest := self._shares.who_makes_room()) is not None:
+            (oldest,) = self._file.execute(
+                "SELECT name FROM responses WHERE owner = ? ORDER BY number LIMIT 1", (greatest,)
+            ).fetchone()
             self._delete(oldest)
 
     def _delete(self, name: str) -> bool:
-        row = self._file.execute("SELECT length(data) FROM responses WHERE name = ?", (name,)).fetchone()
+        row = self._file.execute(
+            "SELECT owner, length(data) FROM responses WHERE name = ?", (name,)
+        ).fetchone()
         if row is None:
             return False
         self._file.execute("DELETE FROM responses WHERE name = ?", (name,))
-        self._count -= 1
-        self._num_bytes -= row[0]
+        self._shares.add(row[0], -row[1], -1)
         return True
 
     def _measure(self) -> None:
-        self._count, self._num_bytes = self._file.execute(
-            "SELECT count(*), coalesce(sum(length(data)), 0) FROM responses"
-        ).fetchone()
+        self._shares.clear()
+        for owner, count, num_bytes in self._file.execute(
+            "SELECT owner, count(*), sum(length(data)) FROM responses GROUP BY owner"
+        ):
+            self._shares.add(owner, num_bytes, count)
         self._is_measured = True
 
 
@@ -104,8 +117,9 @@ def _opened(path: Path) -> sqlite3.Connection:
         # Others on this machine have no business with what was said.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         file = sqlite3.connect(path, timeout=1.0, check_same_thread=False)
-        _check_is_ours(file, path)
-        for statement in SETTINGS:
+        version = _checked_version(file, path)
+        changes = FROM_VERSION_1 if version == 1 else ()
+        for statement in (*SETTINGS, "BEGIN IMMEDIATE", *changes, *TABLES):
             file.execute(statement)
         file.commit()
     except (OSError, sqlite3.Error) as error:
@@ -118,15 +132,16 @@ def _opened(path: Path) -> sqlite3.Connection:
     return file
 
 
-def _check_is_ours(file: sqlite3.Connection, path: Path) -> None:
-    """Leave the data of other programs, and of later versions, alone."""
+def _checked_version(file: sqlite3.Connection, path: Path) -> int:
+    """Of our tables; 0 if there are none. Leave the data of other programs, and of later versions, alone."""
     (is_used,) = file.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (application_id,) = file.execute("PRAGMA application_id").fetchone()
     (version,) = file.execute("PRAGMA user_version").fetchone()
-    if is_used and (application_id, version) != (APPLICATION_ID, VERSION):
+    if is_used and (application_id != APPLICATION_ID or version not in (1, VERSION)):
         file.close()
         raise ConfigError(
             f"{path.name} of --response-store is a database of something else, or of another version of "
             "Octavo. Name another file.",
             param="response_store",
         )
+    return int(version)

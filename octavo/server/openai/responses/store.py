@@ -1,6 +1,7 @@
 """What is kept of a response, and where: a shelf in memory, or one on disk.
 
-A shelf holds bytes under a name, bounded in number and in bytes; the oldest make room for new ones.
+A shelf holds bytes under a name, bounded in number and in bytes; the oldest of whoever holds the most make
+room for new ones.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class Shelf(Protocol):
 
     async def get(self, name: str) -> bytes | None: ...
 
-    async def put(self, name: str, data: bytes) -> None:
-        """Keep `data`, in place of what was there; forget the oldest if there is too much."""
+    async def put(self, owner: str, name: str, data: bytes) -> None:
+        """Keep `data`, in place of what was there; forget the oldest of the greatest owner if there is too
+        much."""
 
     async def delete(self, name: str) -> bool:
         """Whether there was something to forget."""
@@ -88,7 +90,7 @@ class ResponseStore:
     async def put(self, stored: StoredResponse) -> None:
         """Keep a response. If that fails, the log says so: the answer itself is not lost by it."""
         try:
-            await self._shelf.put(stored.reply.id, _encode(stored))
+            await self._shelf.put(stored.owner, stored.reply.id, _encode(stored))
         except ShelfError as error:
             logger.warning("A response cannot be stored: %s", error)
 

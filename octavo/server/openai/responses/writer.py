@@ -22,7 +22,7 @@ from octavo.server.openai.responses.events import (
     ResponseIncomplete,
     ResponseInProgress,
     ResponseQueued,
-    StreamError,
+    stream_error,
 )
 from octavo.server.openai.responses.ids import output_item_id
 from octavo.server.openai.responses.open_items import (
@@ -113,11 +113,7 @@ class ResponseWriter:
 
     def broken(self, error: Exception) -> ResponseEvent:
         """The stream ends here, whatever becomes of the response."""
-        _, body = describe(error)
-        detail = body.error
-        return StreamError(
-            sequence_number=next(self._numbers), code=detail.code, message=detail.message, param=detail.param
-        )
+        return stream_error(error, next(self._numbers))
 
     def _read(self, event: Event) -> list[ResponseEvent]:
         if isinstance(event, ContentDelta):
