@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -355,7 +356,7 @@ def _pooled_lines() -> list[str]:
     rows = []
     for name in sorted(ENCODERS):
         file = ENCODERS.module(name).replace(".", "/") + ".py"
-        own = [case for case, (kind, _) in encoders.items() if kind.replace("-", "") == name.lower()]
+        own = [case for case, (kind, _) in encoders.items() if re.sub("[-_]", "", kind) == name.lower()]
         assert own, f"Add a case to tests/conformance/pooled.py for {name}"
         names = f"`{name}Model`, `{name}ForSequenceClassification`"
         rows.append(f"| {names} | [{file}](../../{file}) | {_gguf(f'{name}Model')} | {_listed(own)} |")

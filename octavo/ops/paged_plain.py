@@ -5,9 +5,13 @@ S sequences, T query tokens, H query heads, K KV heads, D head width, B blocks, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+ScoreBias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From queries and keys of whole texts [B, H, L, D] to what their scaled scores get: [B or 1, H, L, L]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,8 @@ class AttentionTerms:
     """Scores become cap * tanh(score / cap), after scaling (Gemma 2)."""
     sinks_H: torch.Tensor | None = None
     """float32: a logit per head that takes part in the softmax and has no value (GPT-OSS)."""
+    bias: ScoreBias | None = None
+    """Only of encoders, whose texts are computed whole."""
 
 
 def paged_attention(

@@ -9,7 +9,21 @@ from octavo.base.errors import ModelFileError
 from octavo.config.pooling import Activation, PoolingFacts, PoolingType, TokenScores
 
 MAX_LABELS = 2**16
-ENCODERS = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
+ENCODERS = frozenset(
+    {
+        "bert",
+        "camembert",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "gte",
+        "modernbert",
+        "mpnet",
+        "nomic_bert",
+        "roberta",
+        "xlm-roberta",
+    }
+)
 """model_type of those whose tokens see all others."""
 
 

@@ -13,7 +13,7 @@ from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVSpec
-from octavo.models.contract import Backbone, ModelInput
+from octavo.models.contract import Backbone, ModelInput, VerifiesItself
 from octavo.models.pooled.heads import TokenHead
 
 
@@ -80,6 +80,8 @@ class PooledModel(nn.Module):
         """The weights are there."""
         if isinstance(self.head, TokenHead):
             self.head.keep()
+        if isinstance(self.backbone, VerifiesItself):
+            self.backbone.verify()
 
     def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
         return self.backbone.embed(token_ids_T)

@@ -17,8 +17,13 @@ ENCODERS: LazyTable[type[Encoder]] = LazyTable(
     {
         "Bert": "octavo.models.pooled.bert:BertModel",
         "Camembert": "octavo.models.pooled.bert:RobertaModel",
+        "DebertaV2": "octavo.models.pooled.deberta:DebertaModel",
         "DistilBert": "octavo.models.pooled.bert:DistilBertModel",
+        "Electra": "octavo.models.pooled.bert:ElectraModel",
+        "Gte": "octavo.models.pooled.rotated:GteModel",
+        "MPNet": "octavo.models.pooled.mpnet:MPNetModel",
         "ModernBert": "octavo.models.pooled.modernbert:ModernBertModel",
+        "NomicBert": "octavo.models.pooled.rotated:NomicBertModel",
         "Roberta": "octavo.models.pooled.bert:RobertaModel",
         "XLMRoberta": "octavo.models.pooled.bert:RobertaModel",
     },
