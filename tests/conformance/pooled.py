@@ -57,11 +57,11 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
             "pooler_hidden_act": "relu",
         },
     ),
-    "nomic_bert": ("nomic_bert", {"max_position_embeddings": LONGEST, "head_dim": 8}),
-    "gte": ("gte", {"max_position_embeddings": LONGEST, "head_dim": 8}),
+    "nomic_bert": ("nomic_bert", {"max_position_embeddings": LONGEST}),
+    "gte": ("gte", {"max_position_embeddings": LONGEST}),
     "gte without segments": (
         "gte",
-        {"max_position_embeddings": LONGEST, "head_dim": 8, "type_vocab_size": 0, "hidden_act": "silu"},
+        {"max_position_embeddings": LONGEST, "type_vocab_size": 0, "hidden_act": "silu"},
     ),
     "modernbert": (
         "modernbert",

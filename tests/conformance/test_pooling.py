@@ -86,7 +86,7 @@ def test_encoders_classify_as_transformers(tmp_path: Path, name: str) -> None:
         assert (ours - wanted.softmax(-1)).abs().max().item() < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert", "mpnet"])
 @pytest.mark.parametrize("is_bare", [True, False])
 def test_an_embedder_may_be_called_what_it_was_trained_from(tmp_path: Path, name: str, is_bare: bool) -> None:
     """all-distilroberta-v1 says RobertaForMaskedLM and holds a bare model; others have the head, too."""
@@ -174,9 +174,9 @@ def test_a_decoder_with_a_head_is_pooled_where_its_files_say_so(tmp_path: Path) 
         assert len(llm.generate([given[0]], use_tqdm=False)) == 1
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "deberta-v2, positions, no buckets", "gte"])
 def test_pairs_are_scored_as_transformers(tmp_path: Path, name: str) -> None:
-    """A cross-encoder: BERT is told which token belongs to which text, RoBERTa is not."""
+    """A cross-encoder: some are told which token belongs to which text, RoBERTa and GTE are not."""
     from transformers import AutoModelForSequenceClassification
 
     family, overrides = ENCODERS[name]
@@ -190,7 +190,8 @@ def test_pairs_are_scored_as_transformers(tmp_path: Path, name: str) -> None:
         for document, output in zip(documents, scored, strict=True):
             encoding = llm.get_tokenizer().backend.encode(query, document)
             assert output.prompt_token_ids == encoding.ids and 1 in encoding.type_ids
-            types = torch.tensor([encoding.type_ids if name == "bert" else [0] * len(encoding.ids)])
+            is_told = name not in ("roberta", "gte")
+            types = torch.tensor([encoding.type_ids if is_told else [0] * len(encoding.ids)])
             with torch.inference_mode():
                 wanted = (
                     model(torch.tensor([encoding.ids]), token_type_ids=types).logits[0, 0].sigmoid().item()
