@@ -48,11 +48,11 @@ def logits(folder: Path, given: list[list[int]]) -> list[torch.Tensor]:
         return [model(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).logits[0] for ids in given]
 
 
-def check(outputs: list[Any], expected: list[torch.Tensor]) -> None:
+def check(outputs: list[Any], expected: list[torch.Tensor], tolerance: float = TOLERANCE) -> None:
     for output, wanted in zip(outputs, expected, strict=True):
         # Relative where numbers are large.
         scale = max(1.0, wanted.abs().max().item())
-        assert (output.outputs.data - wanted).abs().max().item() < TOLERANCE * scale
+        assert (output.outputs.data - wanted).abs().max().item() < tolerance * scale
 
 
 @pytest.mark.parametrize("name", ENCODERS)

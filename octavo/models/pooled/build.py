@@ -11,7 +11,7 @@ from octavo.models.pooled.both_ways import check_layers, decoder_part
 from octavo.models.pooled.dense import DenseLayers
 from octavo.models.pooled.heads import ScoreHead, TokenHead
 from octavo.models.pooled.model import Head, PlainHead, PooledModel
-from octavo.models.pooled.table import DECODER_PREFIX, ENCODERS, decoder_of, encoder_of, pooled_architectures
+from octavo.models.pooled.table import ENCODERS, decoder_of, encoder_of, pooled_architectures
 from octavo.models.table import MODELS
 from octavo.weights.checkpoint import Checkpoint
 
@@ -44,9 +44,7 @@ def _decoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: P
     names = frozenset(checkpoint.tensor_names())
     if facts.from_tokens is not None:
         whole = MODELS.load(key)(checkpoint.config, placement)
-        return PooledModel(
-            whole, TokenHead(whole, facts.from_tokens), facts, prefix=DECODER_PREFIX, names=names
-        )
+        return PooledModel(whole, TokenHead(whole, facts.from_tokens), facts, prefix=None, names=names)
     # Tied, so that no head is made: the embedding is all that is left of it.
     config = {**checkpoint.config, "tie_word_embeddings": True}
     backbone = MODELS.load(key)(decoder_part(config) if facts.is_encoder else config, placement)
@@ -55,7 +53,7 @@ def _decoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: P
     head = _embedding_head(checkpoint, facts, placement)
     if head is None:
         head = ScoreHead(backbone.hidden_size, facts.num_outputs, placement)
-    return PooledModel(backbone, head, facts, prefix=DECODER_PREFIX, names=names)
+    return PooledModel(backbone, head, facts, prefix=None, names=names)
 
 
 def _embedding_head(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> Head | None:

@@ -12,9 +12,12 @@ from torch import nn
 from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
-from octavo.messages.kv import KVSpec
-from octavo.models.contract import Backbone, ModelInput, VerifiesItself
+from octavo.messages.kv import KVSpec, StateSpec
+from octavo.models.contract import Backbone, ModelInput, VerifiesItself, recurrent_layers
 from octavo.models.pooled.heads import TokenHead
+
+HEAD_BIAS = "lm_head.bias"
+"""What some decoders' heads have beside their embedding: nobody who does not write needs it."""
 
 
 class Head(Protocol):
@@ -51,10 +54,16 @@ class PooledModel(nn.Module):
     """A Backbone to the rest of the worker."""
 
     def __init__(
-        self, backbone: Backbone, head: Head, facts: PoolingFacts, *, prefix: str, names: Collection[str]
+        self,
+        backbone: Backbone,
+        head: Head,
+        facts: PoolingFacts,
+        *,
+        prefix: str | None,
+        names: Collection[str],
     ) -> None:
-        """prefix: what the names of the backbone's tensors begin with where a head is beside it. names: those
-        of the checkpoint, which may have the prefix or not."""
+        """prefix: what the names of the backbone's tensors begin with where a head is beside it; None: what
+        they begin with in the backbone. names: those of the checkpoint, which may have the prefix or not."""
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -71,7 +80,13 @@ class PooledModel(nn.Module):
         self._names = names
 
     def weight_slots(self) -> list[WeightSlot]:
-        return [*as_in(self._names, self._prefix, self.backbone.weight_slots()), *self.head.slots()]
+        slots = self.backbone.weight_slots()
+        if not isinstance(self.head, TokenHead):
+            slots = [slot for slot in slots if slot.name != HEAD_BIAS]
+        return [*as_in(self._names, self._prefix, slots), *self.head.slots()]
+
+    def recurrent_layers(self) -> list[StateSpec]:
+        return recurrent_layers(self.backbone)
 
     def kv_layers(self) -> list[KVSpec]:
         return self._kv_layers
@@ -94,10 +109,11 @@ class PooledModel(nn.Module):
         return self.head.forward(pooled_SE).float()
 
 
-def as_in(names: Collection[str], prefix: str, slots: list[WeightSlot]) -> list[WeightSlot]:
+def as_in(names: Collection[str], prefix: str | None, slots: list[WeightSlot]) -> list[WeightSlot]:
     """The slots by the checkpoint's own names: with the prefix, or without it."""
     if not slots or slots[0].name in names:
         return slots
+    prefix = slots[0].name.partition(".")[0] + "." if prefix is None else prefix
     other = [replace(slot, name=with_or_without(prefix, slot.name)) for slot in slots]
     return other if other[0].name in names else slots
 

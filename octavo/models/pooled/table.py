@@ -33,8 +33,7 @@ ENCODERS: LazyTable[type[Encoder]] = LazyTable(
 GUESSES = "ForMaskedLM"
 """Some embedding models still call themselves what they were trained from. Their head is left out."""
 
-DECODER_PREFIX = "model."
-WRITES = "ForCausalLM"
+WRITES = ("ForCausalLM", "LMHeadModel")
 
 
 def encoder_of(architecture: str) -> str | None:
@@ -47,15 +46,16 @@ def encoder_of(architecture: str) -> str | None:
 
 def decoder_of(architecture: str) -> str | None:
     """The decoder in MODELS that this architecture pools: Qwen3Model and Gemma3TextModel are such names."""
-    for ending in (WRITES, CLASSIFIES, "TextModel", "Model"):
+    for ending in (*WRITES, CLASSIFIES, "TextModel", "Model"):
         if architecture.endswith(ending):
-            writing = architecture.removesuffix(ending).removesuffix("Text") + WRITES
-            if writing in MODELS:
-                return writing
+            name = architecture.removesuffix(ending).removesuffix("Text")
+            found = next((name + writes for writes in WRITES if name + writes in MODELS), None)
+            if found is not None:
+                return found
     return None
 
 
 def pooled_architectures() -> list[str]:
     """All names by which a model to be pooled may call itself."""
-    decoders = [name.removesuffix(WRITES) for name in MODELS if name.endswith(WRITES)]
+    decoders = [name.removesuffix(writes) for name in MODELS for writes in WRITES if name.endswith(writes)]
     return sorted(f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES))
