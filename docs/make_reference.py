@@ -29,6 +29,8 @@ from octavo.weights.gguf.architectures import ARCHITECTURES
 
 FOLDER = Path(__file__).parent / "reference"
 HEAD = "<!-- Written by docs/make_reference.py (`make reference`). Do not edit. -->\n\n"
+SAME_MODELS = {"New": "Gte"}
+"""Encoders that transformers knows by another name only."""
 METHODS = ("get", "post", "delete", "put", "patch")
 
 
@@ -356,7 +358,8 @@ def _pooled_lines() -> list[str]:
     rows = []
     for name in sorted(ENCODERS):
         file = ENCODERS.module(name).replace(".", "/") + ".py"
-        own = [case for case, (kind, _) in encoders.items() if re.sub("[-_]", "", kind) == name.lower()]
+        shown = SAME_MODELS.get(name, name).lower()
+        own = [case for case, (kind, _) in encoders.items() if re.sub("[-_]", "", kind) == shown]
         assert own, f"Add a case to tests/conformance/pooled.py for {name}"
         names = f"`{name}Model`, `{name}ForSequenceClassification`"
         rows.append(f"| {names} | [{file}](../../{file}) | {_gguf(f'{name}Model')} | {_listed(own)} |")
@@ -365,9 +368,9 @@ def _pooled_lines() -> list[str]:
         "",
         "Cases of `tests/conformance/pooled.py`: hidden states, embeddings and scores equal transformers' "
         "within 1e-5, alone and in a crowd. Every decoder of Octavo's own can be pooled too, as `...Model` "
-        "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`: shown for all cases "
-        f"above, and for {_listed(list(decoders))} also in chunks and from the prefix cache. From GGUF files "
-        "encoders embed; those that score are refused, because such files lack a layer of the head.",
+        "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`: shown for all "
+        f"cases above, and for {_listed(list(decoders))} also in chunks and from the prefix cache. From GGUF "
+        "files encoders embed; those that score are refused, because such files lack a layer of the head.",
         "",
         "| architectures | file | GGUF | cases |",
         "| --- | --- | --- | --- |",

@@ -19,6 +19,7 @@ ENCODERS = frozenset(
         "gte",
         "modernbert",
         "mpnet",
+        "new",
         "nomic_bert",
         "roberta",
         "xlm-roberta",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -28,19 +28,21 @@ class RotatedNames:
     """Where the config does not say it."""
 
 
+_GTE = RotatedNames(
+    prefix="gte.",
+    embedding_norm="embeddings.LayerNorm",
+    layer="encoder.layer",
+    qkv="attention.qkv_proj",
+    out="attention.o_proj",
+    up=("up_gate_proj",),
+    down="down_proj",
+    norms=("attn_ln", "mlp_ln"),
+    has_bias=True,
+    usual_segments=1,
+)
 FAMILIES = {
-    "gte": RotatedNames(
-        prefix="gte.",
-        embedding_norm="embeddings.LayerNorm",
-        layer="encoder.layer",
-        qkv="attention.qkv_proj",
-        out="attention.o_proj",
-        up=("up_gate_proj",),
-        down="down_proj",
-        norms=("attn_ln", "mlp_ln"),
-        has_bias=True,
-        usual_segments=1,
-    ),
+    "gte": _GTE,
+    "new": replace(_GTE, prefix="new."),
     "nomic_bert": RotatedNames(
         prefix="nomic_bert.",
         embedding_norm="emb_ln",

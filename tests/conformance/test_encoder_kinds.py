@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,39 @@ def test_nomic_bert_by_its_first_config(tmp_path: Path) -> None:
         LLM(str(folder))
 
 
+@pytest.mark.parametrize("scaling", [None, {"type": "ntk", "factor": 8.0}])
+def test_gte_by_its_first_name(tmp_path: Path, scaling: dict[str, Any] | None) -> None:
+    """NewModel and NewForSequenceClassification, with a scaling that transformers does not know."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForSequenceClassification
+
+    family, overrides = ENCODERS["gte"]
+    rope = {"rope_theta": 500.0, "rope_type": "default"}
+    folder = save_pooled(tmp_path / "model", family, num_labels=3, rope_parameters=rope, **overrides)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    if scaling is not None:
+        powers = torch.arange(0, 8, 2) / 8
+        model.base_model.rotary_emb.inv_freq = (500.0 * 8) ** -powers / 8 ** (2 / 8)
+    given = prompts()[:10]
+    with torch.inference_mode():
+        expected = [model(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))) for ids in given]
+    weights = load_file(folder / "model.safetensors")
+    weights = {re.sub("^gte[.]", "new.", name): weight for name, weight in weights.items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    change(
+        folder,
+        architectures=["NewForSequenceClassification"],
+        model_type="new",
+        pack_qkv=True,
+        position_embedding_type="rope",
+        rope_parameters=...,
+        rope_scaling=scaling,
+        rope_theta=500.0,
+    )
+    with LLM(str(folder)) as llm:
+        check(llm.encode(given, RAW, use_tqdm=False), [one.logits[0] for one in expected])
+
+
 @pytest.mark.parametrize(
     ("name", "entries", "words"),
     [
@@ -107,6 +141,12 @@ def test_nomic_bert_by_its_first_config(tmp_path: Path) -> None:
         ("mpnet", {"max_position_embeddings": 300}, r"300"),
         ("electra", {"embedding_size": 25}, "25"),
         ("gte", {"head_dim": 9}, "head_dim is 9"),
+        ("gte", {"logn_attention_scale": True}, "logn_attention_scale is True"),
+        (
+            "gte",
+            {"rope_parameters": ..., "rope_scaling": {"type": "ntk", "factor": 2, "mixed_b": 1}},
+            "mixed_b",
+        ),
         ("gte", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("nomic_bert", {"num_experts": 8}, "num_experts is 8"),
         ("nomic_bert", {"intermediate_size": 80}, "80"),

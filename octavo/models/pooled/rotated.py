@@ -24,6 +24,7 @@ from octavo.layers.rope import RopeFacts, rotation_table
 from octavo.layers.slot import WeightSlot
 from octavo.messages.kv import KVSpec
 from octavo.models.contract import ModelInput
+from octavo.models.decoder_config import read_number
 from octavo.models.pooled.encoder_config import EncoderConfig
 from octavo.models.pooled.heads import DenseHead, DenseNames
 from octavo.weights.rotated_shapes import FAMILIES, RotatedNames
@@ -104,8 +105,7 @@ class RotatedModel(nn.Module):
             Embedding(facts.num_segments, width, placement=placement) if facts.num_segments else None
         )
         self.norm = LayerNorm(width, epsilon=facts.norm_epsilon, placement=placement)
-        theta = config.get("rotary_emb_base") or self.usual_theta
-        rope = RopeFacts.from_config({"rope_theta": theta, **config}, facts.head_dim)
+        rope = RopeFacts.from_config(self.rope_config(config, facts.head_dim), facts.head_dim)
         rotation_PD = rotation_table(rope, placement)
         self.blocks = [
             RotatedLayer(index, facts, self.names, rotation_PD, placement)
@@ -126,6 +126,11 @@ class RotatedModel(nn.Module):
                 f"{facts.head_dim}; another width of heads is not supported here."
             )
         return facts
+
+    @classmethod
+    def rope_config(cls, config: Mapping[str, Any], head_dim: int) -> Mapping[str, Any]:  # noqa: ARG003
+        """The config as RopeFacts reads it."""
+        return {"rope_theta": cls.usual_theta, **config}
 
     @classmethod
     def make_head(cls, config: Mapping[str, Any], num_labels: int, placement: Placement) -> DenseHead:
@@ -181,17 +186,17 @@ class NomicBertModel(RotatedModel):
 
     @classmethod
     def read_config(cls, config: Mapping[str, Any]) -> EncoderConfig:
-        for name, usual in _NOMIC_HAS.items():
-            if config.get(name) not in (None, usual):
-                raise ModelFileError(
-                    f"{name} is {str(config[name])[:40]}, which is not supported for NomicBERT; {usual} is."
-                )
+        _check_as_usual(config, _NOMIC_HAS)
         activation = config.get("activation_function")
         older = {
             "layer_norm_eps": config.get("layer_norm_epsilon"),
             "hidden_act": {"swiglu": "silu", "geglu": "gelu"}.get(str(activation), activation) or "silu",
         }
         return super().read_config({**{k: v for k, v in older.items() if v is not None}, **config})
+
+    @classmethod
+    def rope_config(cls, config: Mapping[str, Any], head_dim: int) -> Mapping[str, Any]:  # noqa: ARG003
+        return {"rope_theta": config.get("rotary_emb_base") or cls.usual_theta, **config}
 
 
 _NOMIC_HAS = {
@@ -217,3 +222,51 @@ class GteModel(RotatedModel):
     names = FAMILIES["gte"]
     prefix = names.prefix
     usual_theta = 160_000.0
+
+    @classmethod
+    def read_config(cls, config: Mapping[str, Any]) -> EncoderConfig:
+        _check_as_usual(config, _GTE_HAS)
+        return super().read_config(config)
+
+    @classmethod
+    def rope_config(cls, config: Mapping[str, Any], head_dim: int) -> Mapping[str, Any]:
+        """The first files know a scaling that transformers does not, "ntk": a larger base, and all slower.
+
+        Source: https://kexue.fm/archives/9706, by the model's own code.
+        """
+        own = super().rope_config(config, head_dim)
+        scaling = config.get("rope_scaling") or {}
+        if scaling.get("type") != "ntk":
+            return own
+        if scaling.get("mixed_b") is not None:
+            raise ModelFileError("rope_scaling has mixed_b, which is not supported.")
+        factor = read_number(scaling, "factor", 1.0)
+        slower = {"type": "linear", "factor": factor ** (2 / head_dim)}
+        return {**own, "rope_theta": read_number(own, "rope_theta", 1.0) * factor, "rope_scaling": slower}
+
+
+_GTE_HAS = {
+    "layer_norm_type": "layer_norm",
+    "logn_attention_clip1": False,
+    "logn_attention_scale": False,
+    "pack_qkv": True,
+    "position_embedding_type": "rope",
+}
+"""Entries of the first configs, whose code could be more than all that GTE became."""
+
+
+class NewModel(GteModel):
+    """GTE as its first files call it: gte-multilingual, gte-large-en-v1.5, stella."""
+
+    names = FAMILIES["new"]
+    prefix = names.prefix
+
+
+def _check_as_usual(config: Mapping[str, Any], usual: Mapping[str, Any]) -> None:
+    """Raise ModelFileError for an entry that says something else."""
+    for name, value in usual.items():
+        if config.get(name) not in (None, value):
+            raise ModelFileError(
+                f"{name} is {str(config[name])[:40]}, which is not supported for this architecture; "
+                f"{value} is."
+            )

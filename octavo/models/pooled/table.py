@@ -23,6 +23,7 @@ ENCODERS: LazyTable[type[Encoder]] = LazyTable(
         "Gte": "octavo.models.pooled.rotated:GteModel",
         "MPNet": "octavo.models.pooled.mpnet:MPNetModel",
         "ModernBert": "octavo.models.pooled.modernbert:ModernBertModel",
+        "New": "octavo.models.pooled.rotated:NewModel",
         "NomicBert": "octavo.models.pooled.rotated:NomicBertModel",
         "Roberta": "octavo.models.pooled.bert:RobertaModel",
         "XLMRoberta": "octavo.models.pooled.bert:RobertaModel",
