@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from octavo.base.errors import ModelFileError
+
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHARD = "pytorch_model-"
 _CONVERT = (
@@ -17,6 +19,14 @@ _CONVERT = (
     "w = {k: v.clone() for f in FILES for k, v in torch.load(f, weights_only=True).items()}; "
     's.save_file(w, "model.safetensors", metadata={"format": "pt"})'
 )
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raise ModelFileError with the command that converts it, where a file's name says that it is one."""
+    if path.suffix in PICKLE_SUFFIXES:
+        raise ModelFileError(
+            f"{path.name!r} is a pickle file or the like. {how_to_convert(path.parent, [path.name])}"
+        )
 
 
 def pickle_files(folder: Path) -> list[str]:

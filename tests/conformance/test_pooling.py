@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from octavo import LLM
 from octavo.base.errors import ModelFileError
+from octavo.engine.pooling.offline import cosine
 from octavo.messages.pooling import PoolingParams
 from tests.conformance.pooled import BOTH_WAYS, DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
 from tests.tiny import VOCAB_SIZE
@@ -235,3 +237,13 @@ def test_linear_layers_behind_the_pooling(tmp_path: Path) -> None:
     (folder / "3_Dense/config.json").write_text(json.dumps({"in_features": 21, "out_features": 7}))
     with pytest.raises(ModelFileError, match="takes 21 numbers; 20 come in"):
         LLM(str(folder))
+
+
+def test_rounding_makes_no_cosine_larger_than_one() -> None:
+    source = random.Random(2)
+    vectors = [[source.gauss(0, 1) for _ in range(48)] for _ in range(100)]
+    raw = [sum(x * x for x in one) / math.hypot(*one) / math.hypot(*one) for one in vectors]
+    assert max(raw) > 1.0, "else this would show nothing"
+    assert max(cosine(one, one) for one in vectors) == 1.0
+    assert min(cosine(one, [-x for x in one]) for one in vectors) == -1.0
+    assert math.isnan(cosine([1.0, math.nan], [1.0, 1.0]))
