@@ -189,6 +189,11 @@ def embedder(pooling=PoolingType.MEAN, is_encoder=True, can_write=False):
     return dataclasses.replace(CHECKPOINT, pooling=facts, can_write=can_write)
 
 
+def test_an_encoder_is_told_what_it_can_change_where_texts_do_not_fit_a_step():
+    with pytest.raises(ConfigError, match=r"computes texts whole\. Raise the budget or lower max_model_len"):
+        resolved(checkpoint=embedder(), max_num_batched_tokens=64)
+
+
 def test_an_encoder_takes_whole_texts_and_keeps_nothing():
     result = resolved(checkpoint=embedder())
     config = result.config

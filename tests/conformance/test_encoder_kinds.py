@@ -133,6 +133,7 @@ def test_gte_by_its_first_name(tmp_path: Path, scaling: dict[str, Any] | None) -
     [
         ("deberta-v3", {"share_att_key": False}, "share_att_key is False"),
         ("deberta-v3", {"pos_att_type": "c2p"}, "pos_att_type is c2p"),
+        ("deberta-v3", {"pos_att_type": 7}, "pos_att_type is 7"),
         ("deberta-v3", {"conv_kernel_size": 3}, "conv_kernel_size is 3"),
         ("deberta-v3", {"position_buckets": 2}, "position_buckets is 2"),
         ("deberta-v3", {"position_buckets": "many"}, "position_buckets is many"),

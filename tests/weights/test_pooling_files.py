@@ -105,9 +105,14 @@ def test_labels(config: dict[str, Any], activation: Activation, count: int) -> N
             [{"type": "sentence_transformers.models.WeightedLayerPooling"}],
             "WeightedLayerPooling",
         ),
-        ("modules.json", [{"type": "a.Transformer"}], "no Pooling module"),
-        ("modules.json", {"type": "a.Transformer"}, "a list of JSON objects"),
-        ("modules.json", [{"type": "a.Pooling", "path": "../1_Pooling"}], "plain name|pools by nothing"),
+        ("modules.json", [{"type": "sentence_transformers.models.Transformer"}], "no Pooling module"),
+        ("modules.json", [{"type": "custom_st.Transformer"}], "custom_st.Transformer"),
+        ("modules.json", {"type": "sentence_transformers.models.Transformer"}, "a list of JSON objects"),
+        (
+            "modules.json",
+            [{"type": "sentence_transformers.models.Pooling", "path": "../1_Pooling"}],
+            "plain name|pools by nothing",
+        ),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
         (
             "1_Pooling/config.json",

@@ -106,7 +106,7 @@ class DebertaModel(BertModel):
 def _check(config: Mapping[str, Any]) -> None:
     """Raise ModelFileError for what no DeBERTa of versions 2 and 3 that is in use has, or only a few have."""
     types = config.get("pos_att_type") or []
-    types = types.split("|") if isinstance(types, str) else types
+    types = types.split("|") if isinstance(types, str) else types if isinstance(types, list) else [types]
     wrong = {
         "relative_attention": config.get("relative_attention") is not True,
         "pos_att_type": sorted(str(one).strip().lower() for one in types) != ["c2p", "p2c"],
