@@ -46,7 +46,8 @@ def save(folder: Path, case: str, *, tokenizer: str = "bert", **keys: Any) -> tu
     family = GGUFFamily(model_type=kind, tokenizer=tokenizer, keys=KEYS, convert=without_pooler)
     weights, config = load_file(model / "model.safetensors"), read_config(model)
     config.setdefault("num_hidden_layers", config.get("n_layers"))
-    write(folder / "tiny.gguf", "bert", family, weights, config, **keys)
+    architecture = "nomic-bert" if case == "nomic_bert" else "bert"
+    write(folder / "tiny.gguf", architecture, family, weights, config, **keys)
     return model, folder / "tiny.gguf"
 
 
@@ -59,9 +60,12 @@ def expected(model: Path, pooling: int) -> list[torch.Tensor]:
     return [one.mean(0) if pooling == MEAN else one[0] for one in hidden]
 
 
-@pytest.mark.parametrize(("case", "pooling"), [("bert", MEAN), ("bert", CLS), ("distilbert", MEAN)])
+@pytest.mark.parametrize(
+    ("case", "pooling"), [("bert", MEAN), ("bert", CLS), ("distilbert", MEAN), ("nomic_bert", MEAN)]
+)
 def test_embeds_as_transformers(tmp_path: Path, case: str, pooling: int) -> None:
-    model, file = save(tmp_path, case, pooling_type=pooling)
+    rope = {"rope.freq_base": 1000.0} if case == "nomic_bert" else {}
+    model, file = save(tmp_path, case, pooling_type=pooling, **rope)
     raw = PoolingParams(use_activation=False)
     with LLM(str(file), skip_tokenizer_init=True, dtype="float32") as llm:
         assert llm.config.model.max_model_len == LONGEST

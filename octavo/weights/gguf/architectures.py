@@ -8,7 +8,7 @@ from typing import Any
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf import deepseek, names
 from octavo.weights.gguf.architecture import Architecture, Config
-from octavo.weights.gguf.bert import BERT
+from octavo.weights.gguf.bert import BERT, NOMIC_BERT
 from octavo.weights.gguf.fused import FUSED
 from octavo.weights.gguf.glm_moe import GLM4_MOE
 from octavo.weights.gguf.granite import GRANITES
@@ -169,6 +169,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "olmo2": OLMO2,
     "mistral3": MISTRAL3,
     "bert": BERT,
+    "nomic-bert": NOMIC_BERT,
     "glm4moe": GLM4_MOE,
     "gemma": Architecture(
         class_name="GemmaForCausalLM",

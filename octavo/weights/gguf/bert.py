@@ -1,6 +1,8 @@
-"""GGUF files of BERT and those computed like it (MiniLM, BGE): encoders whose texts become embeddings."""
+"""GGUF files of encoders that embed: BERT, those computed like it (MiniLM, BGE) and NomicBERT."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from octavo.base.errors import ModelFileError
 from octavo.config.pooling import PoolingType
@@ -62,4 +64,33 @@ BERT = Architecture(
     outside_names=_OUTSIDE,
     epsilon="layer_norm_eps",
     extend=_extend,
+)
+
+
+def _extend_nomic(config: Config, keys: Keys) -> None:
+    _extend(config, keys)
+    config["hidden_act"] = "silu"
+
+
+NOMIC_BERT = replace(
+    BERT,
+    class_name="NomicBertModel",
+    model_type="nomic_bert",
+    layer_names={
+        "attn_qkv": "attn.Wqkv",
+        "attn_output": "attn.out_proj",
+        "attn_output_norm": "norm1",
+        "ffn_up": "mlp.fc11",
+        "ffn_gate": "mlp.fc12",
+        "ffn_down": "mlp.fc2",
+        "layer_output_norm": "norm2",
+    },
+    layers="encoder.layers",
+    outside_names={
+        "token_embd.weight": "embeddings.word_embeddings.weight",
+        "token_types.weight": "embeddings.token_type_embeddings.weight",
+        "token_embd_norm.weight": "emb_ln.weight",
+        "token_embd_norm.bias": "emb_ln.bias",
+    },
+    extend=_extend_nomic,
 )
