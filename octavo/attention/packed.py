@@ -22,8 +22,8 @@ SLACK = {"cpu": 1.25, "cuda": 2.0}
 """By how much a run's longest text may exceed its shortest. Kernels cost a GPU more than padding does."""
 ALWAYS_TOGETHER = 16
 """Texts up to this long share a run whatever their lengths."""
-SCORES_AT_ONCE = 1 << 24
-"""Where layers add numbers of their own to the scores, texts are served in slices of so many, 64 MB."""
+SCORES_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 24}
+"""Where layers add numbers of their own to the scores, texts are served in slices of at most so many."""
 
 
 @dataclass(eq=False)
@@ -157,7 +157,7 @@ def _attend_with_bias(
     """[B, H, L, D], a few texts at a time: a bias is as large as all scores. hidden: see Run.bias."""
     assert terms.bias is not None, "that is what it is for"
     num_texts, num_heads, length, _ = q_BHLD.shape
-    step = max(1, SCORES_AT_ONCE // (num_heads * length * length))
+    step = max(1, SCORES_AT_ONCE[q_BHLD.device.type] // (num_heads * length * length))
     parts = []
     for start in range(0, num_texts, step):
         q, k, v = (x[start : start + step] for x in (q_BHLD, k_BHLD, v_BHLD))

@@ -33,7 +33,7 @@ def test_scores_of_distances_take_bounded_memory(
         seen.append(q_BHLD.shape)
         return usual(self, q_BHLD, k_BHLD)
 
-    monkeypatch.setattr(packed, "SCORES_AT_ONCE", most)
+    monkeypatch.setitem(packed.SCORES_AT_ONCE, "cpu", most)
     monkeypatch.setattr(kind, "forward", watched)
     family, overrides = ENCODERS[name]
     folder = save_pooled(tmp_path / "model", family, **overrides)
