@@ -234,6 +234,9 @@ def test_linear_layers_behind_the_pooling(tmp_path: Path) -> None:
         expected.append(torch.nn.functional.normalize(dense["3_Dense"]["linear.weight"] @ first, dim=0))
     with LLM(str(folder)) as llm:
         check(llm.encode(given, use_tqdm=False), expected)
+    (folder / "2_Dense/model.safetensors").rename(folder / "2_Dense/pytorch_model.bin")
+    with pytest.raises(ModelFileError, match=r"2_Dense.*only in 'pytorch_model.bin'.*safetensors: cd "):
+        LLM(str(folder))
     (folder / "3_Dense/config.json").write_text(json.dumps({"in_features": 21, "out_features": 7}))
     with pytest.raises(ModelFileError, match="takes 21 numbers; 20 come in"):
         LLM(str(folder))

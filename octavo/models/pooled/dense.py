@@ -9,11 +9,12 @@ from torch import nn
 from torch.nn import functional
 
 from octavo.base.errors import ModelFileError
-from octavo.base.files import confined
+from octavo.base.files import confined, has_file
 from octavo.layers.activations import Activation
 from octavo.layers.linear import Linear
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
+from octavo.weights.pickled import refuse_pickles_in
 from octavo.weights.pooling_modules import read_dense
 from octavo.weights.safetensors import SafetensorsFile
 
@@ -43,6 +44,8 @@ class DenseLayers(nn.Module):
                     f"known are {', '.join(_ACTIVATIONS)}."
                 )
             linear = Linear(facts.width_in, [facts.width_out], bias=facts.has_bias, placement=placement)
+            if not has_file(folder, f"{name}/model.safetensors"):
+                refuse_pickles_in(confined(folder, name))
             _fill(linear, SafetensorsFile(confined(folder, name, "model.safetensors")), name)
             self._activations.append(_ACTIVATIONS[facts.activation])
             self._linears.append(linear)
