@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from octavo import LLM
+from octavo.base.errors import ModelFileError
+from octavo.cli.main import main
 from octavo.messages.pooling import PoolingParams
+from tests.conformance.fallback import FALLBACK
 from tests.conformance.families import FAMILIES
 from tests.conformance.test_pooling import RAW, check
 from tests.tiny import save_tokenizer, tiny_config
@@ -23,7 +26,7 @@ LONG_ROPE = "phi3, long longrope, half rotated"
 
 def save(folder: Path, name: str, kind: Any, **entries: Any) -> Any:
     """The model of transformers whose files these are."""
-    family, overrides = FAMILIES[name]
+    family, overrides = {**FALLBACK, **FAMILIES}[name]
     torch.manual_seed(7)
     config = tiny_config(family, **overrides, **entries)
     model = kind.from_config(config, attn_implementation="eager").to(torch.float32).eval()
@@ -58,3 +61,23 @@ def test_every_decoder_can_be_pooled(tmp_path: Path, name: str) -> None:
         expected = [model(torch.tensor([ids])).logits[0] for ids in PROMPTS]
     with LLM(str(tmp_path / "head"), max_model_len=64) as llm:
         check(llm.encode(PROMPTS, PoolingParams(use_activation=False), use_tqdm=False), expected, TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["apertus", "biogpt", "cohere2"])
+def test_decoders_of_transformers_embed_too(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = save(tmp_path, name, AutoModelForCausalLM).base_model
+    with torch.inference_mode():
+        expected = [model(torch.tensor([ids])).last_hidden_state[0] for ids in PROMPTS]
+    options: dict[str, Any] = {"runner": "pooling", "max_model_len": 64, "max_num_batched_tokens": 32}
+    with LLM(str(tmp_path), **options) as llm:
+        check(llm.encode(PROMPTS, RAW, use_tqdm=False), [one[-1] for one in expected], TOLERANCE)
+    with LLM(str(tmp_path), pooling_type="mean", **options) as llm:
+        check(llm.encode(PROMPTS, RAW, use_tqdm=False), [one.mean(0) for one in expected], TOLERANCE)
+    assert main(["explain", str(tmp_path), "--runner", "pooling"]) == 0
+    assert "its hidden states are pooled" in capsys.readouterr().out
+    with pytest.raises(ModelFileError, match="can be pooled"):
+        LLM(str(tmp_path), hf_overrides={"classifier_from_token": ["a", "b"]})

@@ -73,7 +73,8 @@ def decide_implementation(config: EngineConfig, known: Known) -> EngineConfig:
         return decided(config, "model", known, model_impl=(MODEL_IMPLS[wish], f"what {wish} means here"))
     if wish == "transformers" and config.model.runner == "pooling":
         raise ConfigError(
-            "model_impl is transformers, but models that answer with numbers are Octavo's own. Leave it out.",
+            "model_impl is transformers, but for models that answer with numbers it is not to be chosen: those "
+            "that are not Octavo's own embed through transformers. Leave it out.",
             param="model_impl",
         )
     return config

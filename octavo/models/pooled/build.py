@@ -11,9 +11,18 @@ from octavo.models.pooled.both_ways import check_layers, decoder_part
 from octavo.models.pooled.dense import DenseLayers
 from octavo.models.pooled.heads import ScoreHead, TokenHead
 from octavo.models.pooled.model import Head, PlainHead, PooledModel
-from octavo.models.pooled.table import ENCODERS, decoder_of, encoder_of, pooled_architectures
-from octavo.models.table import MODELS
+from octavo.models.pooled.table import (
+    ENCODERS,
+    decoder_of,
+    encoder_of,
+    pooled_architectures,
+    pools_theirs,
+)
+from octavo.models.table import MODELS, ModelPath, find_model_class
 from octavo.weights.checkpoint import Checkpoint
+
+HEAD_BIAS = "lm_head.bias"
+"""What some decoders' heads have beside the embedding that they are tied to."""
 
 
 def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
@@ -25,10 +34,21 @@ def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placeme
             return _encoder(encoder, checkpoint, facts, placement)
         if (decoder := decoder_of(name)) is not None:
             return _decoder(decoder, checkpoint, facts, placement)
+    if facts.can_embed and pools_theirs(checkpoint.config):
+        return _theirs(checkpoint, facts, placement)
     raise ModelFileError(
         f"No model of this architecture can be pooled: {', '.join(map(str, stated)) or 'none stated'}. "
-        f"Supported: {', '.join(pooled_architectures())}."
+        f"Supported: {', '.join(pooled_architectures())}; and to embed, all that write through transformers."
     )
+
+
+def _theirs(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
+    """By transformers' modules. The head stays, as theirs cannot do without."""
+    kind = find_model_class(checkpoint.config, ModelPath.TRANSFORMERS)
+    head = _embedding_head(checkpoint, facts, placement)
+    assert head is not None, "it embeds"
+    names = frozenset(checkpoint.tensor_names())
+    return PooledModel(kind(checkpoint.config, placement), head, facts, prefix=None, names=names)
 
 
 def _encoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
@@ -53,7 +73,7 @@ def _decoder(key: str, checkpoint: Checkpoint, facts: PoolingFacts, placement: P
     head = _embedding_head(checkpoint, facts, placement)
     if head is None:
         head = ScoreHead(backbone.hidden_size, facts.num_outputs, placement)
-    return PooledModel(backbone, head, facts, prefix=None, names=names)
+    return PooledModel(backbone, head, facts, prefix=None, names=names, left_out=frozenset({HEAD_BIAS}))
 
 
 def _embedding_head(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> Head | None:

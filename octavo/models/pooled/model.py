@@ -16,9 +16,6 @@ from octavo.messages.kv import KVSpec, StateSpec
 from octavo.models.contract import Backbone, ModelInput, VerifiesItself, recurrent_layers
 from octavo.models.pooled.heads import TokenHead
 
-HEAD_BIAS = "lm_head.bias"
-"""What some decoders' heads have beside their embedding: nobody who does not write needs it."""
-
 
 class Head(Protocol):
     """From pooled states [S, E] to answers [S, N]. Also for the states of single tokens.
@@ -61,9 +58,11 @@ class PooledModel(nn.Module):
         *,
         prefix: str | None,
         names: Collection[str],
+        left_out: Collection[str] = (),
     ) -> None:
         """prefix: what the names of the backbone's tensors begin with where a head is beside it; None: what
-        they begin with in the backbone. names: those of the checkpoint, which may have the prefix or not."""
+        they begin with in the backbone. names: those of the checkpoint, which may have the prefix or not.
+        left_out: names of the backbone's tensors that nothing here needs."""
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -78,11 +77,11 @@ class PooledModel(nn.Module):
         self._kv_layers = [] if facts.is_encoder else backbone.kv_layers()
         self._prefix = prefix
         self._names = names
+        self._left_out = left_out
 
     def weight_slots(self) -> list[WeightSlot]:
         slots = self.backbone.weight_slots()
-        if not isinstance(self.head, TokenHead):
-            slots = [slot for slot in slots if slot.name != HEAD_BIAS]
+        slots = [slot for slot in slots if slot.name not in self._left_out]
         return [*as_in(self._names, self._prefix, slots), *self.head.slots()]
 
     def recurrent_layers(self) -> list[StateSpec]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from octavo.base.table import LazyTable
 from octavo.models.table import MODELS
 from octavo.weights.encoder_shapes import CLASSIFIES
+from octavo.weights.label_scores import sees_both_ways
+from octavo.weights.skeleton import has_skeleton
+from octavo.weights.token_scores import names_tokens
 
 if TYPE_CHECKING:
     from octavo.models.pooled.model import Encoder
@@ -60,3 +64,8 @@ def pooled_architectures() -> list[str]:
     """All names by which a model to be pooled may call itself."""
     decoders = [name.removesuffix(writes) for name in MODELS for writes in WRITES if name.endswith(writes)]
     return sorted(f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES))
+
+
+def pools_theirs(config: Mapping[str, Any]) -> bool:
+    """Whether it is a decoder that writes through transformers' modules: its hidden states can embed."""
+    return not sees_both_ways(config) and not names_tokens(config) and has_skeleton(config)
