@@ -369,9 +369,9 @@ def _pooled_lines() -> list[str]:
         "Cases of `tests/conformance/pooled.py`: hidden states, embeddings and scores equal transformers' "
         "within 1e-5, alone and in a crowd. Every decoder of Octavo's own can be pooled too, as `...Model` "
         "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`: shown for all "
-        f"cases above, and for {_listed(list(decoders))} also in chunks and from the prefix cache. Those that "
-        "write through transformers (below) embed with `--runner pooling`. From GGUF files encoders embed; "
-        "those that score are refused, because such files lack a layer of the head.",
+        f"cases above, and for {_listed(list(decoders))} also in chunks and from the prefix cache. Those "
+        "that write through transformers (below) embed with `--runner pooling`. From GGUF files encoders "
+        "embed; those that score are refused, because such files lack a layer of the head.",
         "",
         "| architectures | file | GGUF | cases |",
         "| --- | --- | --- | --- |",

@@ -29,7 +29,7 @@ def account_of(config: Mapping[str, Any], wishes: ModelConfig) -> Account:
     """`config` is a checkpoint's."""
     try:
         if wishes.runner == "pooling":
-            return _of_pooled(config)
+            return _of_pooled(config, wishes.model_impl)
         path = choose_path(config, wishes.model_impl)
         return _of_transformers(config) if path is ModelPath.TRANSFORMERS else _of_ours(config)
     except ModelFileError as error:
@@ -41,9 +41,9 @@ def _of_ours(config: Mapping[str, Any]) -> Account:
     return Account(path=ModelPath.OCTAVO, reason=f"Octavo's own {name} ({_file(MODELS, name)})")
 
 
-def _of_pooled(config: Mapping[str, Any]) -> Account:
+def _of_pooled(config: Mapping[str, Any], wish: str) -> Account:
     names = config.get("architectures") or []
-    for name in names:
+    for name in names if wish != ModelPath.TRANSFORMERS else ():
         if (encoder := encoder_of(name)) is not None:
             return Account(path=ModelPath.OCTAVO, reason=f"Octavo's own {name} ({_file(ENCODERS, encoder)})")
         if (decoder := decoder_of(name)) is not None:

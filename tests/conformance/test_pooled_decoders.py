@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from octavo import LLM
-from octavo.base.errors import ModelFileError
+from octavo.base.errors import ConfigError, ModelFileError
 from octavo.cli.main import main
 from octavo.messages.pooling import PoolingParams
 from tests.conformance.fallback import FALLBACK
@@ -63,7 +63,7 @@ def test_every_decoder_can_be_pooled(tmp_path: Path, name: str) -> None:
         check(llm.encode(PROMPTS, PoolingParams(use_activation=False), use_tqdm=False), expected, TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["apertus", "biogpt", "cohere2"])
+@pytest.mark.parametrize("name", ["apertus", "biogpt", "cohere2", "qwen3"])
 def test_decoders_of_transformers_embed_too(
     tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,11 +73,15 @@ def test_decoders_of_transformers_embed_too(
     with torch.inference_mode():
         expected = [model(torch.tensor([ids])).last_hidden_state[0] for ids in PROMPTS]
     options: dict[str, Any] = {"runner": "pooling", "max_model_len": 64, "max_num_batched_tokens": 32}
+    asked = ["--model-impl", "transformers"] if name in FAMILIES else []
+    options |= {"model_impl": "transformers"} if asked else {}
     with LLM(str(tmp_path), **options) as llm:
         check(llm.encode(PROMPTS, RAW, use_tqdm=False), [one[-1] for one in expected], TOLERANCE)
     with LLM(str(tmp_path), pooling_type="mean", **options) as llm:
         check(llm.encode(PROMPTS, RAW, use_tqdm=False), [one.mean(0) for one in expected], TOLERANCE)
-    assert main(["explain", str(tmp_path), "--runner", "pooling"]) == 0
+    assert main(["explain", str(tmp_path), "--runner", "pooling", *asked]) == 0
     assert "its hidden states are pooled" in capsys.readouterr().out
-    with pytest.raises(ModelFileError, match="can be pooled"):
-        LLM(str(tmp_path), hf_overrides={"classifier_from_token": ["a", "b"]})
+    with pytest.raises(
+        (ConfigError, ModelFileError), match=r"can be pooled|models that score are Octavo's own"
+    ):
+        LLM(str(tmp_path), **options, hf_overrides={"classifier_from_token": ["a", "b"]})

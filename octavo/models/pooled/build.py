@@ -25,11 +25,13 @@ HEAD_BIAS = "lm_head.bias"
 """What some decoders' heads have beside the embedding that they are tied to."""
 
 
-def build_pooled(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:
-    """Raises ModelFileError for an architecture that is not known."""
+def build_pooled(
+    checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement, wish: str = "auto"
+) -> PooledModel:
+    """wish: the option model_impl. Raises ModelFileError for an architecture that is not known."""
     placement = replace(placement, only_reads=True)
     stated = checkpoint.config.get("architectures") or []
-    for name in stated:
+    for name in stated if wish != ModelPath.TRANSFORMERS else ():
         if (encoder := encoder_of(name)) is not None:
             return _encoder(encoder, checkpoint, facts, placement)
         if (decoder := decoder_of(name)) is not None:
