@@ -49,7 +49,7 @@ def _of_pooled(config: Mapping[str, Any], wish: str) -> Account:
         if (decoder := decoder_of(name)) is not None:
             reason = f"Octavo's own {decoder} ({_file(MODELS, decoder)}), its hidden states pooled"
             return Account(path=ModelPath.OCTAVO, reason=reason)
-    if pools_theirs(config):
+    if wish != ModelPath.OCTAVO and pools_theirs(config):
         theirs = _of_transformers(config)
         return replace(theirs, reason=f"{theirs.reason}; its hidden states are pooled")
     stated = ", ".join(map(str, names)) or "none stated"

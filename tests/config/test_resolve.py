@@ -448,6 +448,6 @@ def test_a_wish_that_nobody_would_follow_is_refused(options, param):
     assert caught.value.param == param
 
 
-def test_transformers_computes_no_model_that_is_pooled():
+def test_transformers_computes_no_encoder():
     with pytest.raises(ConfigError, match="model_impl is transformers"):
         resolved(checkpoint=embedder(), model_impl="transformers")

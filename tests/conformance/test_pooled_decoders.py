@@ -85,3 +85,6 @@ def test_decoders_of_transformers_embed_too(
         (ConfigError, ModelFileError), match=r"can be pooled|models that score are Octavo's own"
     ):
         LLM(str(tmp_path), **options, hf_overrides={"classifier_from_token": ["a", "b"]})
+    if not asked:
+        with pytest.raises(ModelFileError, match="can be pooled"):
+            LLM(str(tmp_path), **options, model_impl="octavo")

@@ -36,7 +36,7 @@ def build_pooled(
             return _encoder(encoder, checkpoint, facts, placement)
         if (decoder := decoder_of(name)) is not None:
             return _decoder(decoder, checkpoint, facts, placement)
-    if facts.can_embed and pools_theirs(checkpoint.config):
+    if wish != ModelPath.OCTAVO and facts.can_embed and pools_theirs(checkpoint.config):
         return _theirs(checkpoint, facts, placement)
     raise ModelFileError(
         f"No model of this architecture can be pooled: {', '.join(map(str, stated)) or 'none stated'}. "
