@@ -98,6 +98,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 BOTH_WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "eurobert": ("eurobert", {"max_position_embeddings": LONGEST, **SPECIAL_IDS, "mask_token_id": 3}),
     "gemma3": (
         "gemma3_text",
         {"num_hidden_layers": 4, "sliding_window": 24, "use_bidirectional_attention": True, "head_dim": 16},

@@ -39,6 +39,8 @@ GUESSES = "ForMaskedLM"
 """Some embedding models still call themselves what they were trained from. Their head is left out."""
 
 WRITES = ("ForCausalLM", "LMHeadModel")
+SAME_LAYERS = {"EuroBert": "Llama"}
+"""Encoders that are a decoder's layers, under a name of their own."""
 
 
 def encoder_of(architecture: str) -> str | None:
@@ -51,9 +53,12 @@ def encoder_of(architecture: str) -> str | None:
 
 def decoder_of(architecture: str) -> str | None:
     """The decoder in MODELS that this architecture pools: Qwen3Model and Gemma3TextModel are such names."""
-    for ending in (*WRITES, CLASSIFIES, "TextModel", "Model"):
+    for ending in (*WRITES, GUESSES, CLASSIFIES, "TextModel", "Model"):
         if architecture.endswith(ending):
             name = architecture.removesuffix(ending).removesuffix("Text")
+            if name in SAME_LAYERS and ending == CLASSIFIES:
+                return None  # Its head is another.
+            name = SAME_LAYERS.get(name, name)
             found = next((name + writes for writes in WRITES if name + writes in MODELS), None)
             if found is not None:
                 return found
@@ -63,7 +68,8 @@ def decoder_of(architecture: str) -> str | None:
 def pooled_architectures() -> list[str]:
     """All names by which a model to be pooled may call itself."""
     decoders = [name.removesuffix(writes) for name in MODELS for writes in WRITES if name.endswith(writes)]
-    return sorted(f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES))
+    names = [f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES)]
+    return sorted([*names, *(f"{name}Model" for name in SAME_LAYERS)])
 
 
 def pools_theirs(config: Mapping[str, Any]) -> bool:
