@@ -49,7 +49,6 @@ _DEEPSEEK = Family(
     mixture=Mixture(shapes=latent_shapes.mixture, is_sparse=latent_shapes.is_sparse),
 )
 FAMILIES = {
-    "eurobert": Family(),
     "llama": Family(),
     "mistral": Family(),
     "qwen2": Family(has_qkv_bias=True),
