@@ -371,7 +371,8 @@ def _pooled_lines() -> list[str]:
         "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`: shown for all "
         f"cases above, and for {_listed(list(decoders))} also in chunks and from the prefix cache. Those "
         "that write through transformers (below) embed with `--runner pooling`. From GGUF files encoders "
-        "embed; those that score are refused, because such files lack a layer of the head.",
+        "and EmbeddingGemma (`gemma-embedding`) embed; those that score are refused, because such files "
+        "lack a layer of the head.",
         "",
         "| architectures | file | GGUF | cases |",
         "| --- | --- | --- | --- |",

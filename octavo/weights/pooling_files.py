@@ -94,11 +94,13 @@ def _usual(config: dict[str, Any]) -> PoolingFacts:
     if pooling is None:
         pooling, why = _usual_pooling(config)
         why += "; no file of the model says how"
+    dense = _dense_of_gguf(config)
     return PoolingFacts(
         task="embed",
         pooling=pooling,
         why_pooling=why,
-        num_outputs=_width(config),
+        num_outputs=dense[-1][2] if dense else _width(config),
+        stored_dense=dense,
         is_encoder=sees_both_ways(config),
         normalizes=True,
     )
@@ -120,6 +122,19 @@ def _of_gguf(config: dict[str, Any]) -> PoolingType | None:
             f"The model's gguf_pooling is {str(stated)[:40]!r}; known: {', '.join(PoolingType)}."
         )
     return None if stated is None else PoolingType(stated)
+
+
+def _dense_of_gguf(config: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    """What the reader of GGUF files put there, each layer as wide as the one before it gives."""
+    dense = tuple((name, *widths) for name, widths in (config.get("gguf_dense") or {}).items())
+    comes = _width(config)
+    for name, width_in, width_out in dense:
+        if width_in != comes:
+            raise ModelFileError(
+                f"The layer {name!r} of the model takes {width_in} numbers; {comes} come in."
+            )
+        comes = width_out
+    return dense
 
 
 def _width(config: dict[str, Any]) -> int:

@@ -8,7 +8,7 @@ from octavo.base.errors import ModelFileError
 from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
 from octavo.models.pooled.both_ways import check_layers, decoder_part
-from octavo.models.pooled.dense import DenseLayers
+from octavo.models.pooled.dense import DenseLayers, StoredDense
 from octavo.models.pooled.heads import ScoreHead, TokenHead
 from octavo.models.pooled.model import Head, PlainHead, PooledModel
 from octavo.models.pooled.table import (
@@ -82,4 +82,6 @@ def _embedding_head(checkpoint: Checkpoint, facts: PoolingFacts, placement: Plac
     """None for models that score labels."""
     if not facts.can_embed:
         return None
+    if facts.stored_dense:
+        return StoredDense(facts.stored_dense, placement)
     return DenseLayers(checkpoint.path, facts.dense, placement) if facts.dense else PlainHead()

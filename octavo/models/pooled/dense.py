@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -60,6 +61,24 @@ class DenseLayers(nn.Module):
     def slots(self) -> list[WeightSlot]:
         """None of the checkpoint's own."""
         return []
+
+
+class StoredDense(nn.Module):
+    """The same as products alone, whose weights are among the checkpoint's."""
+
+    def __init__(self, layers: Sequence[tuple[str, int, int]], placement: Placement) -> None:
+        """layers: name, width in and out of each."""
+        super().__init__()
+        self._named = [(name, Linear(come, [go], placement=placement)) for name, come, go in layers]
+        self.layers = nn.ModuleList(linear for _, linear in self._named)
+
+    def forward(self, pooled_SE: torch.Tensor) -> torch.Tensor:
+        for _, linear in self._named:
+            pooled_SE = linear.forward(pooled_SE.to(linear.weight.dtype))
+        return pooled_SE
+
+    def slots(self) -> list[WeightSlot]:
+        return [slot for name, linear in self._named for slot in linear.slots(name)]
 
 
 def _fill(linear: Linear, file: SafetensorsFile, folder: str) -> None:

@@ -39,21 +39,28 @@ def _extend(config: Config, keys: Keys) -> None:
             f"The GGUF file holds an encoder with a tokenizer of kind {str(tokenizer)[:40]!r}, a RoBERTa or "
             "XLM-R; those with 'bert' are supported. It can be served from its safetensors files."
         )
-    pooling = keys.optional_count("pooling_type")
+    pooling = read_pooling(config, keys)
     if pooling == _RANK or "cls.weight" in keys.tensor_names or "cls.output.weight" in keys.tensor_names:
         raise ModelFileError(
             "The GGUF file holds an encoder that scores. Such files lack a layer of BERT's head (its "
             "pooler); serve it from its safetensors files."
         )
-    if pooling is not None and pooling not in _POOLINGS:
-        raise ModelFileError(f"{keys.prefix}.pooling_type is {pooling}; 0 to 3 are supported.")
     has_segments = "token_types.weight" in keys.tensor_names
     config |= {
         "hidden_act": "gelu",
         "type_vocab_size": keys.of("tokenizer.ggml").count("token_type_count") if has_segments else 0,
     }
-    if pooling is not None:
-        config["gguf_pooling"] = _POOLINGS[pooling].value
+
+
+def read_pooling(config: Config, keys: Keys) -> int | None:
+    """Adds how the file says that states are pooled. Its own number; None: it does not say."""
+    pooling = keys.optional_count("pooling_type")
+    if pooling is None or pooling == _RANK:
+        return pooling
+    if pooling not in _POOLINGS:
+        raise ModelFileError(f"{keys.prefix}.pooling_type is {pooling}; 0 to 3 are supported.")
+    config["gguf_pooling"] = _POOLINGS[pooling].value
+    return pooling
 
 
 BERT = Architecture(
