@@ -13,7 +13,7 @@ from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.weights.config_json import text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.label_scores import ENCODERS, by_tokens, classifying, sees_both_ways
-from octavo.weights.pooling_modules import with_modules
+from octavo.weights.pooling_modules import MAX_DENSE_WIDTH, with_modules
 from octavo.weights.token_scores import names_tokens, scores_by_name
 
 if TYPE_CHECKING:
@@ -126,15 +126,25 @@ def _of_gguf(config: dict[str, Any]) -> PoolingType | None:
 
 def _dense_of_gguf(config: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
     """What the reader of GGUF files put there, each layer as wide as the one before it gives."""
-    dense = tuple((name, *widths) for name, widths in (config.get("gguf_dense") or {}).items())
+    stated = config.get("gguf_dense") or {}
+    if not isinstance(stated, dict):
+        raise ModelFileError(f"The model's gguf_dense is {str(stated)[:40]}; it must be an object.")
+    dense: list[tuple[str, int, int]] = []
     comes = _width(config)
-    for name, width_in, width_out in dense:
-        if width_in != comes:
+    for name, widths in stated.items():
+        is_pair = isinstance(widths, list) and [type(width) for width in widths] == [int, int]
+        if not is_pair or not 1 <= widths[1] <= MAX_DENSE_WIDTH:
             raise ModelFileError(
-                f"The layer {name!r} of the model takes {width_in} numbers; {comes} come in."
+                f"The layer {str(name)[:40]!r} of the model has the widths {str(widths)[:40]}; two numbers "
+                f"from 1 to {MAX_DENSE_WIDTH} are possible."
             )
-        comes = width_out
-    return dense
+        if widths[0] != comes:
+            raise ModelFileError(
+                f"The layer {str(name)[:40]!r} of the model takes {widths[0]} numbers; {comes} come in."
+            )
+        comes = widths[1]
+        dense.append((str(name), widths[0], comes))
+    return tuple(dense)
 
 
 def _width(config: dict[str, Any]) -> int:

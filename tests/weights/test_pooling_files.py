@@ -151,3 +151,18 @@ def test_wrong_heads(config: dict[str, Any], words: str | None) -> None:
         return
     with pytest.raises(ModelFileError, match=words):
         read_pooling({**SCORES, **config})
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        (5, "gguf_dense is 5"),
+        ({"a": 5}, "has the widths 5"),
+        ({"a": [BERT["hidden_size"], 0]}, "from 1 to"),
+        ({"a": [BERT["hidden_size"], 2**40]}, "from 1 to"),
+        ({"a": [7, 7]}, "takes 7 numbers"),
+    ],
+)
+def test_wrong_layers_behind_the_pooling(stated: Any, words: str) -> None:
+    with pytest.raises(ModelFileError, match=words):
+        read_pooling({**BERT, "gguf_dense": stated})
