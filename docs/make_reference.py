@@ -9,6 +9,7 @@ import ast
 import dataclasses
 import importlib
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -66,6 +67,8 @@ HEADINGS = {
     "observe": "Looking and measuring",
 }
 """What routes of each tag are about, in this order."""
+SAME_MODELS = {"New": "Gte"}
+"""Encoders that transformers knows by another name only."""
 METHODS = ("get", "post", "delete", "put", "patch")
 
 
@@ -524,7 +527,8 @@ def _pooled_lines() -> list[str]:
     rows = []
     for name in sorted(ENCODERS):
         file = ENCODERS.module(name).replace(".", "/") + ".py"
-        own = [case for case, (kind, _) in encoders.items() if kind.replace("-", "") == name.lower()]
+        shown = SAME_MODELS.get(name, name).lower()
+        own = [case for case, (kind, _) in encoders.items() if re.sub("[-_]", "", kind) == shown]
         assert own, f"Add a case to tests/conformance/pooled.py for {name}"
         names = f"`{name}Model`, `{name}ForSequenceClassification`"
         rows.append(f"| {names} | [{file}](../../{file}) | {_gguf(f'{name}Model')} | {_listed(own)} |")
@@ -533,9 +537,11 @@ def _pooled_lines() -> list[str]:
         "",
         "Cases of `tests/conformance/pooled.py`: hidden states, embeddings and scores equal transformers' "
         "within 1e-5, alone and in a crowd. Every decoder of Octavo's own can be pooled too, as `...Model` "
-        "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`; shown for "
-        f"{_listed(list(decoders))}, in chunks and from the prefix cache. From GGUF files encoders embed; "
-        "those that score are refused, because such files lack a layer of the head.",
+        "(`...TextModel`), as `...ForSequenceClassification`, or with `--runner pooling`: shown for all "
+        f"cases above, and for {_listed(list(decoders))} also in chunks and from the prefix cache. Those "
+        "that write through transformers (below) embed with `--runner pooling`. From GGUF files encoders "
+        "and EmbeddingGemma (`gemma-embedding`) embed; those that score are refused, because such files "
+        "lack a layer of the head.",
         "",
         "| architectures | file | GGUF | cases |",
         "| --- | --- | --- | --- |",

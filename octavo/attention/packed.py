@@ -16,11 +16,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from octavo.attention.contract import AttentionLayer
 from octavo.attention.step_view import HostView
 from octavo.ops.heads import prepare_heads
+from octavo.ops.paged_plain import AttentionTerms
 
 SLACK = {"cpu": 1.25, "cuda": 2.0}
 """By how much a run's longest text may exceed its shortest. Kernels cost a GPU more than padding does."""
 ALWAYS_TOGETHER = 16
 """Texts up to this long share a run whatever their lengths."""
+SCORES_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 24}
+"""Where layers add numbers of their own to the scores, texts are served in slices of at most so many."""
 
 
 @dataclass(eq=False)
@@ -97,14 +100,18 @@ class PackedAttention:
         heads = own_NO.view(run.num_texts, run.length, -1, layer.head_dim).transpose(1, 2)
         first_value = layer.num_heads + layer.num_kv_heads
         q_BHLD, k_BKLD, v_BKLD = heads.tensor_split((layer.num_heads, first_value), 1)
-        out_BHLD = scaled_dot_product_attention(
-            q_BHLD,
-            k_BKLD,
-            v_BKLD,
-            attn_mask=run.bias(layer.terms.window, qkv_TO),
-            scale=layer.terms.scale,
-            enable_gqa=layer.num_heads != layer.num_kv_heads,
-        )
+        hidden = run.bias(layer.terms.window, qkv_TO)
+        if layer.terms.bias is not None:
+            out_BHLD = _attend_with_bias(q_BHLD, k_BKLD, v_BKLD, hidden, layer.terms)
+        else:
+            out_BHLD = scaled_dot_product_attention(
+                q_BHLD,
+                k_BKLD,
+                v_BKLD,
+                attn_mask=hidden,
+                scale=layer.terms.scale,
+                enable_gqa=layer.num_heads != layer.num_kv_heads,
+            )
         out_NC = out_BHLD.transpose(1, 2).reshape(run.num_texts * run.length, -1)
         return out_NC if run.kept_N is None else out_NC.index_select(0, run.kept_N)
 
@@ -138,6 +145,27 @@ class PackedAttention:
         run.rows_N = (first_B1 + place_L.minimum(length_B1 - 1)).flatten()
         run.kept_N = (~run.hidden_BL).flatten().nonzero()[:, 0]
         return run
+
+
+def _attend_with_bias(
+    q_BHLD: torch.Tensor,
+    k_BHLD: torch.Tensor,
+    v_BHLD: torch.Tensor,
+    hidden: torch.Tensor | None,
+    terms: AttentionTerms,
+) -> torch.Tensor:
+    """[B, H, L, D], a few texts at a time: a bias is as large as all scores. hidden: see Run.bias."""
+    assert terms.bias is not None, "that is what it is for"
+    num_texts, num_heads, length, _ = q_BHLD.shape
+    step = max(1, SCORES_AT_ONCE[q_BHLD.device.type] // (num_heads * length * length))
+    parts = []
+    for start in range(0, num_texts, step):
+        q, k, v = (x[start : start + step] for x in (q_BHLD, k_BHLD, v_BHLD))
+        bias = terms.bias(q, k)
+        if hidden is not None:
+            bias = bias + (hidden if len(hidden) == 1 else hidden[start : start + step])
+        parts.append(scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=terms.scale))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _runs(lengths: list[int], device: str) -> list[tuple[int, int]]:

@@ -69,6 +69,8 @@ class PoolingFacts:
     """To which an embedding may be cut; None: to any."""
     dense: tuple[str, ...] = ()
     """Folders of linear layers behind the pooling."""
+    stored_dense: tuple[tuple[str, int, int], ...] = ()
+    """Such layers that lie among the model's own tensors: name, width in and out. GGUF files have them so."""
 
     @property
     def can_embed(self) -> bool:

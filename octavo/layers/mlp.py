@@ -61,16 +61,19 @@ class GatedMLP(nn.Module):
         inner: int,
         *,
         bias: bool,
+        has_down_bias: bool | None = None,
         gate: Gate = Gate.SILU,
         names: MLPNames | None = None,
         placement: Placement,
     ) -> None:
+        """has_down_bias None: as the others."""
         super().__init__()
         self.names = names or MLPNames()
         self.gate = gate
         self._gate = _GATES[gate].on(placement.device) if gate in _GATES else None
         self.gate_up = Linear(width, [inner, inner], bias=bias, placement=placement)
-        self.down = Linear(inner, [width], bias=bias, placement=placement)
+        has_down_bias = bias if has_down_bias is None else has_down_bias
+        self.down = Linear(inner, [width], bias=has_down_bias, placement=placement)
 
     def forward(
         self, stream: Residual, norm: Norm | None, post_norm: Norm | Factor | None = None

@@ -6,13 +6,13 @@ Models of transformers are run once without numbers to find out, which takes tor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from octavo.base.errors import ModelFileError
 from octavo.base.table import LazyTable
 from octavo.config.model import ModelConfig
-from octavo.models.pooled.table import ENCODERS, decoder_of, encoder_of
+from octavo.models.pooled.table import ENCODERS, decoder_of, encoder_of, pools_theirs
 from octavo.models.table import MODELS, ModelPath, choose_path
 
 
@@ -27,9 +27,9 @@ class Account:
 
 def account_of(config: Mapping[str, Any], wishes: ModelConfig) -> Account:
     """`config` is a checkpoint's."""
-    if wishes.runner == "pooling":
-        return _of_pooled(config)
     try:
+        if wishes.runner == "pooling":
+            return _of_pooled(config, wishes.model_impl)
         path = choose_path(config, wishes.model_impl)
         return _of_transformers(config) if path is ModelPath.TRANSFORMERS else _of_ours(config)
     except ModelFileError as error:
@@ -41,14 +41,17 @@ def _of_ours(config: Mapping[str, Any]) -> Account:
     return Account(path=ModelPath.OCTAVO, reason=f"Octavo's own {name} ({_file(MODELS, name)})")
 
 
-def _of_pooled(config: Mapping[str, Any]) -> Account:
+def _of_pooled(config: Mapping[str, Any], wish: str) -> Account:
     names = config.get("architectures") or []
-    for name in names:
+    for name in names if wish != ModelPath.TRANSFORMERS else ():
         if (encoder := encoder_of(name)) is not None:
             return Account(path=ModelPath.OCTAVO, reason=f"Octavo's own {name} ({_file(ENCODERS, encoder)})")
         if (decoder := decoder_of(name)) is not None:
             reason = f"Octavo's own {decoder} ({_file(MODELS, decoder)}), its hidden states pooled"
             return Account(path=ModelPath.OCTAVO, reason=reason)
+    if wish != ModelPath.OCTAVO and pools_theirs(config):
+        theirs = _of_transformers(config)
+        return replace(theirs, reason=f"{theirs.reason}; its hidden states are pooled")
     stated = ", ".join(map(str, names)) or "none stated"
     return Account(path=None, reason=f"No model of this architecture can be pooled: {stated}.")
 

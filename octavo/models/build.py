@@ -14,5 +14,5 @@ from octavo.weights.pooling_files import pooling_of
 def build_model(checkpoint: Checkpoint, wishes: ModelConfig, placement: Placement) -> Backbone:
     """`wishes` are resolved. Raises ModelFileError for what is not known or cannot be."""
     if wishes.runner == "pooling":
-        return build_pooled(checkpoint, pooling_of(checkpoint, wishes), placement)
+        return build_pooled(checkpoint, pooling_of(checkpoint, wishes), placement, wishes.model_impl)
     return find_model_class(checkpoint.config, wishes.model_impl)(checkpoint.config, placement)

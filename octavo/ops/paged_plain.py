@@ -5,9 +5,13 @@ S sequences, T query tokens, H query heads, K KV heads, D head width, B blocks, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+ScoreBias = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From queries and keys of whole texts [B, H, L, D] to what their scaled scores get: [B or 1, H, L, L]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +30,14 @@ class AttentionTerms:
     rounds_biases: bool = False
     """Positions, and slopes times them, become bfloat16 numbers and are scaled like scores (Falcon). Slopes
     are such numbers."""
+    bias: ScoreBias | None = None
+    """Only of encoders, whose texts are computed whole."""
 
     @property
     def has_plain_softmax(self) -> bool:
         """A window aside, this is the softmax of scaled scores."""
-        return self.soft_cap is None and self.sinks_H is None and self.slopes_H is None
+        terms = (self.soft_cap, self.sinks_H, self.slopes_H, self.bias)
+        return all(term is None for term in terms)
 
 
 def paged_attention(

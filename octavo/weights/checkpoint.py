@@ -17,7 +17,7 @@ from octavo.weights.config_json import context_length, override, text_config
 from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.gguf.part_names import model_names
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
-from octavo.weights.pickled import PICKLE_SUFFIXES, how_to_convert
+from octavo.weights.pickled import refuse_pickle
 from octavo.weights.pooling_files import can_write, made_for_pooling, pooling_of
 from octavo.weights.recurrent import recurrent_facts
 from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_safetensors
@@ -106,10 +106,7 @@ def open_checkpoint(
 
 def _open(path: Path, load_format: str) -> Checkpoint:
     if not path.is_dir():
-        if path.suffix in PICKLE_SUFFIXES:
-            raise ModelFileError(
-                f"{path.name!r} is a pickle file or the like. {how_to_convert(path.parent, [path.name])}"
-            )
+        refuse_pickle(path)
         if load_format == "safetensors" or path.suffix == ".safetensors":
             raise ModelFileError(
                 f"{path.name!r} is one file; give the folder that holds it and its config.json."

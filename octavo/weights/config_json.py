@@ -42,7 +42,7 @@ COUNT_LIMITS = {
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
-COUNTING_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
+COUNTING_FROM_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 
 WITHOUT_POSITIONS = ("mamba2",)
 """Models that know no positions: a text may have any length."""

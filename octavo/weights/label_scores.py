@@ -9,14 +9,31 @@ from octavo.base.errors import ModelFileError
 from octavo.config.pooling import Activation, PoolingFacts, PoolingType, TokenScores
 
 MAX_LABELS = 2**16
-ENCODERS = frozenset({"bert", "camembert", "distilbert", "modernbert", "roberta", "xlm-roberta"})
+ENCODERS = frozenset(
+    {
+        "bert",
+        "camembert",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "gte",
+        "modernbert",
+        "mpnet",
+        "new",
+        "nomic_bert",
+        "roberta",
+        "xlm-roberta",
+    }
+)
 """model_type of those whose tokens see all others."""
+REMADE = frozenset({"eurobert"})
+"""Of those that are a decoder's layers, and see both ways without saying so."""
 
 
 def sees_both_ways(config: Mapping[str, Any]) -> bool:
     """Whether tokens see those after them: of encoders, and of decoders that were made into one."""
     is_remade = config.get("is_causal") is False or config.get("use_bidirectional_attention") is True
-    return is_remade or config.get("model_type") in ENCODERS
+    return is_remade or config.get("model_type") in ENCODERS | REMADE
 
 
 _ACTIVATIONS = {"Identity": Activation.NONE, "Sigmoid": Activation.SIGMOID, "Softmax": Activation.SOFTMAX}

@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from octavo.base.errors import ModelFileError
+
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 SHARD = "pytorch_model-"
 _CONVERT = (
@@ -19,10 +21,23 @@ _CONVERT = (
 )
 
 
-def pickle_files(folder: Path) -> list[str]:
-    """Names of such files, those with a model's usual names first."""
+def refuse_pickle(path: Path) -> None:
+    """Raise ModelFileError with the command that converts it, where a file's name says that it is one."""
+    if path.suffix in PICKLE_SUFFIXES:
+        raise ModelFileError(
+            f"{path.name!r} is a pickle file or the like. {how_to_convert(path.parent, [path.name])}"
+        )
+
+
+def refuse_pickles_in(folder: Path) -> None:
+    """The same for a folder without weights of another kind. Those with a model's usual names come first."""
     names = [entry.name for entry in folder.iterdir() if entry.name.endswith(PICKLE_SUFFIXES)]
-    return sorted(names, key=lambda name: (not name.startswith(("pytorch_model", "model")), name))
+    names.sort(key=lambda name: (not name.startswith(("pytorch_model", "model")), name))
+    if names:
+        raise ModelFileError(
+            f"The folder {folder.name!r} has its weights only in {names[0]!r}. "
+            f"{how_to_convert(folder, names)}"
+        )
 
 
 def how_to_convert(folder: Path, names: Sequence[str]) -> str:

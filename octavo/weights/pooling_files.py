@@ -13,7 +13,7 @@ from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.weights.config_json import text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.label_scores import ENCODERS, by_tokens, classifying, sees_both_ways
-from octavo.weights.pooling_modules import with_modules
+from octavo.weights.pooling_modules import MAX_DENSE_WIDTH, with_modules
 from octavo.weights.token_scores import names_tokens, scores_by_name
 
 if TYPE_CHECKING:
@@ -94,11 +94,13 @@ def _usual(config: dict[str, Any]) -> PoolingFacts:
     if pooling is None:
         pooling, why = _usual_pooling(config)
         why += "; no file of the model says how"
+    dense = _dense_of_gguf(config)
     return PoolingFacts(
         task="embed",
         pooling=pooling,
         why_pooling=why,
-        num_outputs=_width(config),
+        num_outputs=dense[-1][2] if dense else _width(config),
+        stored_dense=dense,
         is_encoder=sees_both_ways(config),
         normalizes=True,
     )
@@ -120,6 +122,29 @@ def _of_gguf(config: dict[str, Any]) -> PoolingType | None:
             f"The model's gguf_pooling is {str(stated)[:40]!r}; known: {', '.join(PoolingType)}."
         )
     return None if stated is None else PoolingType(stated)
+
+
+def _dense_of_gguf(config: dict[str, Any]) -> tuple[tuple[str, int, int], ...]:
+    """What the reader of GGUF files put there, each layer as wide as the one before it gives."""
+    stated = config.get("gguf_dense") or {}
+    if not isinstance(stated, dict):
+        raise ModelFileError(f"The model's gguf_dense is {str(stated)[:40]}; it must be an object.")
+    dense: list[tuple[str, int, int]] = []
+    comes = _width(config)
+    for name, widths in stated.items():
+        is_pair = isinstance(widths, list) and [type(width) for width in widths] == [int, int]
+        if not is_pair or not 1 <= widths[1] <= MAX_DENSE_WIDTH:
+            raise ModelFileError(
+                f"The layer {str(name)[:40]!r} of the model has the widths {str(widths)[:40]}; two numbers "
+                f"from 1 to {MAX_DENSE_WIDTH} are possible."
+            )
+        if widths[0] != comes:
+            raise ModelFileError(
+                f"The layer {str(name)[:40]!r} of the model takes {widths[0]} numbers; {comes} come in."
+            )
+        comes = widths[1]
+        dense.append((str(name), widths[0], comes))
+    return tuple(dense)
 
 
 def _width(config: dict[str, Any]) -> int:

@@ -70,9 +70,13 @@ def _with_logit_score(config: dict[str, Any], folder: Path, path: str) -> Poolin
 
 def _modules(folder: Path) -> list[_Module]:
     listed = parse_objects(read_small(confined(folder, "modules.json"), MAX_FILE_BYTES), "modules.json")
-    return [
-        _Module(str(entry.get("type", "")).rpartition(".")[2], str(entry.get("path", ""))) for entry in listed
-    ]
+    return [_Module(_kind(str(entry.get("type", ""))), str(entry.get("path", ""))) for entry in listed]
+
+
+def _kind(type_name: str) -> str:
+    """The class, if it is sentence-transformers' own; one of the model's own code may do anything."""
+    is_own = type_name.startswith("sentence_transformers.")
+    return type_name.rpartition(".")[2] if is_own else type_name
 
 
 def _with_pooling(facts: PoolingFacts, said: dict[str, Any]) -> PoolingFacts:

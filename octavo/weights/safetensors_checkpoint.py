@@ -15,7 +15,7 @@ from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.fp8_blocks import find_scaled
 from octavo.weights.mxfp4 import find_packed
-from octavo.weights.pickled import how_to_convert, pickle_files
+from octavo.weights.pickled import refuse_pickles_in
 from octavo.weights.safetensors import SafetensorsFile, StoredTensor
 from octavo.weights.shapes import check_shapes
 from octavo.weights.strict_json import parse_object
@@ -195,12 +195,7 @@ def _open_files(folder: Path) -> dict[str, SafetensorsFile]:
         raise ModelFileError(
             f"The folder has {len(found)} safetensors files but no {INDEX}. Fetch the model again."
         )
-    pickles = pickle_files(folder)
-    if pickles:
-        raise ModelFileError(
-            f"The folder {folder.name!r} has its weights only in {pickles[0]!r}. "
-            f"{how_to_convert(folder, pickles)}"
-        )
+    refuse_pickles_in(folder)
     raise ModelFileError(f"The folder {folder.name!r} has no weights: neither {SINGLE} nor {INDEX}.")
 
 

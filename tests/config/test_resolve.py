@@ -189,6 +189,11 @@ def embedder(pooling=PoolingType.MEAN, is_encoder=True, can_write=False):
     return dataclasses.replace(CHECKPOINT, pooling=facts, can_write=can_write)
 
 
+def test_an_encoder_is_told_what_it_can_change_where_texts_do_not_fit_a_step():
+    with pytest.raises(ConfigError, match=r"computes texts whole\. Raise the budget or lower max_model_len"):
+        resolved(checkpoint=embedder(), max_num_batched_tokens=64)
+
+
 def test_an_encoder_takes_whole_texts_and_keeps_nothing():
     result = resolved(checkpoint=embedder())
     config = result.config
@@ -445,6 +450,6 @@ def test_a_wish_that_nobody_would_follow_is_refused(options, param):
     assert caught.value.param == param
 
 
-def test_transformers_computes_no_model_that_is_pooled():
+def test_transformers_computes_no_encoder():
     with pytest.raises(ConfigError, match="model_impl is transformers"):
         resolved(checkpoint=embedder(), model_impl="transformers")

@@ -30,6 +30,39 @@ ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
         "distilbert",
         {"dim": 48, "hidden_dim": 88, "n_layers": 3, "n_heads": 6, "max_position_embeddings": LONGEST},
     ),
+    "mpnet": ("mpnet", {"max_position_embeddings": LONGEST + 2, "pad_token_id": 1}),
+    "electra": ("electra", {"max_position_embeddings": LONGEST, "embedding_size": 24}),
+    "electra, wide embedding": ("electra", {"max_position_embeddings": LONGEST, "embedding_size": 48}),
+    "deberta-v3": (
+        "deberta-v2",
+        {
+            "max_position_embeddings": LONGEST,
+            "position_biased_input": False,
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "share_att_key": True,
+            "norm_rel_ebd": "layer_norm",
+            "position_buckets": 32,
+        },
+    ),
+    "deberta-v2, positions, no buckets": (
+        "deberta-v2",
+        {
+            "max_position_embeddings": LONGEST,
+            "type_vocab_size": 2,
+            "relative_attention": True,
+            "pos_att_type": "p2c|c2p",
+            "share_att_key": True,
+            "max_relative_positions": 100,
+            "pooler_hidden_act": "relu",
+        },
+    ),
+    "nomic_bert": ("nomic_bert", {"max_position_embeddings": LONGEST}),
+    "gte": ("gte", {"max_position_embeddings": LONGEST}),
+    "gte without segments": (
+        "gte",
+        {"max_position_embeddings": LONGEST, "type_vocab_size": 0, "hidden_act": "silu"},
+    ),
     "modernbert": (
         "modernbert",
         {
@@ -65,6 +98,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 BOTH_WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "eurobert": ("eurobert", {"max_position_embeddings": LONGEST, **SPECIAL_IDS, "mask_token_id": 3}),
     "gemma3": (
         "gemma3_text",
         {"num_hidden_layers": 4, "sliding_window": 24, "use_bidirectional_attention": True, "head_dim": 16},

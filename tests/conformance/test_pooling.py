@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from octavo import LLM
 from octavo.base.errors import ModelFileError
+from octavo.engine.pooling.offline import cosine
 from octavo.messages.pooling import PoolingParams
 from tests.conformance.pooled import BOTH_WAYS, DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
 from tests.tiny import VOCAB_SIZE
@@ -48,11 +50,11 @@ def logits(folder: Path, given: list[list[int]]) -> list[torch.Tensor]:
         return [model(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids))).logits[0] for ids in given]
 
 
-def check(outputs: list[Any], expected: list[torch.Tensor]) -> None:
+def check(outputs: list[Any], expected: list[torch.Tensor], tolerance: float = TOLERANCE) -> None:
     for output, wanted in zip(outputs, expected, strict=True):
         # Relative where numbers are large.
         scale = max(1.0, wanted.abs().max().item())
-        assert (output.outputs.data - wanted).abs().max().item() < TOLERANCE * scale
+        assert (output.outputs.data - wanted).abs().max().item() < tolerance * scale
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -86,7 +88,7 @@ def test_encoders_classify_as_transformers(tmp_path: Path, name: str) -> None:
         assert (ours - wanted.softmax(-1)).abs().max().item() < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "modernbert", "mpnet"])
 @pytest.mark.parametrize("is_bare", [True, False])
 def test_an_embedder_may_be_called_what_it_was_trained_from(tmp_path: Path, name: str, is_bare: bool) -> None:
     """all-distilroberta-v1 says RobertaForMaskedLM and holds a bare model; others have the head, too."""
@@ -174,9 +176,9 @@ def test_a_decoder_with_a_head_is_pooled_where_its_files_say_so(tmp_path: Path) 
         assert len(llm.generate([given[0]], use_tqdm=False)) == 1
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra", "deberta-v2, positions, no buckets", "gte"])
 def test_pairs_are_scored_as_transformers(tmp_path: Path, name: str) -> None:
-    """A cross-encoder: BERT is told which token belongs to which text, RoBERTa is not."""
+    """A cross-encoder: some are told which token belongs to which text, RoBERTa and GTE are not."""
     from transformers import AutoModelForSequenceClassification
 
     family, overrides = ENCODERS[name]
@@ -190,7 +192,8 @@ def test_pairs_are_scored_as_transformers(tmp_path: Path, name: str) -> None:
         for document, output in zip(documents, scored, strict=True):
             encoding = llm.get_tokenizer().backend.encode(query, document)
             assert output.prompt_token_ids == encoding.ids and 1 in encoding.type_ids
-            types = torch.tensor([encoding.type_ids if name == "bert" else [0] * len(encoding.ids)])
+            is_told = name not in ("roberta", "gte")
+            types = torch.tensor([encoding.type_ids if is_told else [0] * len(encoding.ids)])
             with torch.inference_mode():
                 wanted = (
                     model(torch.tensor([encoding.ids]), token_type_ids=types).logits[0, 0].sigmoid().item()
@@ -231,6 +234,19 @@ def test_linear_layers_behind_the_pooling(tmp_path: Path) -> None:
         expected.append(torch.nn.functional.normalize(dense["3_Dense"]["linear.weight"] @ first, dim=0))
     with LLM(str(folder)) as llm:
         check(llm.encode(given, use_tqdm=False), expected)
+    (folder / "2_Dense/model.safetensors").rename(folder / "2_Dense/pytorch_model.bin")
+    with pytest.raises(ModelFileError, match=r"2_Dense.*only in 'pytorch_model.bin'.*safetensors: cd "):
+        LLM(str(folder))
     (folder / "3_Dense/config.json").write_text(json.dumps({"in_features": 21, "out_features": 7}))
     with pytest.raises(ModelFileError, match="takes 21 numbers; 20 come in"):
         LLM(str(folder))
+
+
+def test_rounding_makes_no_cosine_larger_than_one() -> None:
+    source = random.Random(2)
+    vectors = [[source.gauss(0, 1) for _ in range(48)] for _ in range(100)]
+    raw = [sum(x * x for x in one) / math.hypot(*one) / math.hypot(*one) for one in vectors]
+    assert max(raw) > 1.0, "else this would show nothing"
+    assert max(cosine(one, one) for one in vectors) == 1.0
+    assert min(cosine(one, [-x for x in one]) for one in vectors) == -1.0
+    assert math.isnan(cosine([1.0, math.nan], [1.0, 1.0]))

@@ -145,6 +145,8 @@ async def test_wishes(embeds: Served) -> None:
     assert near(short, [x / length for x in whole[:5]])
     length = sum(x * x for x in raw) ** 0.5
     assert near(whole, [x / length for x in raw]) and not near(whole, plain)
+    older = await embeds.post("/v1/embeddings", input="hello", normalize=False)
+    assert near(older["data"][0]["embedding"], raw), "by its older name"
     cut = await embeds.post("/v1/embeddings", input="x" * 100, truncate_prompt_tokens=-1)
     assert cut["usage"]["prompt_tokens"] == 40
     left, right = [
@@ -176,6 +178,7 @@ async def test_wrong_embedding_bodies(embeds: Served) -> None:
     await embeds.refused(path, "dimensions", input="a", dimensions=0)
     await embeds.refused(path, "truncate_prompt_tokens", "-1 or", input="a", truncate_prompt_tokens=0)
     await embeds.refused(path, "truncate_prompt_tokens", "no room", input="a" * 50, truncate_prompt_tokens=2)
+    await embeds.refused(path, "normalize", "use_activation", input="a", normalize=True, use_activation=False)
     await embeds.refused(path, "prompt_name", "query, plain", input="a", prompt_name="other")
     await embeds.refused(path, "encoding_format", input="a", encoding_format="int8")
     headers = {"content-type": "application/json"}
@@ -240,6 +243,12 @@ async def test_labels(classifies: Served, classifier: Path) -> None:
             assert near(item["probs"], probs) and abs(sum(probs) - 1) < 1e-5 and item["num_classes"] == 3
             assert item["label"] == ["good", "bad", "neither"][probs.index(max(probs))]
     await classifies.refused("/score", "model", "3 labels", text_1="a", text_2="b")
+    raw, *older = [
+        await classifies.post("/classify", input="a", **{name: False})
+        for name in ("use_activation", "activation", "softmax")
+    ]
+    assert abs(sum(raw["data"][0]["probs"]) - 1) > 1e-3
+    assert all(reply["data"] == raw["data"] for reply in older)
 
 
 async def test_numbers_as_they_are(embeds: Served) -> None:

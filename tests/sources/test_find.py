@@ -95,7 +95,8 @@ def test_paths(tmp_path: Path, away: FakeHub) -> None:
         ({"a.gguf": GGUF, "b.gguf": GGUF}, "", "several GGUF files: a.gguf, b.gguf"),
         ({"a.gguf": b"nope"}, "a.gguf", "not a GGUF file"),
         ({"model.safetensors": b""}, "model.safetensors", "Give the folder"),
-        ({"model.bin": b""}, "model.bin", "is not a model"),
+        ({"model.txt": b""}, "model.txt", "is not a model"),
+        ({"pytorch_model.bin": b""}, "pytorch_model.bin", "pickle file or the like.*safetensors: cd "),
         ({}, "missing.gguf", "There is no file or folder"),
     ],
 )

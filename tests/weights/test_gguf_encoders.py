@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from octavo.base.errors import ModelFileError
 from octavo.messages.pooling import PoolingParams
 from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.pooling_files import read_pooling
-from tests.conformance.pooled import ENCODERS, LONGEST, save_pooled
-from tests.weights.gguf_conversions import Named
-from tests.weights.gguf_families.family import GGUFFamily
+from tests.conformance.pooled import BOTH_WAYS, ENCODERS, LONGEST, save_pooled
+from tests.weights.gguf_conversions import Named, plus_one
+from tests.weights.gguf_families.family import WIDE, GGUFFamily
 from tests.weights.gguf_writer import read_config, write
 
 TOLERANCE = 1e-5
@@ -46,7 +48,8 @@ def save(folder: Path, case: str, *, tokenizer: str = "bert", **keys: Any) -> tu
     family = GGUFFamily(model_type=kind, tokenizer=tokenizer, keys=KEYS, convert=without_pooler)
     weights, config = load_file(model / "model.safetensors"), read_config(model)
     config.setdefault("num_hidden_layers", config.get("n_layers"))
-    write(folder / "tiny.gguf", "bert", family, weights, config, **keys)
+    architecture = "nomic-bert" if case == "nomic_bert" else "bert"
+    write(folder / "tiny.gguf", architecture, family, weights, config, **keys)
     return model, folder / "tiny.gguf"
 
 
@@ -59,9 +62,12 @@ def expected(model: Path, pooling: int) -> list[torch.Tensor]:
     return [one.mean(0) if pooling == MEAN else one[0] for one in hidden]
 
 
-@pytest.mark.parametrize(("case", "pooling"), [("bert", MEAN), ("bert", CLS), ("distilbert", MEAN)])
+@pytest.mark.parametrize(
+    ("case", "pooling"), [("bert", MEAN), ("bert", CLS), ("distilbert", MEAN), ("nomic_bert", MEAN)]
+)
 def test_embeds_as_transformers(tmp_path: Path, case: str, pooling: int) -> None:
-    model, file = save(tmp_path, case, pooling_type=pooling)
+    rope = {"rope.freq_base": 1000.0} if case == "nomic_bert" else {}
+    model, file = save(tmp_path, case, pooling_type=pooling, **rope)
     raw = PoolingParams(use_activation=False)
     with LLM(str(file), skip_tokenizer_init=True, dtype="float32") as llm:
         assert llm.config.model.max_model_len == LONGEST
@@ -93,3 +99,45 @@ def test_what_is_refused(tmp_path: Path, keys: dict[str, Any], words: str) -> No
     _, file = save(tmp_path, "bert", **keys)
     with pytest.raises(ModelFileError, match=words):
         open_checkpoint(file)
+
+
+@pytest.mark.parametrize("has_dense", [True, False])
+def test_embedding_gemma(tmp_path: Path, has_dense: bool) -> None:
+    """A decoder whose tokens see both ways, and two layers behind the pooling."""
+    from safetensors.torch import load_file
+
+    kind, overrides = BOTH_WAYS["gemma3"]
+    wider = {"head_dim": 12, "num_hidden_layers": 6, "query_pre_attn_scalar": 12}
+    model = save_pooled(tmp_path / "model", kind, **{**overrides, **wider})
+    config = json.loads((model / "config.json").read_text())
+    keys = {
+        **WIDE,
+        "context_length": LONGEST,
+        "attention.sliding_window": config["sliding_window"],
+        "rope.freq_base": 1e6,
+        "pooling_type": MEAN,
+    }
+    generator = torch.Generator().manual_seed(3)
+    dense = {
+        "dense_2.weight": torch.randn(20, 48, generator=generator),
+        "dense_3.weight": torch.randn(7, 20, generator=generator),
+    }
+    widths = {"dense_2_feat_in": 48, "dense_2_feat_out": 20, "dense_3_feat_in": 20, "dense_3_feat_out": 7}
+    weights = load_file(model / "model.safetensors")
+    family = GGUFFamily(model_type=kind, tokenizer="llama", keys=keys, convert=plus_one)
+    if has_dense:
+        weights, keys = {**weights, **dense}, {**keys, **widths}
+        family = replace(family, keys=keys)
+    write(tmp_path / "tiny.gguf", "gemma-embedding", family, weights, config)
+    wanted = expected(model, MEAN)
+    if has_dense:
+        wrong = replace(family, keys={**keys, "dense_3_feat_in": 21})
+        write(tmp_path / "wrong.gguf", "gemma-embedding", wrong, weights, config)
+        with pytest.raises(ModelFileError, match="'dense_3' of the model takes 21 numbers; 20 come in"):
+            LLM(str(tmp_path / "wrong.gguf"), skip_tokenizer_init=True)
+        wanted = [dense["dense_3.weight"] @ (dense["dense_2.weight"] @ one) for one in wanted]
+    raw = PoolingParams(use_activation=False)
+    with LLM(str(tmp_path / "tiny.gguf"), skip_tokenizer_init=True, dtype="float32") as llm:
+        outputs = llm.encode(GIVEN, raw, use_tqdm=False)
+    for output, one in zip(outputs, wanted, strict=True):
+        assert (output.outputs.data - one).abs().max().item() < TOLERANCE * max(1.0, one.abs().max().item())

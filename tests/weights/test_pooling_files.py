@@ -105,9 +105,14 @@ def test_labels(config: dict[str, Any], activation: Activation, count: int) -> N
             [{"type": "sentence_transformers.models.WeightedLayerPooling"}],
             "WeightedLayerPooling",
         ),
-        ("modules.json", [{"type": "a.Transformer"}], "no Pooling module"),
-        ("modules.json", {"type": "a.Transformer"}, "a list of JSON objects"),
-        ("modules.json", [{"type": "a.Pooling", "path": "../1_Pooling"}], "plain name|pools by nothing"),
+        ("modules.json", [{"type": "sentence_transformers.models.Transformer"}], "no Pooling module"),
+        ("modules.json", [{"type": "custom_st.Transformer"}], "custom_st.Transformer"),
+        ("modules.json", {"type": "sentence_transformers.models.Transformer"}, "a list of JSON objects"),
+        (
+            "modules.json",
+            [{"type": "sentence_transformers.models.Pooling", "path": "../1_Pooling"}],
+            "plain name|pools by nothing",
+        ),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
         (
             "1_Pooling/config.json",
@@ -146,3 +151,18 @@ def test_wrong_heads(config: dict[str, Any], words: str | None) -> None:
         return
     with pytest.raises(ModelFileError, match=words):
         read_pooling({**SCORES, **config})
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        (5, "gguf_dense is 5"),
+        ({"a": 5}, "has the widths 5"),
+        ({"a": [BERT["hidden_size"], 0]}, "from 1 to"),
+        ({"a": [BERT["hidden_size"], 2**40]}, "from 1 to"),
+        ({"a": [7, 7]}, "takes 7 numbers"),
+    ],
+)
+def test_wrong_layers_behind_the_pooling(stated: Any, words: str) -> None:
+    with pytest.raises(ModelFileError, match=words):
+        read_pooling({**BERT, "gguf_dense": stated})

@@ -82,9 +82,10 @@ def decide_implementation(config: EngineConfig, known: Known) -> EngineConfig:
     wish = config.model.model_impl
     if wish in MODEL_IMPLS:
         return decided(config, "model", known, model_impl=(MODEL_IMPLS[wish], f"what {wish} means here"))
-    if wish == "transformers" and config.model.runner == "pooling":
+    facts = known.checkpoint.pooling
+    if wish == "transformers" and facts is not None and (facts.is_encoder or not facts.can_embed):
         raise ConfigError(
-            "model_impl is transformers, but models that answer with numbers are Octavo's own. Leave it out.",
+            "model_impl is transformers, but encoders and models that score are Octavo's own. Leave it out.",
             param="model_impl",
         )
     return config

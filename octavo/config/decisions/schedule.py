@@ -83,9 +83,11 @@ def _step_tokens(config: EngineConfig, known: Known) -> EngineConfig:
     if budget < 1:
         raise ConfigError(f"max_num_batched_tokens is {budget}; at least 1.", param="max_num_batched_tokens")
     if not schedule.enable_chunked_prefill and budget < max_len:
+        way = "lower max_model_len" if known.is_encoder else "leave chunked prefill on"
+        why = "an encoder computes texts whole" if known.is_encoder else "chunked prefill is off"
         raise ConfigError(
-            f"max_num_batched_tokens is {budget}, less than max_model_len {max_len}, and chunked prefill is "
-            "off. Raise the budget or leave chunked prefill on.",
+            f"max_num_batched_tokens is {budget}, less than max_model_len {max_len}, and {why}. Raise the "
+            f"budget or {way}.",
             param="max_num_batched_tokens",
         )
     return config

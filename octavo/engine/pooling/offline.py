@@ -231,8 +231,9 @@ def check_scores_pairs(num_labels: int) -> None:
 
 
 def cosine(first: Sequence[float], second: Sequence[float]) -> float:
+    """From -1 to 1: what rounding adds is taken away."""
     length = math.hypot(*first) * math.hypot(*second)
-    return sum(map(mul, first, second)) / length if length else 0.0
+    return max(min(sum(map(mul, first, second)) / length, 1.0), -1.0) if length else 0.0
 
 
 def _cosine(first: PoolingRequestOutput, second: PoolingRequestOutput) -> ScoringRequestOutput:

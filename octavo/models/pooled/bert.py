@@ -1,11 +1,11 @@
-"""BERT, RoBERTa, XLM-R and DistilBERT: one shape, with norms behind each addition and learned positions.
+"""BERT, RoBERTa, XLM-R, DistilBERT and ELECTRA: one shape, norms behind each addition, learned positions.
 
 T tokens, E width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from torch.nn import functional
 from octavo.attention.contract import Attend
 from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.embedding import Embedding
+from octavo.layers.linear import Linear
 from octavo.layers.norm import LayerNorm
 from octavo.layers.placement import Placement
 from octavo.layers.plain_mlp import PlainMLP
@@ -25,6 +26,7 @@ from octavo.messages.kv import KVSpec
 from octavo.models.contract import ModelInput
 from octavo.models.pooled.encoder_config import EncoderConfig
 from octavo.models.pooled.heads import DenseHead, DenseNames
+from octavo.ops.paged_plain import AttentionTerms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,22 @@ class LayerNames:
 class PostNormLayer(nn.Module):
     """norm(x + attention(x)), and norm(that + mlp(that))."""
 
-    def __init__(self, index: int, facts: EncoderConfig, placement: Placement) -> None:
+    def __init__(
+        self, index: int, facts: EncoderConfig, terms: AttentionTerms | None, placement: Placement
+    ) -> None:
+        """terms: see SelfAttention."""
         super().__init__()
         width, epsilon = facts.hidden_size, facts.norm_epsilon
         shape = HeadShape(num_heads=facts.num_heads, num_kv_heads=facts.num_heads, head_dim=facts.head_dim)
         self.attention = SelfAttention(
-            index, width, shape, has_qkv_bias=True, has_out_bias=True, rotation_PD=None, placement=placement
+            index,
+            width,
+            shape,
+            has_qkv_bias=True,
+            has_out_bias=True,
+            terms=terms,
+            rotation_PD=None,
+            placement=placement,
         )
         self.attention_norm = LayerNorm(width, epsilon=epsilon, placement=placement)
         self.mlp = PlainMLP(
@@ -83,21 +95,44 @@ class BertModel(nn.Module):
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
         facts = self.read_config(config)
-        width = facts.hidden_size
+        width = facts.embedding_size
         self.facts = facts
-        self.vocab_size, self.num_heads, self.hidden_size = facts.vocab_size, facts.num_heads, width
+        self.vocab_size, self.num_heads, self.hidden_size = (
+            facts.vocab_size,
+            facts.num_heads,
+            facts.hidden_size,
+        )
         self.tokens = Embedding(facts.vocab_size, width, placement=placement)
-        self.positions = Embedding(facts.num_positions, width, placement=placement)
+        self.positions = (
+            Embedding(facts.num_positions, width, placement=placement) if facts.has_positions else None
+        )
         self.segments = (
             Embedding(facts.num_segments, width, placement=placement) if facts.num_segments else None
         )
         self.norm = LayerNorm(width, epsilon=facts.norm_epsilon, placement=placement)
-        self.blocks = [PostNormLayer(index, facts, placement) for index in range(facts.num_layers)]
+        self.widen = (
+            None
+            if width == self.hidden_size
+            else Linear(width, [self.hidden_size], bias=True, placement=placement)
+        )
+        terms = self.make_terms(config, facts, placement)
+        self.blocks = [
+            PostNormLayer(index, facts, terms[index], placement) for index in range(facts.num_layers)
+        ]
         self.layers = nn.ModuleList(self.blocks)
 
     @classmethod
     def read_config(cls, config: Mapping[str, Any]) -> EncoderConfig:
         return EncoderConfig.from_config(config)
+
+    def make_terms(
+        self,
+        config: Mapping[str, Any],  # noqa: ARG002
+        facts: EncoderConfig,
+        placement: Placement,  # noqa: ARG002
+    ) -> Sequence[AttentionTerms | None]:
+        """What is true of each layer's attention; None: what is usual."""
+        return [None] * facts.num_layers
 
     @classmethod
     def make_head(cls, config: Mapping[str, Any], num_labels: int, placement: Placement) -> DenseHead:
@@ -113,9 +148,10 @@ class BertModel(nn.Module):
     def weight_slots(self) -> list[WeightSlot]:
         slots = [
             *self.tokens.slots("embeddings.word_embeddings"),
-            *self.positions.slots("embeddings.position_embeddings"),
+            *(self.positions.slots("embeddings.position_embeddings") if self.positions is not None else []),
             *(self.segments.slots("embeddings.token_type_embeddings") if self.segments is not None else []),
             *self.norm.slots("embeddings.LayerNorm"),
+            *(self.widen.slots("embeddings_project") if self.widen is not None else []),
         ]
         for index, block in enumerate(self.blocks):
             slots += block.slots(f"{self.names.layer}.{index}", self.names)
@@ -139,8 +175,11 @@ class BertModel(nn.Module):
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
         x_TE = self.embed(batch.token_ids_T) if batch.inputs_TE is None else batch.inputs_TE
-        x_TE += self.positions.forward(batch.positions_T + self.facts.first_position)
+        if self.positions is not None:
+            x_TE += self.positions.forward(batch.positions_T + self.facts.first_position)
         x_TE = self.norm.forward(x_TE)
+        if self.widen is not None:
+            x_TE = self.widen.forward(x_TE)
         for block in self.blocks:
             x_TE = block.forward(x_TE, batch.attend)
         return x_TE
@@ -158,6 +197,22 @@ class RobertaModel(BertModel):
             num_labels,
             names=DenseNames(dense="classifier.dense", out="classifier.out_proj"),
             activation=torch.tanh,
+            placement=placement,
+        )
+
+
+class ElectraModel(BertModel):
+    """BERT whose embeddings may be narrower than its layers."""
+
+    prefix = "electra."
+
+    @classmethod
+    def make_head(cls, config: Mapping[str, Any], num_labels: int, placement: Placement) -> DenseHead:
+        return DenseHead(
+            cls.read_config(config).hidden_size,
+            num_labels,
+            names=DenseNames(dense="classifier.dense", out="classifier.out_proj"),
+            activation=functional.gelu,
             placement=placement,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,11 +10,12 @@ from torch import nn
 from torch.nn import functional
 
 from octavo.base.errors import ModelFileError
-from octavo.base.files import confined
+from octavo.base.files import confined, has_file
 from octavo.layers.activations import Activation
 from octavo.layers.linear import Linear
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
+from octavo.weights.pickled import refuse_pickles_in
 from octavo.weights.pooling_modules import read_dense
 from octavo.weights.safetensors import SafetensorsFile
 
@@ -43,6 +45,8 @@ class DenseLayers(nn.Module):
                     f"known are {', '.join(_ACTIVATIONS)}."
                 )
             linear = Linear(facts.width_in, [facts.width_out], bias=facts.has_bias, placement=placement)
+            if not has_file(folder, f"{name}/model.safetensors"):
+                refuse_pickles_in(confined(folder, name))
             _fill(linear, SafetensorsFile(confined(folder, name, "model.safetensors")), name)
             self._activations.append(_ACTIVATIONS[facts.activation])
             self._linears.append(linear)
@@ -57,6 +61,24 @@ class DenseLayers(nn.Module):
     def slots(self) -> list[WeightSlot]:
         """None of the checkpoint's own."""
         return []
+
+
+class StoredDense(nn.Module):
+    """The same as products alone, whose weights are among the checkpoint's."""
+
+    def __init__(self, layers: Sequence[tuple[str, int, int]], placement: Placement) -> None:
+        """layers: name, width in and out of each."""
+        super().__init__()
+        self._named = [(name, Linear(come, [go], placement=placement)) for name, come, go in layers]
+        self.layers = nn.ModuleList(linear for _, linear in self._named)
+
+    def forward(self, pooled_SE: torch.Tensor) -> torch.Tensor:
+        for _, linear in self._named:
+            pooled_SE = linear.forward(pooled_SE.to(linear.weight.dtype))
+        return pooled_SE
+
+    def slots(self) -> list[WeightSlot]:
+        return [slot for name, linear in self._named for slot in linear.slots(name)]
 
 
 def _fill(linear: Linear, file: SafetensorsFile, folder: str) -> None:

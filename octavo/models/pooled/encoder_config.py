@@ -32,6 +32,10 @@ class EncoderConfig:
     num_positions: int
     first_position: int
     """Of a text's first token."""
+    has_positions: bool
+    """Each position has an embedding, added to the token's."""
+    embedding_size: int
+    """Width of the embeddings; another one than hidden_size is projected to it."""
     num_segments: int
     """Kinds of segments a token may be told to belong to; 0: no token is."""
     norm_epsilon: float
@@ -64,6 +68,8 @@ class EncoderConfig:
             head_dim=width // num_heads,
             num_positions=read_count(values, "max_position_embeddings", MAX_CONTEXT),
             first_position=first_position(dict(config)),
+            has_positions=values.get("position_biased_input") is not False,
+            embedding_size=read_count(values, "embedding_size", MAX_WIDTH, width),
             num_segments=0
             if values.get("type_vocab_size") == 0
             else read_count(values, "type_vocab_size", 64, 2),

@@ -12,8 +12,8 @@ from torch import nn
 from octavo.config.pooling import PoolingFacts
 from octavo.layers.placement import Placement
 from octavo.layers.slot import WeightSlot
-from octavo.messages.kv import KVSpec
-from octavo.models.contract import Backbone, ModelInput
+from octavo.messages.kv import KVSpec, StateSpec
+from octavo.models.contract import Backbone, ModelInput, VerifiesItself, recurrent_layers
 from octavo.models.pooled.heads import TokenHead
 
 
@@ -51,10 +51,18 @@ class PooledModel(nn.Module):
     """A Backbone to the rest of the worker."""
 
     def __init__(
-        self, backbone: Backbone, head: Head, facts: PoolingFacts, *, prefix: str, names: Collection[str]
+        self,
+        backbone: Backbone,
+        head: Head,
+        facts: PoolingFacts,
+        *,
+        prefix: str | None,
+        names: Collection[str],
+        left_out: Collection[str] = (),
     ) -> None:
-        """prefix: what the names of the backbone's tensors begin with where a head is beside it. names: those
-        of the checkpoint, which may have the prefix or not."""
+        """prefix: what the names of the backbone's tensors begin with where a head is beside it; None: what
+        they begin with in the backbone. names: those of the checkpoint, which may have the prefix or not.
+        left_out: names of the backbone's tensors that nothing here needs."""
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -69,9 +77,15 @@ class PooledModel(nn.Module):
         self._kv_layers = [] if facts.is_encoder else backbone.kv_layers()
         self._prefix = prefix
         self._names = names
+        self._left_out = left_out
 
     def weight_slots(self) -> list[WeightSlot]:
-        return [*as_in(self._names, self._prefix, self.backbone.weight_slots()), *self.head.slots()]
+        slots = self.backbone.weight_slots()
+        slots = [slot for slot in slots if slot.name not in self._left_out]
+        return [*as_in(self._names, self._prefix, slots), *self.head.slots()]
+
+    def recurrent_layers(self) -> list[StateSpec]:
+        return recurrent_layers(self.backbone)
 
     def kv_layers(self) -> list[KVSpec]:
         return self._kv_layers
@@ -80,6 +94,8 @@ class PooledModel(nn.Module):
         """The weights are there."""
         if isinstance(self.head, TokenHead):
             self.head.keep()
+        if isinstance(self.backbone, VerifiesItself):
+            self.backbone.verify()
 
     def embed(self, token_ids_T: torch.Tensor) -> torch.Tensor:
         return self.backbone.embed(token_ids_T)
@@ -92,10 +108,11 @@ class PooledModel(nn.Module):
         return self.head.forward(pooled_SE).float()
 
 
-def as_in(names: Collection[str], prefix: str, slots: list[WeightSlot]) -> list[WeightSlot]:
+def as_in(names: Collection[str], prefix: str | None, slots: list[WeightSlot]) -> list[WeightSlot]:
     """The slots by the checkpoint's own names: with the prefix, or without it."""
     if not slots or slots[0].name in names:
         return slots
+    prefix = slots[0].name.partition(".")[0] + "." if prefix is None else prefix
     other = [replace(slot, name=with_or_without(prefix, slot.name)) for slot in slots]
     return other if other[0].name in names else slots
 

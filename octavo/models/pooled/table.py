@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from octavo.base.table import LazyTable
 from octavo.models.table import MODELS
 from octavo.weights.encoder_shapes import CLASSIFIES
+from octavo.weights.label_scores import sees_both_ways
+from octavo.weights.skeleton import has_skeleton
+from octavo.weights.token_scores import names_tokens
 
 if TYPE_CHECKING:
     from octavo.models.pooled.model import Encoder
@@ -17,8 +21,14 @@ ENCODERS: LazyTable[type[Encoder]] = LazyTable(
     {
         "Bert": "octavo.models.pooled.bert:BertModel",
         "Camembert": "octavo.models.pooled.bert:RobertaModel",
+        "DebertaV2": "octavo.models.pooled.deberta:DebertaModel",
         "DistilBert": "octavo.models.pooled.bert:DistilBertModel",
+        "Electra": "octavo.models.pooled.bert:ElectraModel",
+        "Gte": "octavo.models.pooled.rotated:GteModel",
+        "MPNet": "octavo.models.pooled.mpnet:MPNetModel",
         "ModernBert": "octavo.models.pooled.modernbert:ModernBertModel",
+        "New": "octavo.models.pooled.rotated:NewModel",
+        "NomicBert": "octavo.models.pooled.rotated:NomicBertModel",
         "Roberta": "octavo.models.pooled.bert:RobertaModel",
         "XLMRoberta": "octavo.models.pooled.bert:RobertaModel",
     },
@@ -28,8 +38,9 @@ ENCODERS: LazyTable[type[Encoder]] = LazyTable(
 GUESSES = "ForMaskedLM"
 """Some embedding models still call themselves what they were trained from. Their head is left out."""
 
-DECODER_PREFIX = "model."
-WRITES = "ForCausalLM"
+WRITES = ("ForCausalLM", "LMHeadModel")
+SAME_LAYERS = {"EuroBert": "Llama"}
+"""Encoders that are a decoder's layers, under a name of their own."""
 
 
 def encoder_of(architecture: str) -> str | None:
@@ -42,15 +53,25 @@ def encoder_of(architecture: str) -> str | None:
 
 def decoder_of(architecture: str) -> str | None:
     """The decoder in MODELS that this architecture pools: Qwen3Model and Gemma3TextModel are such names."""
-    for ending in (WRITES, CLASSIFIES, "TextModel", "Model"):
+    for ending in (*WRITES, GUESSES, CLASSIFIES, "TextModel", "Model"):
         if architecture.endswith(ending):
-            writing = architecture.removesuffix(ending).removesuffix("Text") + WRITES
-            if writing in MODELS:
-                return writing
+            name = architecture.removesuffix(ending).removesuffix("Text")
+            if name in SAME_LAYERS and ending == CLASSIFIES:
+                return None  # Its head is another.
+            name = SAME_LAYERS.get(name, name)
+            found = next((name + writes for writes in WRITES if name + writes in MODELS), None)
+            if found is not None:
+                return found
     return None
 
 
 def pooled_architectures() -> list[str]:
     """All names by which a model to be pooled may call itself."""
-    decoders = [name.removesuffix(WRITES) for name in MODELS if name.endswith(WRITES)]
-    return sorted(f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES))
+    decoders = [name.removesuffix(writes) for name in MODELS for writes in WRITES if name.endswith(writes)]
+    names = [f"{name}{ending}" for name in [*ENCODERS, *decoders] for ending in ("Model", CLASSIFIES)]
+    return sorted([*names, *(f"{name}Model" for name in SAME_LAYERS)])
+
+
+def pools_theirs(config: Mapping[str, Any]) -> bool:
+    """Whether it is a decoder that writes through transformers' modules: its hidden states can embed."""
+    return not sees_both_ways(config) and not names_tokens(config) and has_skeleton(config)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import Field, WithJsonSchema
 
+from octavo.base.errors import RequestError
 from octavo.engine.prepare import MAX_SALT_LENGTH
 from octavo.messages.pooling import PoolingParams, PoolingTask
 from octavo.server.body import Body
@@ -22,6 +23,9 @@ Input = Annotated[Any, WithJsonSchema(PROMPT_SCHEMA)]
 Texts = Annotated[Any, WithJsonSchema({"anyOf": PROMPT_SCHEMA["anyOf"][:2]})]
 
 
+_ACTIVATES = ("use_activation", "normalize", "activation", "softmax")
+
+
 class PoolingBody(Body):
     """What all these routes take."""
 
@@ -30,7 +34,6 @@ class PoolingBody(Body):
         "chat_template": (),
         "messages": (),
         "mm_processor_kwargs": (),
-        "softmax": (True,),
     }
     ignored: ClassVar[frozenset[str]] = frozenset({"input_type", "embedding_types", "metadata", "request_id"})
 
@@ -40,6 +43,10 @@ class PoolingBody(Body):
     truncation_side: Literal["left", "right"] | None = None
     use_activation: bool | None = None
     """false: no normalisation, no sigmoid or softmax."""
+    normalize: bool | None = None
+    activation: bool | None = None
+    softmax: bool | None = None
+    """Older names of use_activation."""
     priority: int | None = None
     cache_salt: Annotated[str | None, Field(min_length=1, max_length=MAX_SALT_LENGTH)] = None
 
@@ -47,10 +54,20 @@ class PoolingBody(Body):
         return PoolingParams(
             task=task,
             dimensions=dimensions,
-            use_activation=self.use_activation,
+            use_activation=self._activates(),
             truncate_prompt_tokens=self.truncate_prompt_tokens,
             truncation_side=self.truncation_side or "right",
         )
+
+    def _activates(self) -> bool | None:
+        stated = {name: getattr(self, name) for name in _ACTIVATES if getattr(self, name) is not None}
+        if len(set(stated.values())) > 1:
+            first = next(iter(stated))
+            other = next(name for name, value in stated.items() if value != stated[first])
+            raise RequestError(
+                f"{first} and {other} are names of one wish and say different things; give one.", param=other
+            )
+        return next(iter(stated.values()), None)
 
 
 class EmbeddingBody(PoolingBody):

@@ -8,7 +8,7 @@ from typing import Any
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf import deepseek, names
 from octavo.weights.gguf.architecture import Architecture, Config
-from octavo.weights.gguf.bert import BERT
+from octavo.weights.gguf.bert import BERT, NOMIC_BERT, read_pooling
 from octavo.weights.gguf.fused import FUSED
 from octavo.weights.gguf.glm_moe import GLM4_MOE
 from octavo.weights.gguf.granite import GRANITES
@@ -61,6 +61,21 @@ def _gemma3(config: Config, keys: Keys) -> None:
     softcap = keys.number("final_logit_softcapping")
     if softcap is not None:
         config["final_logit_softcapping"] = softcap
+
+
+DENSE = ("dense_2", "dense_3")
+"""EmbeddingGemma's layers behind the pooling, by sentence-transformers' numbers."""
+
+
+def _gemma_embedding(config: Config, keys: Keys) -> None:
+    _gemma3(config, keys)
+    config.pop("is_causal", None)  # It would count windows in another way.
+    config["use_bidirectional_attention"] = True
+    read_pooling(config, keys)
+    found = [name for name in DENSE if f"{name}.weight" in keys.tensor_names]
+    config["gguf_dense"] = {
+        name: [keys.count(f"{name}_feat_in"), keys.count(f"{name}_feat_out")] for name in found
+    }
 
 
 def _windows(config: Config, keys: Keys, *, layers_of_27b: int, period: int) -> None:
@@ -169,6 +184,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "olmo2": OLMO2,
     "mistral3": MISTRAL3,
     "bert": BERT,
+    "nomic-bert": NOMIC_BERT,
     "glm4moe": GLM4_MOE,
     "gemma": Architecture(
         class_name="GemmaForCausalLM",
@@ -190,6 +206,14 @@ ARCHITECTURES: dict[str, Architecture] = {
         layer_names=names.GEMMA3_LAYER,
         norm_offset=1.0,
         extend=_gemma3,
+    ),
+    "gemma-embedding": Architecture(
+        class_name="Gemma3TextModel",
+        model_type="gemma3_text",
+        layer_names=names.GEMMA3_LAYER,
+        outside_names={**names.OUTSIDE_LAYERS, **{f"{name}.weight": f"{name}.weight" for name in DENSE}},
+        norm_offset=1.0,
+        extend=_gemma_embedding,
     ),
     **FUSED,
     **GRANITES,

@@ -1,6 +1,8 @@
-"""GGUF files of BERT and those computed like it (MiniLM, BGE): encoders whose texts become embeddings."""
+"""GGUF files of encoders that embed: BERT, those computed like it (MiniLM, BGE) and NomicBERT."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from octavo.base.errors import ModelFileError
 from octavo.config.pooling import PoolingType
@@ -37,21 +39,28 @@ def _extend(config: Config, keys: Keys) -> None:
             f"The GGUF file holds an encoder with a tokenizer of kind {str(tokenizer)[:40]!r}, a RoBERTa or "
             "XLM-R; those with 'bert' are supported. It can be served from its safetensors files."
         )
-    pooling = keys.optional_count("pooling_type")
+    pooling = read_pooling(config, keys)
     if pooling == _RANK or "cls.weight" in keys.tensor_names or "cls.output.weight" in keys.tensor_names:
         raise ModelFileError(
             "The GGUF file holds an encoder that scores. Such files lack a layer of BERT's head (its "
             "pooler); serve it from its safetensors files."
         )
-    if pooling is not None and pooling not in _POOLINGS:
-        raise ModelFileError(f"{keys.prefix}.pooling_type is {pooling}; 0 to 3 are supported.")
     has_segments = "token_types.weight" in keys.tensor_names
     config |= {
         "hidden_act": "gelu",
         "type_vocab_size": keys.of("tokenizer.ggml").count("token_type_count") if has_segments else 0,
     }
-    if pooling is not None:
-        config["gguf_pooling"] = _POOLINGS[pooling].value
+
+
+def read_pooling(config: Config, keys: Keys) -> int | None:
+    """Adds how the file says that states are pooled. Its own number; None: it does not say."""
+    pooling = keys.optional_count("pooling_type")
+    if pooling is None or pooling == _RANK:
+        return pooling
+    if pooling not in _POOLINGS:
+        raise ModelFileError(f"{keys.prefix}.pooling_type is {pooling}; 0 to 3 are supported.")
+    config["gguf_pooling"] = _POOLINGS[pooling].value
+    return pooling
 
 
 BERT = Architecture(
@@ -62,4 +71,33 @@ BERT = Architecture(
     outside_names=_OUTSIDE,
     epsilon="layer_norm_eps",
     extend=_extend,
+)
+
+
+def _extend_nomic(config: Config, keys: Keys) -> None:
+    _extend(config, keys)
+    config["hidden_act"] = "silu"
+
+
+NOMIC_BERT = replace(
+    BERT,
+    class_name="NomicBertModel",
+    model_type="nomic_bert",
+    layer_names={
+        "attn_qkv": "attn.Wqkv",
+        "attn_output": "attn.out_proj",
+        "attn_output_norm": "norm1",
+        "ffn_up": "mlp.fc11",
+        "ffn_gate": "mlp.fc12",
+        "ffn_down": "mlp.fc2",
+        "layer_output_norm": "norm2",
+    },
+    layers="encoder.layers",
+    outside_names={
+        "token_embd.weight": "embeddings.word_embeddings.weight",
+        "token_types.weight": "embeddings.token_type_embeddings.weight",
+        "token_embd_norm.weight": "emb_ln.weight",
+        "token_embd_norm.bias": "emb_ln.bias",
+    },
+    extend=_extend_nomic,
 )

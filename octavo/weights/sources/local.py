@@ -6,6 +6,7 @@ from pathlib import Path
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf.part_names import model_names
+from octavo.weights.pickled import refuse_pickle
 
 _MAGIC = b"GGUF"
 
@@ -33,6 +34,7 @@ def check_local(path: Path) -> Path:
         raise ModelFileError(f"{path.name} is not a GGUF file: it does not start with GGUF. Get it again.")
     if path.suffix in (".safetensors", ".json"):
         raise ModelFileError(f"{path.name} is a part of a checkpoint. Give the folder it lies in.")
+    refuse_pickle(path)
     raise ModelFileError(
         f"{path.name} is not a model. Give a .gguf file or a folder with config.json and safetensors files."
     )
