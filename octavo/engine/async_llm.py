@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from functools import partial
 
 from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import EngineError, ErrorCode, OctavoError
@@ -204,8 +203,7 @@ class AsyncLLM:
         steps = BeamSteps(
             self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
         )
-        run = partial(self._streams.run, is_of_search=True)
-        outputs = stream_search(search, steps, run, self.tokenizer, name)
+        outputs = stream_search(search, steps, self._streams.admit_step, self.tokenizer, name)
         return self._streams.run_search(name, search, outputs)
 
     def encode(

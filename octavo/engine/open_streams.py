@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from octavo.base.clock import Clock
 from octavo.base.errors import OctavoError
 from octavo.core.queue_bound import QueueBound
-from octavo.engine.admitted_stream import AdmittedStream
+from octavo.engine.admitted_stream import Admission, AdmittedStream
 from octavo.engine.beam_search import BeamSearch
 from octavo.engine.failure import Failure, raised_again
 from octavo.engine.listeners import Listeners
@@ -66,20 +66,30 @@ class OpenStreams:
         await self._idle.wait()
 
     def admit(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
-        """The outputs of a request that may run. It counts from now on, and is sent with the first step."""
-        self._join(prepared)
-        return AdmittedStream(self.run(prepared), lambda: self._leave(prepared))
+        """The outputs of a request that may run. It counts from now on, and is sent with the first step.
 
-    async def run(self, prepared: Prepared[Out], *, is_of_search: bool = False) -> AsyncGenerator[Out, None]:
-        """Send a request to the core and give its outputs. Closing this early aborts it.
-
-        is_of_search: a step of a search that was let in before, and goes on while others are refused.
+        Closing the stream early aborts it.
         """
-        if is_of_search:
-            self._failure.check()
-            self._join(prepared)
-        else:
-            self._check_still_welcome(prepared)
+        return self._open(prepared, self._check_welcome)
+
+    def admit_step(self, prepared: Prepared[Out]) -> AsyncGenerator[Out, None]:
+        """The same for a step of a search that was let in before, and goes on while others are refused."""
+        return self._open(prepared, self._failure.check)
+
+    def _open(self, prepared: Prepared[Out], check: Callable[[], None]) -> AsyncGenerator[Out, None]:
+        self._join(prepared)
+        admission = Admission(lambda: self._leave(prepared))
+        return AdmittedStream(self._run(prepared, admission, check), admission)
+
+    async def _run(
+        self, prepared: Prepared[Out], admission: Admission, check: Callable[[], None]
+    ) -> AsyncGenerator[Out, None]:
+        """check: raises unless it may still be sent."""
+        try:
+            check()
+        except OctavoError:
+            admission.end()
+            raise
         state = self._processor.open(prepared)
         stream = self._streams[id(state)] = OpenStream(state)
         self._idle.clear()
@@ -99,6 +109,7 @@ class OpenStreams:
                 if output.finished:
                     return
         finally:
+            admission.end()
             self._forget(state)
 
     async def run_search(
@@ -121,7 +132,6 @@ class OpenStreams:
         if stream is not None:
             self._resumption.forget(stream)
         unfinished = self._processor.close(state)
-        self._leave(state.prepared)
         self._listeners.request_ended(state, self._clock())
         if unfinished and not self._failure:
             self._core.send(AbortRequest(request_ids=unfinished))
@@ -138,13 +148,6 @@ class OpenStreams:
         for sample in prepared.samples:
             self._bound.left(sample.request_id)
         self.vector_bytes -= prepared.vector_bytes
-
-    def _check_still_welcome(self, prepared: Prepared[Any]) -> None:
-        try:
-            self._check_welcome()
-        except BaseException:
-            self._leave(prepared)
-            raise
 
     def _note_idle(self) -> None:
         if not self._streams and not self._searches:

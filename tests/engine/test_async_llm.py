@@ -157,6 +157,11 @@ async def test_who_is_admitted_counts_at_once_and_no_longer_than_it_is_there(mak
     task = asyncio.create_task(collect(engine, PROMPT, some))
     task.cancel()  # or never asked for at all,
     await asyncio.gather(task, return_exceptions=True)
+    step = asyncio.ensure_future(anext(admitted[-1]))
+    step.cancel()  # or left before its first step has begun,
+    await asyncio.gather(step, return_exceptions=True)
+    await admitted.pop().aclose()
+    admitted.append(engine.generate(PROMPT, some))
     admitted.append(engine.generate(PROMPT, some))
     engine.rest.is_paused = True
     with pytest.raises(EngineError):
