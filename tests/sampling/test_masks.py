@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers.generation.logits_process import NoBadWordsLogitsProcessor
 
+from octavo.worker.sampling.bad_words import ComparedBadWords, FoundBadWords
 from octavo.worker.sampling.history import History
-from octavo.worker.sampling.masks import AllowedTokens, BadWords, LogitBias, MinTokens
+from octavo.worker.sampling.masks import AllowedTokens, LogitBias, MinTokens
 
 VOCAB = 40
 EOS = 1
@@ -19,7 +20,7 @@ def applied(mask_type, logits, rows, table):
         mask.add_row(number, r.params, *extra)
     result = logits.clone()
     history = (History(table, list(rows), torch.device("cpu")),)
-    mask.apply(result, list(rows), *(history if mask_type in (MinTokens, BadWords) else ()))
+    mask.apply(result, list(rows), *(() if mask_type in (LogitBias, AllowedTokens) else history))
     return result
 
 
@@ -67,6 +68,12 @@ def test_min_tokens_mask_ends_until_reached(row, table_of, logits):
 BAD = [[8], [2, 3], [2, 4, 5], [2, 4, 6], [4, 9], [8]]
 
 
+@pytest.fixture(params=[ComparedBadWords, lambda device: FoundBadWords()], ids=["compared", "found"])
+def bad_words(request):
+    """As GPUs have them, and as CPUs."""
+    return request.param
+
+
 @pytest.mark.parametrize(
     ("output", "banned"),
     [
@@ -79,9 +86,9 @@ BAD = [[8], [2, 3], [2, 4, 5], [2, 4, 6], [4, 9], [8]]
     ],
     ids=str,
 )
-def test_bad_words_by_output(row, table_of, logits, output, banned):
+def test_bad_words_by_output(bad_words, row, table_of, logits, output, banned):
     rows = {5: row(prompt=[20], output=output, bad_words_token_ids=BAD)}
-    result = applied(BadWords, logits[:1], rows, table_of(rows))
+    result = applied(bad_words, logits[:1], rows, table_of(rows))
     assert masked_tokens(result) == [banned]
     expected = NoBadWordsLogitsProcessor(BAD, eos_token_id=EOS)(
         torch.tensor([[20, *output]]), logits[:1].clone()
@@ -89,29 +96,50 @@ def test_bad_words_by_output(row, table_of, logits, output, banned):
     assert masked_tokens(result) == masked_tokens(expected)
 
 
-def test_bad_words_do_not_look_into_the_prompt(row, table_of, logits):
+def test_bad_words_do_not_look_into_the_prompt(bad_words, row, table_of, logits):
     rows = {
         0: row(prompt=[2, 4], output=[], bad_words_token_ids=BAD),
         1: row(prompt=[2], output=[4], bad_words_token_ids=BAD),
     }
-    result = applied(BadWords, logits[:2], rows, table_of(rows))
+    result = applied(bad_words, logits[:2], rows, table_of(rows))
     assert masked_tokens(result) == [[8], [8, 9]]
 
 
-def test_bad_words_of_several_rows_do_not_mix(row, table_of, logits):
+def test_bad_words_of_several_rows_do_not_mix(bad_words, row, table_of, logits):
     rows = {
         2: row(output=[2], bad_words_token_ids=[[2, 3]]),
         7: row(output=[2]),
         0: row(output=[6, 2], bad_words_token_ids=[[9], [6, 2, 11], [7, 2, 12]]),
         4: row(output=[], bad_words_token_ids=[[1, 1], []]),
     }
-    result = applied(BadWords, logits, rows, table_of(rows))
+    result = applied(bad_words, logits, rows, table_of(rows))
     assert masked_tokens(result) == [[3], [], [9, 11], []]
 
 
-def test_forgotten_rows_leave_nothing(row, table_of, logits):
+def test_samples_with_the_same_list(bad_words, row, table_of, logits):
+    """It is made ready once, stays when one of them goes, and goes with the last."""
+    params = row(bad_words_token_ids=BAD).params
+    table = table_of({number: row(output=[2, 4][:number]) for number in range(3)})
+    bad = bad_words(torch.device("cpu"))
+    for number in range(3):
+        bad.add_row(number, params)
+    for gone, rows, expected in (
+        (None, [0, 1, 2], [[8], [3, 8], [5, 6, 8, 9]]),
+        (0, [1, 2], [[3, 8], [5, 6, 8, 9]]),
+        (1, [2], [[5, 6, 8, 9]]),
+    ):
+        if gone is not None:
+            bad.remove_row(gone)
+        result = logits[: len(rows)].clone()
+        bad.apply(result, rows, History(table, rows, torch.device("cpu")))
+        assert masked_tokens(result) == expected
+    bad.remove_row(2)
+    assert not bad.used_by([0, 1, 2])
+
+
+def test_forgotten_rows_leave_nothing(bad_words, row, table_of, logits):
     rows = {0: row(output=[2], bad_words_token_ids=BAD)}
-    bad = BadWords(torch.device("cpu"))
+    bad = bad_words(torch.device("cpu"))
     bad.add_row(0, rows[0].params)
     bad.remove_row(0)
     result = logits[:1].clone()

@@ -67,9 +67,10 @@ class History:
         sent = np.array((self.rows, self.lengths, self.prompt_lengths), dtype=np.int64)
         return upload(sent, torch.int64, self.device)
 
-    def output_token_ids(self, place: int) -> list[int]:
-        """The output of one row on the host, for user code. Waits for the device."""
+    def output_token_ids(self, place: int, most: int | None = None) -> list[int]:
+        """The output of one row on the host, or its last `most` tokens. Waits for the device."""
         start, end = self.prompt_lengths[place], self.lengths[place]
+        start = start if most is None else max(start, end - most)
         output: list[int] = self.table[self.rows[place], start:end].tolist()
         return output
 

@@ -1,4 +1,4 @@
-"""Changes of logits by token id: logit_bias, and the masks allowed_token_ids, bad_words and min_tokens.
+"""Changes of logits by token id: logit_bias, and the masks allowed_token_ids and min_tokens.
 
 A mask sets logits to -inf. Each row's lists are put on the device once; a step joins the lists of
 its rows into flat (place, token, value) tensors and applies them in one go.
@@ -15,7 +15,7 @@ from octavo.messages.params import SamplingParams
 from octavo.worker.sampling.history import History
 from octavo.worker.sampling.rows import RowTables
 
-_NEVER = float("-inf")
+NEVER = float("-inf")
 
 
 class LogitBias:
@@ -53,7 +53,7 @@ class AllowedTokens:
             kept_N = logits_SV[place_N, token_N]
             masked_S = torch.zeros(len(rows), dtype=torch.bool, device=logits_SV.device)
             masked_S.index_fill_(0, place_N, True)
-            logits_SV.masked_fill_(masked_S.unsqueeze(1), _NEVER)
+            logits_SV.masked_fill_(masked_S.unsqueeze(1), NEVER)
             logits_SV[place_N, token_N] = kept_N
 
 
@@ -72,53 +72,10 @@ class MinTokens:
         found = self.tables.gather(rows)
         if found is not None:
             place_N, token_N, minimum_N = found
-            _mask_where(logits_SV, place_N, token_N, history.num_outputs_S[place_N] < minimum_N)
+            mask_where(logits_SV, place_N, token_N, history.num_outputs_S[place_N] < minimum_N)
 
 
-class BadWords:
-    """params.bad_words_token_ids: a sequence's last token is masked when the output ends with the rest.
-
-    Two lists per row: the last token of each sequence, and one link for each earlier token, which says
-    how far before the next position that token would have to stand.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.tables = RowTables(device)
-        self._links = RowTables(device)
-
-    def add_row(self, row: int, params: SamplingParams) -> None:
-        words = [word for word in params.bad_words_token_ids or [] if word]
-        if not words:
-            return
-        self.tables.put(row, [word[-1] for word in words])
-        links = [
-            (number, len(word) - 1 - i, token)
-            for number, word in enumerate(words)
-            for i, token in enumerate(word[:-1])
-        ]
-        if links:
-            self._links.put(row, *zip(*links, strict=True))
-
-    def remove_row(self, row: int) -> None:
-        self.tables.drop(row)
-        self._links.drop(row)
-
-    def apply(self, logits_SV: Tensor, rows: Sequence[int], history: History) -> None:
-        found = self.tables.gather(rows)
-        if found is None:
-            return
-        place_N, last_N = found
-        num_misses_N = torch.zeros_like(place_N)
-        links = self._links.gather(rows)
-        if links is not None:
-            place_M, number_M, back_M, token_M = links
-            is_miss_M = ~history.is_output_token(place_M, back_M, token_M)
-            first_M = torch.searchsorted(place_N, place_M)  # where this row's sequences begin
-            num_misses_N.index_add_(0, first_M + number_M, is_miss_M.to(torch.int64))
-        _mask_where(logits_SV, place_N, last_N, num_misses_N == 0)
-
-
-def _mask_where(logits_SV: Tensor, place_N: Tensor, token_N: Tensor, is_masked_N: Tensor) -> None:
+def mask_where(logits_SV: Tensor, place_N: Tensor, token_N: Tensor, is_masked_N: Tensor) -> None:
     """Mask the entries that are marked. Adding 0 or -inf lets the same entry be named more than once."""
-    penalty_N = torch.zeros_like(logits_SV[place_N, token_N]).masked_fill_(is_masked_N, _NEVER)
+    penalty_N = torch.zeros_like(logits_SV[place_N, token_N]).masked_fill_(is_masked_N, NEVER)
     logits_SV.index_put_((place_N, token_N), penalty_N, accumulate=True)

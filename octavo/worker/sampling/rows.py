@@ -140,6 +140,11 @@ class RowTables:
             for column in columns
         )
 
+    def copy(self, row: int, to: int) -> None:
+        """The same entries, which stay where they are, for another row."""
+        if row in self._columns:
+            self._columns[to] = self._columns[row]
+
     def drop(self, row: int) -> None:
         self._columns.pop(row, None)
 

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from octavo.messages.params import SamplingParams
 from octavo.ops.sampling.choose import FINE, choose_tokens
+from octavo.worker.sampling.bad_words import bad_words_on
 from octavo.worker.sampling.dry import Dry
 from octavo.worker.sampling.history import History, TokenTable
 from octavo.worker.sampling.logprobs import PendingLogprobs, given_logprobs, token_logprobs
-from octavo.worker.sampling.masks import AllowedTokens, BadWords, LogitBias, MinTokens
+from octavo.worker.sampling.masks import AllowedTokens, LogitBias, MinTokens
 from octavo.worker.sampling.penalties import apply_penalties
 from octavo.worker.sampling.pending import MODEL_BROKEN, OF_CHANGED, OF_MODEL, PendingSample
 from octavo.worker.sampling.processors import LogitsProcessors
@@ -38,7 +39,7 @@ class Sampler:
         self._processors = LogitsProcessors()
         self._bias = LogitBias(device)
         self._allowed = AllowedTokens(device)
-        self._bad_words = BadWords(device)
+        self._bad_words = bad_words_on(device)
         self._min_tokens = MinTokens(device)
         self._dry = Dry(device)
         self._thinking = ThinkingBudgets(device)
@@ -148,7 +149,7 @@ class Sampler:
         return (
             self.step_masks.is_set
             or self._allowed.tables.used_by(rows)
-            or self._bad_words.tables.used_by(rows)
+            or self._bad_words.used_by(rows)
             or self._min_tokens.tables.used_by(rows)
         )
 
