@@ -35,7 +35,7 @@ def opened(folder: Path) -> Run:
         for line in data.decode("utf-8", "replace").splitlines():
             if line.startswith("data:") and line[5:].strip() != "[DONE]":
                 try:
-                    "".join(_pieces(line[5:], answer))
+                    "".join(piece.text for piece in _pieces(line[5:], answer))
                 except (EngineError, msgspec.DecodeError):
                     break
         assert error_message(500, data)
