@@ -204,7 +204,7 @@ class AsyncLLM:
             self._preparer, request_id=name, priority=priority, cache_salt=cache_salt, terms=terms
         )
         outputs = stream_search(search, steps, self._streams.admit_step, self.tokenizer, name)
-        return self._streams.run_search(name, search, outputs)
+        return self._streams.admit_search(name, search, outputs, terms, params.beam_width)
 
     def encode(
         self,

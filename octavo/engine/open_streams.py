@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from octavo.engine.outputs import RequestOutput
 from octavo.engine.pooling.outputs import PoolingRequestOutput
 from octavo.engine.resume import Resumption
 from octavo.engine.supervised_core import SupervisedCore
-from octavo.messages.request import AbortRequest, together
+from octavo.messages.request import AbortRequest, Terms, together
 from octavo.messages.result import FinishReason, RequestDelta
 from octavo.tokens.tokenizer import Tokenizer
 
@@ -77,8 +78,16 @@ class OpenStreams:
         return self._open(prepared, self._failure.check)
 
     def _open(self, prepared: Prepared[Out], check: Callable[[], None]) -> AsyncGenerator[Out, None]:
-        self._join(prepared)
-        admission = Admission(lambda: self._leave(prepared))
+        first = prepared.samples[0]
+        request_ids = [sample.request_id for sample in prepared.samples]
+        self._join(request_ids, first.terms, len(first.prompt_token_ids))
+        self.vector_bytes += prepared.vector_bytes
+
+        def leave() -> None:
+            self._leave(request_ids)
+            self.vector_bytes -= prepared.vector_bytes
+
+        admission = Admission(leave)
         return AdmittedStream(self._run(prepared, admission, check), admission)
 
     async def _run(
@@ -112,10 +121,31 @@ class OpenStreams:
             admission.end()
             self._forget(state)
 
-    async def run_search(
-        self, name: str, search: BeamSearch, outputs: AsyncGenerator[RequestOutput, None]
+    def admit_search(
+        self,
+        name: str,
+        search: BeamSearch,
+        outputs: AsyncGenerator[RequestOutput, None],
+        terms: Terms,
+        width: int,
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """The outputs of a search that may run. It counts from now on, as so many requests as it will have
+        at a time."""
+        own_id = secrets.token_hex(16)  # Callers may give a name twice.
+        request_ids = [f"{own_id}-{number}" for number in range(width)]
+        self._join(request_ids, terms, len(search.prompt_token_ids))
+        admission = Admission(lambda: self._leave(request_ids))
+        return AdmittedStream(self._run_search(name, search, outputs, admission), admission)
+
+    async def _run_search(
+        self,
+        name: str,
+        search: BeamSearch,
+        outputs: AsyncGenerator[RequestOutput, None],
+        admission: Admission,
     ) -> AsyncGenerator[RequestOutput, None]:
         """Known by its name, and work, also between its steps, where nothing runs."""
+        admission.end()  # From here on its steps count.
         self._check_welcome()
         self._searches[id(search)] = name, search
         self._idle.clear()
@@ -137,17 +167,14 @@ class OpenStreams:
             self._core.send(AbortRequest(request_ids=unfinished))
         self._note_idle()
 
-    def _join(self, prepared: Prepared[Any]) -> None:
-        terms, num_tokens = prepared.samples[0].terms, len(prepared.samples[0].prompt_token_ids)
-        for number, sample in enumerate(prepared.samples):
-            # Further samples find the prompt in the cache.
-            self._bound.joined(sample.request_id, terms, 0 if number else num_tokens)
-        self.vector_bytes += prepared.vector_bytes
+    def _join(self, request_ids: list[str], terms: Terms, num_tokens: int) -> None:
+        for number, request_id in enumerate(request_ids):
+            # Further ones find the prompt in the cache.
+            self._bound.joined(request_id, terms, 0 if number else num_tokens)
 
-    def _leave(self, prepared: Prepared[Any]) -> None:
-        for sample in prepared.samples:
-            self._bound.left(sample.request_id)
-        self.vector_bytes -= prepared.vector_bytes
+    def _leave(self, request_ids: list[str]) -> None:
+        for request_id in request_ids:
+            self._bound.left(request_id)
 
     def _note_idle(self) -> None:
         if not self._streams and not self._searches:

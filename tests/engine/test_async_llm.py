@@ -14,6 +14,7 @@ from octavo.engine.async_llm import AsyncLLM
 from octavo.engine.prepare import derive_key
 from octavo.engine.usage import Used
 from octavo.executor.fake import FakeExecutor, expected_tokens
+from octavo.messages.beam import BeamSearchParams
 from octavo.messages.request import Terms
 from tests.tiny import VOCAB_SIZE
 
@@ -175,6 +176,21 @@ async def test_who_is_admitted_counts_at_once_and_no_longer_than_it_is_there(mak
     await asyncio.gather(*(anext(stream) for stream in admitted))
     for stream in admitted:
         await stream.aclose()
+    assert engine._bound.num_waiting == 0 and engine._bound._total.requests == 0
+    await engine.shutdown()
+
+
+async def test_a_search_that_is_admitted_counts_as_its_beams(make_engine: Any) -> None:
+    engine = await make_engine(max_num_seqs=1, max_num_queued_reqs=3)
+    search = BeamSearchParams(beam_width=2, max_tokens=3)
+    admitted = [engine.beam_search(PROMPT, search), engine.beam_search(PROMPT, search)]
+    with pytest.raises(EngineError) as caught:
+        engine.beam_search(PROMPT, search)
+    assert caught.value.code is ErrorCode.OVERLOADED
+    await admitted.pop().aclose()
+    admitted.append(engine.beam_search(PROMPT, search))
+    for stream in admitted:
+        assert [output.finished async for output in stream] == [True]
     assert engine._bound.num_waiting == 0 and engine._bound._total.requests == 0
     await engine.shutdown()
 
