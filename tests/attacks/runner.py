@@ -21,6 +21,8 @@ from tests.attacks.arena import Arena
 from tests.attacks.row import Outcome, Row
 from tests.attacks.streams import Victim
 
+NUM_REPEATS = 3
+
 
 class Runner:
     """Runs rows against one arena."""
@@ -83,18 +85,20 @@ class Runner:
         return account, problems
 
     def _leak(self, row: Row) -> list[str]:
-        """Whether it takes memory every time. What an allocator keeps of a peak it takes once."""
-        first = resident_bytes(self.arena)
-        if first - self._baseline.resident_bytes <= RSS_BAND:
+        """Whether it takes memory every time. What an allocator keeps of a peak it takes once, and a helper
+        process that begins anew behind a bomb comes once, too."""
+        sizes = [resident_bytes(self.arena)]
+        if sizes[0] - self._baseline.resident_bytes <= RSS_BAND:
             return []
-        self._attack(row)
-        self.arena.close_opened()
-        settled(self.arena, self._baseline)
-        second = resident_bytes(self.arena)
-        if second - first > RSS_BAND / 4:
-            return [f"memory grew to {first >> 20} MiB, and to {second >> 20} MiB when it came again"]
-        self._baseline.resident_bytes = second
-        return []
+        for _ in range(NUM_REPEATS):
+            self._attack(row)
+            self.arena.close_opened()
+            settled(self.arena, self._baseline)
+            sizes.append(resident_bytes(self.arena))
+            if sizes[-1] - sizes[-2] <= RSS_BAND / 4:
+                self._baseline.resident_bytes = sizes[-1]
+                return []
+        return [f"memory grew every time it came, MiB: {[size >> 20 for size in sizes]}"]
 
     def _count_restarts(self, account: dict[str, Any]) -> int:
         before, self._restarts = self._restarts, account.get("core_restarts", self._restarts)
