@@ -26,6 +26,11 @@ def made_for_pooling(checkpoint: Checkpoint) -> bool:
     return not can_write(checkpoint) or has_modules(_folder(checkpoint)) or names_tokens(checkpoint.config)
 
 
+def is_pooled(checkpoint: Checkpoint, model: ModelConfig) -> bool:
+    """Whether the model will be pooled: as the user wishes, else as it was made to be."""
+    return model.runner == "pooling" or (model.runner == "auto" and made_for_pooling(checkpoint))
+
+
 def can_write(checkpoint: Checkpoint) -> bool:
     """Whether it has what predicting tokens needs, whatever it was made for."""
     config = checkpoint.config
