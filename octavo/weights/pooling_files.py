@@ -13,6 +13,7 @@ from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.weights.config_json import text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.label_scores import ENCODERS, by_tokens, classifying, sees_both_ways
+from octavo.weights.module_folders import MODULES
 from octavo.weights.pooling_modules import MAX_DENSE_WIDTH, with_modules
 from octavo.weights.token_scores import names_tokens, scores_by_name
 
@@ -71,7 +72,7 @@ def read_pooling(config: dict[str, Any], folder: Path | None = None) -> PoolingF
 
 def has_modules(folder: Path | None) -> bool:
     """Whether sentence-transformers wrote this folder, for a model that embeds."""
-    return folder is not None and has_file(folder, "modules.json")
+    return folder is not None and has_file(folder, MODULES)
 
 
 def _folder(checkpoint: Checkpoint) -> Path | None:

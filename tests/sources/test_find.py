@@ -285,6 +285,24 @@ def test_every_alias_is_complete() -> None:
 # --- hub
 
 
+def test_a_transformer_in_a_folder_of_its_own_is_fetched_whole(tmp_path: Path) -> None:
+    files = {
+        "modules.json": b"[]",
+        "0_Transformer/config.json": b"{}",
+        "0_Transformer/model.safetensors": b"a",
+        "0_Transformer/tokenizer.json": b"{}",
+        "1_Pooling/config.json": b"{}",
+        "0_Transformer/pytorch_model.bin": b"pickle",
+        "0_Transformer/onnx/model.onnx": b"",
+        "README.md": b"",
+    }
+    hub = FakeHub({"org/name": files}, tmp_path / "hub")
+    folder = find("org/name", hub)
+    assert folder == tmp_path / "hub/org/name"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == set(list(files)[:5])
+
+
 def test_a_repository_is_fetched_without_code_and_second_copies(tmp_path: Path) -> None:
     files = {
         "config.json": b"{}",
