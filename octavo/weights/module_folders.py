@@ -10,6 +10,8 @@ from octavo.weights.strict_json import parse_objects
 
 MAX_FILE_BYTES = 4 * 2**20
 MODULES = "modules.json"
+TRANSFORMER = "0_Transformer"
+"""Where older versions of sentence-transformers put config, weights and tokenizer of the model itself."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def _kind(type_name: str) -> str:
 def transformer_folder(folder: Path) -> Path:
     """Where a model folder has its config, weights and tokenizer: itself, or the folder of the first module.
 
-    Older versions of sentence-transformers put the latter into 0_Transformer. Raises ModelFileError.
+    Raises ModelFileError.
     """
     if has_file(folder, "config.json") or not has_file(folder, MODULES):
         return folder

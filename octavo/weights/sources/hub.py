@@ -15,6 +15,7 @@ from typing import Protocol
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf.part_names import model_names, part_names
+from octavo.weights.module_folders import TRANSFORMER
 from octavo.weights.sources.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ _WANTED = (
 )
 _WANTED_BELOW = ("additional_chat_templates/*.jinja", "[0-9]_*/config.json", "[0-9]_*/model.safetensors")
 """The latter two: modules of sentence-transformers, such as 1_Pooling and 2_Dense."""
-_TRANSFORMER = "0_Transformer/"
-"""Where older versions of sentence-transformers put what belongs to the model itself."""
 _PICKLES = ("*.bin", "*.pt", "*.pth")
 _NAME = r"[A-Za-z0-9][\w.-]*"
 _REFERENCE = re.compile(rf"(?P<repo>{_NAME}/{_NAME})(?::(?P<quant>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
@@ -185,7 +184,8 @@ def _with_parts(first: str, files: Mapping[str, int]) -> ChosenFiles:
 
 def _place(files: Mapping[str, int]) -> str:
     """What the names of the model's own files begin with."""
-    return _TRANSFORMER if "config.json" not in files and f"{_TRANSFORMER}config.json" in files else ""
+    is_below = "config.json" not in files and f"{TRANSFORMER}/config.json" in files
+    return f"{TRANSFORMER}/" if is_below else ""
 
 
 def _folder_files(files: Mapping[str, int], place: str) -> dict[str, int]:
