@@ -80,7 +80,8 @@ def confined(folder: Path, *names: str) -> Path:
     """Return the file `name` directly inside `folder`, or one in folders inside it, or raise ModelFileError.
 
     A symlink may point inside the folder, or into the blobs of the Hugging Face cache entry that the
-    folder is a snapshot of; anything else could make us read files that are not the model's.
+    folder, or the one it lies in, is a snapshot of; anything else could make us read files that are not the
+    model's.
     """
     for name in names:
         if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
@@ -92,9 +93,8 @@ def confined(folder: Path, *names: str) -> Path:
         target = path.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise ModelFileError(f"The model folder has no file {name!r}. Fetch the model again.") from error
-    allowed = [root]
-    if root.parent.name == "snapshots":
-        allowed.append(root.parent.parent / "blobs")
+    snapshots = (place.parent for place in (root, root.parent) if place.parent.name == "snapshots")
+    allowed = [root, *(place.parent / "blobs" for place in snapshots)]
     if not any(target.is_relative_to(place) for place in allowed):
         raise ModelFileError(
             f"{name!r} is a link that leaves the model folder. Copy the file into the folder instead."

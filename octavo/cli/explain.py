@@ -6,6 +6,7 @@ Opens the checkpoint's files and loads no weights.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from octavo.weights.footprint import kept_bytes, num_parameters
 
 if TYPE_CHECKING:
     from octavo.config.model import ModelConfig
+    from octavo.models.account import Account
     from octavo.weights.checkpoint import Checkpoint
 
 
@@ -42,7 +44,7 @@ class OptionRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the files say and what the model will take."""
+    """What the files say, and who computes them."""
 
     name: str
     path: str
@@ -56,6 +58,11 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     num_parameters: int
     stored_dtype: str
     file_bytes: int
+
+
+class RunningReport(ModelReport, frozen=True, kw_only=True):
+    """Also what the model takes, which is known only of one that runs."""
+
     weights_bytes: int
     kv_bytes_per_token: int
     state_bytes: int
@@ -75,6 +82,7 @@ def _add_arguments(parser: FlagParser) -> None:
 def _run(parsed: argparse.Namespace) -> int:
     given = given_options(parsed)
     wishes = EngineConfig.from_options(given)
+    from octavo.models.account import account_of
     from octavo.weights.checkpoint import open_checkpoint
     from octavo.weights.sources.find import find_model
 
@@ -85,16 +93,21 @@ def _run(parsed: argparse.Namespace) -> int:
     try:
         facts = _facts(checkpoint, model)
         resolved = resolve(wishes, facts, local_device())
-        report = describe_model(checkpoint, facts.architecture, resolved.config)
+        account = account_of(checkpoint.config, resolved.config.model)
+        report = describe_model(checkpoint, facts.architecture, resolved.config, account)
+        if account.path is None:
+            _print_refused(report, as_json=parsed.json)
+            return 1
+        running = with_sizes(report, checkpoint, resolved.config, account)
         formats = answer_formats(checkpoint, resolved.config)
     finally:
         checkpoint.close()
     rows = option_rows(given, resolved)
     if parsed.json:
-        whole = {"model": report, "formats": formats, "options": rows}
+        whole = {"model": running, "formats": formats, "options": rows}
         print(msgspec.json.format(msgspec.json.encode(whole)).decode())
     else:
-        _print(report, formats, rows, resolved.config)
+        _print(running, formats, rows, resolved.config)
     return 0
 
 
@@ -102,11 +115,13 @@ def _facts(checkpoint: Checkpoint, wishes: ModelConfig) -> CheckpointFacts:
     """Where a model does not run here, that is the reason to give, whatever else its config lacks."""
     from octavo.models.account import account_of
     from octavo.weights.checkpoint import checkpoint_facts
+    from octavo.weights.pooling_files import is_pooled
 
     try:
         return checkpoint_facts(checkpoint, wishes)
     except ModelFileError as error:
-        account = account_of(checkpoint.config, wishes)
+        runner = "pooling" if is_pooled(checkpoint, wishes) else "generate"
+        account = account_of(checkpoint.config, replace(wishes, runner=runner))
         raise ModelFileError(account.reason) if account.path is None else error from error
 
 
@@ -131,12 +146,28 @@ def option_rows(given: dict[str, Any], resolved: Resolved) -> list[OptionRow]:
     return rows
 
 
-def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConfig) -> ModelReport:
-    """Sizes by arithmetic on shapes and config."""
-    from octavo.models.account import account_of
+def describe_model(
+    checkpoint: Checkpoint, architecture: str, config: EngineConfig, account: Account
+) -> ModelReport:
+    """What is true of a model whether it runs or not."""
+    return ModelReport(
+        name=config.model.served_model_name[0],
+        path=str(checkpoint.path),
+        format=checkpoint.format,
+        architecture=architecture,
+        is_supported=account.path is not None,
+        computed_by=account.path,
+        why=account.reason,
+        num_parameters=num_parameters(checkpoint),
+        stored_dtype=checkpoint.stored_dtype,
+        file_bytes=stored_bytes(checkpoint.path),
+    )
 
-    account = account_of(checkpoint.config, config.model)
-    parameters = num_parameters(checkpoint)
+
+def with_sizes(
+    report: ModelReport, checkpoint: Checkpoint, config: EngineConfig, account: Account
+) -> RunningReport:
+    """Sizes by arithmetic on shapes and config."""
     sizes = {**text_config(checkpoint.config), **account.sizes}
     target = local_target(config.model.device)
     memory = plan_memory(sizes, partial(kept_bytes, checkpoint), config, target)
@@ -147,17 +178,8 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
         # The cache never takes more than all requests at full length could fill.
         tokens = min(tokens, max_seqs * max_len)
         cache_bytes = tokens * memory.kv_bytes_per_token
-    return ModelReport(
-        name=config.model.served_model_name[0],
-        path=str(checkpoint.path),
-        format=checkpoint.format,
-        architecture=architecture,
-        is_supported=account.path is not None,
-        computed_by=account.path,
-        why=account.reason,
-        num_parameters=parameters,
-        stored_dtype=checkpoint.stored_dtype,
-        file_bytes=stored_bytes(checkpoint.path),
+    return RunningReport(
+        **msgspec.structs.asdict(report),
         weights_bytes=memory.weights_bytes,
         kv_bytes_per_token=memory.kv_bytes_per_token,
         state_bytes=memory.state_bytes // memory.max_num_seqs,
@@ -167,15 +189,35 @@ def describe_model(checkpoint: Checkpoint, architecture: str, config: EngineConf
     )
 
 
-def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig) -> None:
+def _print_refused(report: ModelReport, *, as_json: bool) -> None:
+    """Of a model that does not run: no option is chosen for it, and no memory planned."""
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode({"model": report})).decode())
+    else:
+        _print_lines(_file_lines(report))
+
+
+def _file_lines(report: ModelReport) -> list[tuple[str, str]]:
     supported = "supported" if report.is_supported else "NOT supported"
-    form = "packed" if config.model.packed_weights else f"as {config.model.dtype}"
-    lines = [
+    return [
         ("model", f"{report.name} ({report.format})"),
         ("files", f"{report.path}, {show_bytes(report.file_bytes)}, mostly {report.stored_dtype}"),
         ("architecture", f"{report.architecture}, {supported}"),
         ("computed by", f"{report.computed_by or 'nobody'}: {report.why}"),
         ("parameters", show_count(report.num_parameters)),
+    ]
+
+
+def _print_lines(lines: list[tuple[str, str]]) -> None:
+    print("\n".join(f"{name.ljust(14)}{value}" for name, value in lines))
+
+
+def _print(
+    report: RunningReport, formats: AnswerFormats, rows: list[OptionRow], config: EngineConfig
+) -> None:
+    form = "packed" if config.model.packed_weights else f"as {config.model.dtype}"
+    lines = [
+        *_file_lines(report),
         ("weights", f"{show_bytes(report.weights_bytes)} {form}"),
         *_cache_lines(report, config),
     ]
@@ -184,7 +226,8 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
             ("tool calls", f"{formats.tool_calls}: {formats.tool_calls_reason}"),
             ("reasoning", f"{formats.reasoning}: {formats.reasoning_reason}"),
         ]
-    print("\n".join(f"{name.ljust(14)}{value}" for name, value in lines) + "\n")
+    _print_lines(lines)
+    print()
     cells = [("option", "value", "source", "reason")]
     cells += [(row.option, _show(row.value), row.source, row.reason) for row in rows]
     widths = [max(len(cell[column]) for cell in cells) for column in range(3)]
@@ -193,7 +236,7 @@ def _print(report: ModelReport, formats: AnswerFormats, rows: list[OptionRow], c
         print(line.rstrip())
 
 
-def _cache_lines(report: ModelReport, config: EngineConfig) -> list[tuple[str, str]]:
+def _cache_lines(report: RunningReport, config: EngineConfig) -> list[tuple[str, str]]:
     state = [("state", f"{show_bytes(report.state_bytes)} per request, however long it is")]
     state = state if report.state_bytes else []
     if not report.kv_bytes_per_token and state:

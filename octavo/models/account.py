@@ -12,7 +12,7 @@ from typing import Any
 from octavo.base.errors import ModelFileError
 from octavo.base.table import LazyTable
 from octavo.config.model import ModelConfig
-from octavo.models.pooled.table import ENCODERS, decoder_of, encoder_of, pools_theirs
+from octavo.models.pooled.table import ENCODERS, decoder_of, encoder_of, pools_theirs, refusal
 from octavo.models.table import MODELS, ModelPath, choose_path
 
 
@@ -52,8 +52,7 @@ def _of_pooled(config: Mapping[str, Any], wish: str) -> Account:
     if wish != ModelPath.OCTAVO and pools_theirs(config):
         theirs = _of_transformers(config)
         return replace(theirs, reason=f"{theirs.reason}; its hidden states are pooled")
-    stated = ", ".join(map(str, names)) or "none stated"
-    return Account(path=None, reason=f"No model of this architecture can be pooled: {stated}.")
+    return Account(path=None, reason=refusal(config))
 
 
 def _file(table: LazyTable[Any], name: str) -> str:

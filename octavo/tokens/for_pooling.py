@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tokenizers import Encoding
 
 from octavo.base.errors import RequestError
+from octavo.tokens.library_errors import as_request_errors
 from octavo.tokens.pair_template import Encoded, PairTemplate, Side, too_long
 from octavo.tokens.tokenizer import Tokenizer
 
@@ -36,13 +37,8 @@ class PoolingEncoder:
         if self._pairs is not None and isinstance(texts[0], tuple):
             return self._pairs.encode([text for text in texts if isinstance(text, tuple)], limit, keep, side)
         texts = [self._bounded(text, limit, keep, side) for text in texts]
-        try:
+        with as_request_errors("input"):
             encodings = self._tokenizer.backend.encode_batch_fast(list(texts))
-        except TypeError as error:
-            raise RequestError(
-                "The text holds lone surrogates, which are not Unicode characters. Send valid UTF-8 text.",
-                param="input",
-            ) from error
         if keep is not None:
             encodings = [
                 self._cut(text, keep, side) if len(encoding.ids) > keep else encoding

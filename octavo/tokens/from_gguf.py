@@ -1,7 +1,7 @@
 """Builds a tokenizer from GGUF metadata, with the ids of the tokenizer the model was trained with.
 
 Knows GGUF's key names and token types; knows nothing of files or tensors. The vocabulary kinds are
-byte-level BPE ("gpt2"), SentencePiece-style BPE ("llama", "gemma4") and WordPiece ("bert").
+byte-level BPE ("gpt2"), SentencePiece-style BPE ("llama", "gemma4"), WordPiece ("bert") and Unigram ("t5").
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from octavo.base.errors import ModelFileError
+from octavo.tokens.gguf_unigram import build_unigram
 from octavo.tokens.gguf_vocabulary import TokenType, Vocabulary
 from octavo.tokens.parts import TokenizerParts
 from octavo.tokens.pretokenizers import DEFAULT, PRE_TOKENIZERS, PreTokenizer
@@ -45,6 +46,7 @@ def build_from_gguf(metadata: Mapping[str, Any]) -> TokenizerParts:
         raise ModelFileError(f"The tokenizer in the GGUF file is broken: {error}") from error
     if vocabulary.model != "bert":
         _add_special_tokens(tokenizer, vocabulary)
+    if vocabulary.model not in ("bert", "t5"):
         _add_template(tokenizer, vocabulary, add_bos)
     return _parts(tokenizer, vocabulary)
 
@@ -226,7 +228,15 @@ def _add_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary) -> None:
         is_special = kind == TokenType.CONTROL or index in named
         if is_special or kind == TokenType.USER_DEFINED:
             takes_space = vocabulary.is_phi3 and token not in _PHI3_PLAIN
-            added.append(AddedToken(token, normalized=False, special=is_special, rstrip=takes_space))
+            added.append(
+                AddedToken(
+                    token,
+                    normalized=False,
+                    special=is_special,
+                    lstrip=index == vocabulary.spaced_mask,
+                    rstrip=takes_space,
+                )
+            )
     tokenizer.add_tokens(added)
 
 
@@ -251,9 +261,14 @@ def _add_template(tokenizer: Tokenizer, vocabulary: Vocabulary, add_bos_default:
         )
 
 
+def _unigram(vocabulary: Vocabulary) -> tuple[Tokenizer, bool]:
+    return build_unigram(vocabulary), True
+
+
 _BUILDERS: dict[str, Callable[[Vocabulary], tuple[Tokenizer, bool]]] = {
     "gpt2": _byte_level,
     "llama": _sentencepiece,
     "gemma4": _sentencepiece,
     "bert": _word_piece,
+    "t5": _unigram,
 }

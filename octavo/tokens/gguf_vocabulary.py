@@ -65,6 +65,11 @@ class Vocabulary:
         """Its special tokens take the white space behind them, which no key of the file says."""
         return self.architecture == "phi3" and self.model == "llama"
 
+    @property
+    def spaced_mask(self) -> int | None:
+        """XLM-RoBERTa's mask takes the white space before it, which no key of the file says."""
+        return self.token_id("mask_token_id") if self.model == "t5" else None
+
     def type_of(self, token_id: int) -> int:
         return self.types[token_id] if self.types else TokenType.NORMAL
 
@@ -84,6 +89,14 @@ class Vocabulary:
         ids = (self.token_id(key) for key in keys)
         found = next((token_id for token_id in ids if token_id is not None), None)
         return self.tokens.index(token) if found is None and token in self.tokens else found
+
+    def charsmap(self) -> bytes:
+        """How SentencePiece rewrites characters before it cuts text; empty where it leaves them alone."""
+        values: list[int] = self._get("precompiled_charsmap", list, [])
+        # Bytes are numbers from 0 on in some files and signed ones in others.
+        if not all(type(value) is int and -128 <= value < 256 for value in values):
+            raise ModelFileError("tokenizer.ggml.precompiled_charsmap of the GGUF file does not hold bytes.")
+        return bytes(value & 255 for value in values)
 
     def merges(self) -> list[tuple[str, str]] | None:
         lines = self._strings("merges")

@@ -32,8 +32,8 @@ def as_file_errors() -> Iterator[None]:
 
 
 @contextmanager
-def as_request_errors() -> Iterator[None]:
-    """While text is encoded or decoded. Raises RequestError."""
+def as_request_errors(param: str = "prompt") -> Iterator[None]:
+    """While text of the request's field `param` is encoded or decoded. Raises RequestError."""
     try:
         yield
     except OctavoError:
@@ -41,11 +41,11 @@ def as_request_errors() -> Iterator[None]:
     except TypeError as error:
         raise RequestError(
             "The text holds lone surrogates, which are not Unicode characters. Send valid UTF-8 text.",
-            param="prompt",
+            param=param,
         ) from error
     except BaseException as error:
         if type(error) is not Exception and not _is_panic(error):
             raise
         raise RequestError(
-            f"The model's tokenizer cannot take this: {str(error)[:MAX_SAID]}. Change it.", param="prompt"
+            f"The model's tokenizer cannot take this: {str(error)[:MAX_SAID]}. Change it.", param=param
         ) from error

@@ -18,7 +18,7 @@ from octavo.weights.dummy_checkpoint import DummyCheckpoint
 from octavo.weights.gguf.part_names import model_names
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
 from octavo.weights.pickled import refuse_pickle
-from octavo.weights.pooling_files import can_write, made_for_pooling, pooling_of
+from octavo.weights.pooling_files import can_write, is_pooled, pooling_of
 from octavo.weights.recurrent import recurrent_facts
 from octavo.weights.safetensors_checkpoint import SafetensorsCheckpoint, has_safetensors
 from octavo.weights.shapes import check_shapes
@@ -147,8 +147,6 @@ def checkpoint_facts(checkpoint: Checkpoint, model: ModelConfig) -> CheckpointFa
         raise ModelFileError("The model's config names no architecture (architectures, model_type).")
     if vocab_size is None:
         raise ModelFileError("The model's config has no vocab_size.")
-    is_for_pooling = made_for_pooling(checkpoint)
-    is_pooled = model.runner == "pooling" or (model.runner == "auto" and is_for_pooling)
     return CheckpointFacts(
         name=checkpoint.name,
         architecture=architecture,
@@ -156,6 +154,6 @@ def checkpoint_facts(checkpoint: Checkpoint, model: ModelConfig) -> CheckpointFa
         vocab_size=vocab_size,
         stored_dtype=checkpoint.stored_dtype,
         state_bytes=recurrent_facts(config).state_bytes,
-        pooling=pooling_of(checkpoint, model) if is_pooled else None,
+        pooling=pooling_of(checkpoint, model) if is_pooled(checkpoint, model) else None,
         can_write=can_write(checkpoint),
     )

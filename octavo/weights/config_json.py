@@ -155,6 +155,7 @@ def _check_part(part: dict[str, Any]) -> None:
     kind = part.get("model_type")
     if kind is not None and not isinstance(kind, str):
         raise ModelFileError(f"The model's model_type is {_short(kind)}; it must be a name.")
+    _check_classes(part.get("architectures"))
     # transformers writes a sliding_window of 0 beside use_sliding_window false.
     unused = "sliding_window" if part.get("use_sliding_window") is False else None
     for name, limit in COUNT_LIMITS.items():
@@ -165,6 +166,13 @@ def _check_part(part: dict[str, Any]) -> None:
     _check_positive("rope_theta", part.get("rope_theta"))
     for parameters in rope_dicts(part):
         _check_rope(parameters)
+
+
+def _check_classes(classes: object) -> None:
+    if classes is None:
+        return
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ModelFileError(f"The model's architectures is {_short(classes)}; it must be a list of names.")
 
 
 def _check_count(name: str, value: object, limit: int) -> None:

@@ -12,6 +12,7 @@ from octavo.base.errors import ModelFileError
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.gguf_checkpoint import GGUFCheckpoint
+from octavo.weights.module_folders import transformer_folder
 from octavo.weights.safetensors_checkpoint import PLAIN_KINDS, folder_name
 from octavo.weights.shapes import expected_shapes
 from octavo.weights.skeleton import build_skeleton, has_skeleton, stored_tensors
@@ -39,10 +40,11 @@ class DummyCheckpoint:
         self._known_shapes: dict[str, tuple[int, ...]] | None
         if path.is_dir():
             self.name = folder_name(path)
-            config = read_config(path)
+            folder = transformer_folder(path)
+            config = read_config(folder)
             self.config = text_only(config) or config
-            self.generation_config = read_generation_config(path)
-            self._tokenizer = TokenizerSource(folder=path)
+            self.generation_config = read_generation_config(folder)
+            self._tokenizer = TokenizerSource(folder=folder)
             self._known_shapes = None
         else:
             real = GGUFCheckpoint(path)

@@ -13,6 +13,7 @@ from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.weights.config_json import text_config
 from octavo.weights.encoder_shapes import CLASSIFIES
 from octavo.weights.label_scores import ENCODERS, by_tokens, classifying, sees_both_ways
+from octavo.weights.module_folders import MODULES
 from octavo.weights.pooling_modules import MAX_DENSE_WIDTH, with_modules
 from octavo.weights.token_scores import names_tokens, scores_by_name
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 def made_for_pooling(checkpoint: Checkpoint) -> bool:
     """Whether the model was made to be pooled, not to write."""
     return not can_write(checkpoint) or has_modules(_folder(checkpoint)) or names_tokens(checkpoint.config)
+
+
+def is_pooled(checkpoint: Checkpoint, model: ModelConfig) -> bool:
+    """Whether the model will be pooled: as the user wishes, else as it was made to be."""
+    return model.runner == "pooling" or (model.runner == "auto" and made_for_pooling(checkpoint))
 
 
 def can_write(checkpoint: Checkpoint) -> bool:
@@ -66,7 +72,7 @@ def read_pooling(config: dict[str, Any], folder: Path | None = None) -> PoolingF
 
 def has_modules(folder: Path | None) -> bool:
     """Whether sentence-transformers wrote this folder, for a model that embeds."""
-    return folder is not None and has_file(folder, "modules.json")
+    return folder is not None and has_file(folder, MODULES)
 
 
 def _folder(checkpoint: Checkpoint) -> Path | None:

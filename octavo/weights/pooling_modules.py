@@ -11,10 +11,10 @@ from octavo.base.files import confined, has_file, read_small
 from octavo.config.pooling import PoolingFacts, PoolingType
 from octavo.weights.config_json import MAX_CONTEXT
 from octavo.weights.label_scores import by_tokens
-from octavo.weights.strict_json import parse_object, parse_objects
+from octavo.weights.module_folders import MAX_FILE_BYTES, read_modules, transformer_folder
+from octavo.weights.strict_json import parse_object
 from octavo.weights.token_scores import scores_by_id
 
-MAX_FILE_BYTES = 4 * 2**20
 MAX_DENSE_WIDTH = 2**17
 
 _MODES = {
@@ -27,17 +27,11 @@ _LIMITS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta"
 _MODE_NAMES = {"cls": PoolingType.CLS, "lasttoken": PoolingType.LAST, "mean": PoolingType.MEAN}
 
 
-@dataclass(frozen=True)
-class _Module:
-    kind: str
-    path: str
-
-
 def with_modules(facts: PoolingFacts, config: dict[str, Any], folder: Path) -> PoolingFacts:
     """What sentence-transformers' own files say, module by module in their order."""
     facts = replace(facts, normalizes=False)
     has_pooled = False
-    modules = _modules(folder)
+    modules = read_modules(folder)
     if [module.kind for module in modules] == ["Transformer", "LogitScore"]:
         return _with_logit_score(config, folder, modules[1].path)
     for module in modules:
@@ -66,17 +60,6 @@ def _with_logit_score(config: dict[str, Any], folder: Path, path: str) -> Poolin
     config = {**config, "sentence_transformers": said} if said.get("activation_fn") else config
     facts = by_tokens(config, scores_by_id(config, _read(folder, path, "config.json")), ("LABEL_0",))
     return _with_prompts(_with_limits(facts, folder), folder)
-
-
-def _modules(folder: Path) -> list[_Module]:
-    listed = parse_objects(read_small(confined(folder, "modules.json"), MAX_FILE_BYTES), "modules.json")
-    return [_Module(_kind(str(entry.get("type", ""))), str(entry.get("path", ""))) for entry in listed]
-
-
-def _kind(type_name: str) -> str:
-    """The class, if it is sentence-transformers' own; one of the model's own code may do anything."""
-    is_own = type_name.startswith("sentence_transformers.")
-    return type_name.rpartition(".")[2] if is_own else type_name
 
 
 def _with_pooling(facts: PoolingFacts, said: dict[str, Any]) -> PoolingFacts:
@@ -128,6 +111,8 @@ def _with_dense(facts: PoolingFacts, folder: Path, path: str) -> PoolingFacts:
 
 
 def _with_limits(facts: PoolingFacts, folder: Path) -> PoolingFacts:
+    """Said beside the transformer."""
+    folder = transformer_folder(folder)
     said = next((found for name in _LIMITS if (found := _read(folder, f"sentence_{name}_config.json"))), {})
     # Older versions write it there, newer ones leave it to the tokenizer, who may say that there is no end.
     most = said.get("max_seq_length")

@@ -14,6 +14,7 @@ from octavo.base.files import confined, has_file, read_small
 from octavo.tokens.source import TokenizerSource
 from octavo.weights.config_json import read_config, read_generation_config, text_config
 from octavo.weights.fp8_blocks import find_scaled
+from octavo.weights.module_folders import transformer_folder
 from octavo.weights.mxfp4 import find_packed
 from octavo.weights.pickled import refuse_pickles_in
 from octavo.weights.safetensors import SafetensorsFile, StoredTensor
@@ -82,9 +83,10 @@ class SafetensorsCheckpoint:
         """Check config and all headers. Raises ModelFileError."""
         self.path = path
         self.name = folder_name(path)
-        self._files = _open_files(path)
-        self.config: dict[str, Any] = read_config(path)
-        self.generation_config: dict[str, Any] = read_generation_config(path)
+        self._folder = transformer_folder(path)
+        self._files = _open_files(self._folder)
+        self.config: dict[str, Any] = read_config(self._folder)
+        self.generation_config: dict[str, Any] = read_generation_config(self._folder)
         self._packed = _packed_tensors(self.config, self._files)
         halves = {name for packed in self._packed.values() for name in packed.stored_names}
         self._names = [*(name for name in self._files if name not in halves), *self._packed]
@@ -156,7 +158,7 @@ class SafetensorsCheckpoint:
             transfer(pieces, on_progress)
 
     def tokenizer_source(self) -> TokenizerSource:
-        return TokenizerSource(folder=self.path)
+        return TokenizerSource(folder=self._folder)
 
     def close(self) -> None:
         """Let go of the files. Tensors that were loaded stay valid."""
@@ -179,7 +181,8 @@ def folder_name(path: Path) -> str:
 
 def has_safetensors(folder: Path) -> bool:
     """Whether the folder holds weights that `SafetensorsCheckpoint` reads."""
-    return any(entry.name.endswith((".safetensors", ".safetensors.index.json")) for entry in folder.iterdir())
+    names = (entry.name for entry in transformer_folder(folder).iterdir())
+    return any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names)
 
 
 def _open_files(folder: Path) -> dict[str, SafetensorsFile]:

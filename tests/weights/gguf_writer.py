@@ -76,8 +76,9 @@ def write(
     for key, value in {**common(layers), **family.keys, **more}.items():
         if value is not None:
             add_value(writer, key if key.startswith("tokenizer.") else f"{architecture}.{key}", value)
-    writer.add_tokenizer_model(family.tokenizer)
-    writer.add_token_list([f"t{index}" for index in range(VOCAB_SIZE)])
+    if "tokenizer.ggml.model" not in more:
+        writer.add_tokenizer_model(family.tokenizer)
+        writer.add_token_list([f"t{index}" for index in range(VOCAB_SIZE)])
     arch = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(arch, layers)
     for name, tensor in {**weights, **stacked_experts(weights)}.items():

@@ -86,6 +86,9 @@ CONFIGS: list[tuple[dict[str, Any], list[str]]] = [
     ({"rope_parameters": {"low_freq_factor": 4.0, "high_freq_factor": 1.0}}, ["4.0", "1.0"]),
     ({"quantization_config": {"quant_method": "awq"}}, ["awq", "GGUF"]),
     ({"model_type": {"a": 1}}, ["model_type"]),
+    ({"architectures": "LlamaForCausalLM"}, ["architectures", "'LlamaForCausalLM'", "list of names"]),
+    ({"architectures": ["LlamaForCausalLM", 5]}, ["architectures", "list of names"]),
+    ({"architectures": {"LlamaForCausalLM": 1}}, ["architectures", "list of names"]),
     ({"text_config": TINY_CONFIG, "num_hidden_layers": "2"}, ["num_hidden_layers"]),
 ]
 """What is changed of TINY_CONFIG."""

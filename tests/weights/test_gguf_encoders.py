@@ -16,6 +16,7 @@ from octavo.messages.pooling import PoolingParams
 from octavo.weights.checkpoint import open_checkpoint
 from octavo.weights.pooling_files import read_pooling
 from tests.conformance.pooled import BOTH_WAYS, ENCODERS, LONGEST, save_pooled
+from tests.tokens.small_tokenizers import REWRITTEN, precompiled, unigram_backend, unigram_metadata
 from tests.weights.gguf_conversions import Named, plus_one
 from tests.weights.gguf_families.family import WIDE, GGUFFamily
 from tests.weights.gguf_writer import read_config, write
@@ -53,12 +54,12 @@ def save(folder: Path, case: str, *, tokenizer: str = "bert", **keys: Any) -> tu
     return model, folder / "tiny.gguf"
 
 
-def expected(model: Path, pooling: int) -> list[torch.Tensor]:
+def expected(model: Path, pooling: int, given: list[list[int]] = GIVEN) -> list[torch.Tensor]:
     from transformers import AutoModel
 
     reference = AutoModel.from_pretrained(model, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.inference_mode():
-        hidden = [reference(torch.tensor([ids])).last_hidden_state[0] for ids in GIVEN]
+        hidden = [reference(torch.tensor([ids])).last_hidden_state[0] for ids in given]
     return [one.mean(0) if pooling == MEAN else one[0] for one in hidden]
 
 
@@ -76,6 +77,39 @@ def test_embeds_as_transformers(tmp_path: Path, case: str, pooling: int) -> None
         assert (output.outputs.data - wanted).abs().max().item() < TOLERANCE
 
 
+def test_xlm_roberta_with_its_tokenizer(tmp_path: Path) -> None:
+    """Converters cut the rows of positions before a text's first."""
+    from safetensors.torch import load_file
+
+    charsmap = precompiled(REWRITTEN)
+    original = unigram_backend(charsmap)
+    first = 2
+    model = save_pooled(
+        tmp_path / "model",
+        "xlm-roberta",
+        vocab_size=original.get_vocab_size(),
+        max_position_embeddings=LONGEST + first,
+        pad_token_id=first - 1,
+        type_vocab_size=1,
+    )
+
+    def convert(name: str, tensor: torch.Tensor, config: dict[str, Any]) -> Named:
+        is_cut = name == "embeddings.position_embeddings.weight"
+        yield from without_pooler(name, tensor[first:] if is_cut else tensor, config)
+
+    family = GGUFFamily(model_type="xlm-roberta", keys={**KEYS, "pooling_type": CLS}, convert=convert)
+    weights, config = load_file(model / "model.safetensors"), read_config(model)
+    write(tmp_path / "tiny.gguf", "bert", family, weights, config, **unigram_metadata(original, charsmap))
+    texts = ["the quick brown ﬁx", "", "jumps over " * 40, "日本 the 語 zebra!"]
+    given = [original.encode(text).ids for text in texts]
+    with LLM(str(tmp_path / "tiny.gguf"), dtype="float32") as llm:
+        assert llm.config.model.max_model_len == LONGEST
+        outputs = llm.encode(texts, PoolingParams(use_activation=False), use_tqdm=False)
+    for output, ids, wanted in zip(outputs, given, expected(model, CLS, given), strict=True):
+        assert output.prompt_token_ids == ids
+        assert (output.outputs.data - wanted).abs().max().item() < TOLERANCE
+
+
 def test_a_file_that_does_not_say_how_it_pools(tmp_path: Path) -> None:
     _, file = save(tmp_path, "bert", pooling_type=None)
     facts = read_pooling(open_checkpoint(file).config)
@@ -85,7 +119,7 @@ def test_a_file_that_does_not_say_how_it_pools(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"tokenizer": "t5"}, "a tokenizer of kind 't5'"),
+        ({"tokenizer": "gpt2"}, "a tokenizer of kind 'gpt2'; those with 'bert' and 't5'"),
         ({"pooling_type": RANK}, "an encoder that scores"),
         ({"pooling_type": 5}, "pooling_type is 5"),
         (

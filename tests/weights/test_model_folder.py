@@ -19,6 +19,7 @@ from octavo.base.errors import ModelFileError
 from octavo.config.model import ModelConfig
 from octavo.weights.checkpoint import checkpoint_facts, open_checkpoint
 from octavo.weights.config_json import context_length, read_config
+from octavo.weights.sources.find import find_model
 from tests.weights.crafted import LLAMA_KEYS, TINY_CONFIG, VOCAB, llama_tensors, write_config, write_gguf
 from tests.weights.lies import CONFIGS, NO_CONFIGS
 
@@ -288,6 +289,59 @@ def test_config_lies(tiny_folder: Path, changes: dict[str, Any], words: list[str
 def test_configs_that_are_not_json_objects(tiny_folder: Path, text: str) -> None:
     (tiny_folder / "config.json").write_text(text)
     refused(tiny_folder, "config.json")
+
+
+def below(tiny_folder: Path) -> Path:
+    """A folder with the model in 0_Transformer, as modules.json says."""
+    whole = tiny_folder.parent / "whole"
+    whole.mkdir()
+    tiny_folder.rename(whole / "0_Transformer")
+    modules = [{"path": "0_Transformer", "type": "sentence_transformers.models.Transformer"}]
+    (whole / "modules.json").write_text(json.dumps(modules))
+    return whole
+
+
+@pytest.mark.parametrize("load_format", ["auto", "safetensors", "dummy"])
+def test_a_transformer_in_a_folder_of_its_own(
+    tiny_folder: Path, tiny_weights: Weights, load_format: str
+) -> None:
+    folder = below(tiny_folder)
+    (folder / "0_Transformer/generation_config.json").write_text('{"temperature": 0.6}')
+    assert find_model(str(folder)) == folder
+    checkpoint = open_checkpoint(folder, load_format)
+    assert (checkpoint.name, checkpoint.path) == ("whole", folder)
+    assert set(checkpoint.tensor_names()) == set(tiny_weights)
+    assert checkpoint.generation_config == {"temperature": 0.6}
+    assert checkpoint.tokenizer_source().folder == folder / "0_Transformer"
+
+
+def test_a_folder_of_its_own_that_is_not_there(tiny_folder: Path) -> None:
+    folder = below(tiny_folder)
+    for path, words in (("../whole", "plain name"), ("gone", "no file 'gone'")):
+        modules = [{"path": path, "type": "sentence_transformers.models.Transformer"}]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        refused(folder, words)
+        with pytest.raises(ModelFileError, match=words):
+            find_model(str(folder))
+    (folder / "modules.json").write_text('[{"path": "0_Transformer", "type": "custom.Transformer"}]')
+    with pytest.raises(ModelFileError, match="holds no model"):
+        find_model(str(folder))
+
+
+def test_links_of_a_cached_transformer_in_a_folder_of_its_own(tiny_folder: Path) -> None:
+    folder = below(tiny_folder)
+    entry = folder.parent / "models--org--Tiny"
+    snapshot = entry / "snapshots" / "0123abc"
+    (snapshot / "0_Transformer").mkdir(parents=True)
+    (entry / "blobs").mkdir()
+    names = ("modules.json", "0_Transformer/config.json", "0_Transformer/model.safetensors")
+    for index, name in enumerate(names):
+        shutil.copy(folder / name, entry / "blobs" / str(index))
+        (snapshot / name).symlink_to(entry / "blobs" / str(index))
+    assert open_checkpoint(snapshot).name == "Tiny"
+    (snapshot / "0_Transformer/config.json").unlink()
+    (snapshot / "0_Transformer/config.json").symlink_to(folder / "0_Transformer/config.json")
+    refused(snapshot, "link")
 
 
 def test_code_named_by_a_config_is_not_run(tiny_folder: Path) -> None:

@@ -82,5 +82,5 @@ def obstacle_to_kernels(config: EngineConfig, known: Known) -> str | None:
     if config.model.model_impl == "transformers":
         return "transformers' modules compute with torch"
     if known.checkpoint.architecture not in NATIVE:
-        return f"a {known.checkpoint.architecture} computes with torch"
+        return f"torch computes {known.checkpoint.architecture}"
     return None

@@ -47,7 +47,7 @@ def decide_runner(config: EngineConfig, known: Known) -> EngineConfig:
     checkpoint = known.checkpoint
     if config.model.runner == "generate" and not checkpoint.can_write:
         raise ConfigError(
-            f"runner is generate, but a {checkpoint.architecture} cannot write. Leave runner out.",
+            f"runner is generate, but {checkpoint.architecture} does not write. Leave runner out.",
             param="runner",
         )
     if config.model.runner != "auto":

@@ -15,8 +15,8 @@ from octavo.models.pooled.table import (
     ENCODERS,
     decoder_of,
     encoder_of,
-    pooled_architectures,
     pools_theirs,
+    refusal,
 )
 from octavo.models.table import MODELS, ModelPath, find_model_class
 from octavo.weights.checkpoint import Checkpoint
@@ -38,10 +38,7 @@ def build_pooled(
             return _decoder(decoder, checkpoint, facts, placement)
     if wish != ModelPath.OCTAVO and facts.can_embed and pools_theirs(checkpoint.config):
         return _theirs(checkpoint, facts, placement)
-    raise ModelFileError(
-        f"No model of this architecture can be pooled: {', '.join(map(str, stated)) or 'none stated'}. "
-        f"Supported: {', '.join(pooled_architectures())}; and to embed, all that write through transformers."
-    )
+    raise ModelFileError(refusal(checkpoint.config))
 
 
 def _theirs(checkpoint: Checkpoint, facts: PoolingFacts, placement: Placement) -> PooledModel:

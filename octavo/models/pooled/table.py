@@ -72,6 +72,15 @@ def pooled_architectures() -> list[str]:
     return sorted([*names, *(f"{name}Model" for name in SAME_LAYERS)])
 
 
+def refusal(config: Mapping[str, Any]) -> str:
+    """Of a model that cannot be pooled."""
+    stated = ", ".join(map(str, config.get("architectures") or [])) or "none stated"
+    return (
+        f"No model of this architecture can be pooled: {stated}. "
+        f"Supported: {', '.join(pooled_architectures())}; and to embed, all that write through transformers."
+    )
+
+
 def pools_theirs(config: Mapping[str, Any]) -> bool:
     """Whether it is a decoder that writes through transformers' modules: its hidden states can embed."""
     return not sees_both_ways(config) and not names_tokens(config) and has_skeleton(config)

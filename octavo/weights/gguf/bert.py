@@ -1,4 +1,4 @@
-"""GGUF files of encoders that embed: BERT, those computed like it (MiniLM, BGE) and NomicBERT."""
+"""GGUF files of encoders that embed: BERT, those computed like it (MiniLM, BGE, XLM-R) and NomicBERT."""
 
 from __future__ import annotations
 
@@ -29,15 +29,21 @@ _LAYER = {
 _POOLINGS = {1: PoolingType.MEAN, 2: PoolingType.CLS, 3: PoolingType.LAST}
 """Values of pooling_type; 0 says nothing."""
 _RANK = 4
+_TOKENIZERS = ("bert", "t5")
+"""BERT's and XLM-R's."""
 
 
 def _extend(config: Config, keys: Keys) -> None:
-    """Raises ModelFileError for rerankers and for RoBERTa's kin."""
+    """Raises ModelFileError for rerankers and for tokenizers of another kind, such as RoBERTa's.
+
+    XLM-R's kin are BERTs here: converters cut the rows of the positions that come before a text's first.
+    """
     tokenizer = keys.metadata.get("tokenizer.ggml.model")
-    if tokenizer != "bert":
+    if tokenizer not in _TOKENIZERS:
         raise ModelFileError(
-            f"The GGUF file holds an encoder with a tokenizer of kind {str(tokenizer)[:40]!r}, a RoBERTa or "
-            "XLM-R; those with 'bert' are supported. It can be served from its safetensors files."
+            f"The GGUF file holds an encoder with a tokenizer of kind {str(tokenizer)[:40]!r}; those with "
+            f"{' and '.join(map(repr, _TOKENIZERS))} are supported. It can be served from its safetensors "
+            "files."
         )
     pooling = read_pooling(config, keys)
     if pooling == _RANK or "cls.weight" in keys.tensor_names or "cls.output.weight" in keys.tensor_names:

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf.part_names import model_names, part_names
+from octavo.weights.module_folders import TRANSFORMER
 from octavo.weights.sources.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -151,9 +152,10 @@ def choose_files(reference: HubReference, files: Mapping[str, int]) -> ChosenFil
     ggufs = model_names(files)
     if reference.file is not None or reference.quant is not None:
         return _with_parts(_named_gguf(reference, ggufs), files)
-    folder = _folder_files(files)
-    if "config.json" in folder and any(name.endswith(".safetensors") for name in folder):
-        return ChosenFiles(files=folder, main="config.json", is_folder=True)
+    place = _place(files)
+    folder = _folder_files(files, place)
+    if f"{place}config.json" in folder and any(name.endswith(".safetensors") for name in folder):
+        return ChosenFiles(files=folder, main=f"{place}config.json", is_folder=True)
     if len(ggufs) == 1:
         return _with_parts(ggufs[0], files)
     if ggufs:
@@ -180,11 +182,17 @@ def _with_parts(first: str, files: Mapping[str, int]) -> ChosenFiles:
     return ChosenFiles(files={name: files[name] for name in names}, main=first, is_folder=False)
 
 
-def _folder_files(files: Mapping[str, int]) -> dict[str, int]:
+def _place(files: Mapping[str, int]) -> str:
+    """What the names of the model's own files begin with."""
+    is_below = "config.json" not in files and f"{TRANSFORMER}/config.json" in files
+    return f"{TRANSFORMER}/" if is_below else ""
+
+
+def _folder_files(files: Mapping[str, int], place: str) -> dict[str, int]:
     has_model = any(fnmatch.fnmatchcase(name, "model*.safetensors") for name in files if "/" not in name)
     wanted = {}
     for name, size in files.items():
-        patterns = _WANTED if "/" not in name else _WANTED_BELOW
+        patterns = _WANTED if "/" not in name.removeprefix(place) else _WANTED_BELOW
         is_second_copy = has_model and name.startswith("consolidated")
         if not is_second_copy and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
             wanted[name] = size

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from octavo.base.errors import ModelFileError
 from octavo.weights.gguf.part_names import model_names
+from octavo.weights.module_folders import transformer_folder
 from octavo.weights.pickled import refuse_pickle
 
 _MAGIC = b"GGUF"
@@ -46,7 +47,7 @@ def _starts_like_gguf(path: Path) -> bool:
 
 
 def _check_folder(folder: Path) -> Path:
-    if (folder / "config.json").is_file():
+    if (transformer_folder(folder) / "config.json").is_file():
         return folder
     files = model_names(file.name for file in folder.glob("*.gguf") if file.is_file())
     if len(files) == 1:

@@ -10,11 +10,12 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from octavo.base.errors import ModelFileError
+from octavo.weights.module_folders import MODULES, TRANSFORMER
 from octavo.weights.sources.progress import Progress
 
 MAX_MEMBERS = 100_000
@@ -114,7 +115,13 @@ def model_folders(names: Iterable[str]) -> list[str]:
     files = [PurePosixPath(name) for name in names]
     configured = {file.parent for file in files if file.name == "config.json"} - {PurePosixPath()}
     found = {file.parent for file in files if file.suffix == ".safetensors"} & configured
+    found = {_with_modules(folder, files) for folder in found}
     return sorted(str(folder) for folder in found if found.isdisjoint(folder.parents))
+
+
+def _with_modules(folder: PurePosixPath, files: Collection[PurePosixPath]) -> PurePosixPath:
+    is_below = folder.name == TRANSFORMER and folder.parent.name and folder.parent / MODULES in files
+    return folder.parent if is_below else folder
 
 
 def _literal(name: str) -> str:
