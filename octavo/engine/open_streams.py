@@ -55,6 +55,7 @@ class OpenStreams:
         self._resumption = Resumption(core.send)
         self.vector_bytes = 0
         """What all prompts of vectors take, of those that run or are admitted."""
+        self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -79,7 +80,7 @@ class OpenStreams:
     def _open(self, prepared: Prepared[Out], check: Callable[[], None]) -> AsyncGenerator[Out, None]:
         self._join(prepared)
         admission = Admission(lambda: self._leave(prepared))
-        return AdmittedStream(self._run(prepared, admission, check), admission)
+        return AdmittedStream(self._run(prepared, admission, check), admission, self._loop)
 
     async def _run(
         self, prepared: Prepared[Out], admission: Admission, check: Callable[[], None]
