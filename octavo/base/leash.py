@@ -218,6 +218,8 @@ class _Watch:
         self._patience = patience
         self._began_s = helper.computed_s()
         self._is_over = threading.Event()
+        self._lock = threading.Lock()
+        """Over or killed: what comes first is true."""
         self._thread = threading.Thread(target=self._run, name="leash-watch", daemon=True)
         self.was_in_vain = False
         """It was killed though it had hardly computed."""
@@ -226,14 +228,21 @@ class _Watch:
         self._thread.start()
 
     def end(self) -> None:
-        self._is_over.set()
+        with self._lock:
+            self._is_over.set()
 
     def _run(self) -> None:
         for _ in range(self._patience):
             if self._is_over.wait(self._limit_s):
                 return
             if self._helper.computed_s() - self._began_s >= FAIR_SHARE * self._limit_s:
-                break
-        else:
-            self.was_in_vain = True
-        self._helper.kill()
+                self._kill(was_in_vain=False)
+                return
+        self._kill(was_in_vain=True)
+
+    def _kill(self, *, was_in_vain: bool) -> None:
+        """Not if it has answered meanwhile: the next frame would be blamed."""
+        with self._lock:
+            if not self._is_over.is_set():
+                self.was_in_vain = was_in_vain
+                self._helper.kill()

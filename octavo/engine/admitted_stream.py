@@ -37,11 +37,17 @@ class AdmittedStream(AsyncGenerator[Out, None]):
 
     __slots__ = ("_admission", "_loop", "_stream")
 
-    def __init__(self, stream: AsyncGenerator[Out, None], admission: Admission) -> None:
-        """stream: ends the admission, too, when it comes to its end by itself."""
+    def __init__(
+        self,
+        stream: AsyncGenerator[Out, None],
+        admission: Admission,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """stream: ends the admission, too, when it comes to its end by itself. loop: where that is done for
+        one that is dropped; it need not run yet."""
         self._stream = stream
         self._admission = admission
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
 
     def __anext__(self) -> Awaitable[Out]:  # type: ignore[override]
         return self._stream.__anext__()

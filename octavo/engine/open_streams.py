@@ -56,6 +56,7 @@ class OpenStreams:
         self._resumption = Resumption(core.send)
         self.vector_bytes = 0
         """What all prompts of vectors take, of those that run or are admitted."""
+        self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -88,7 +89,7 @@ class OpenStreams:
             self.vector_bytes -= prepared.vector_bytes
 
         admission = Admission(leave)
-        return AdmittedStream(self._run(prepared, admission, check), admission)
+        return AdmittedStream(self._run(prepared, admission, check), admission, self._loop)
 
     async def _run(
         self, prepared: Prepared[Out], admission: Admission, check: Callable[[], None]
@@ -135,7 +136,7 @@ class OpenStreams:
         request_ids = [f"{own_id}-{number}" for number in range(width)]
         self._join(request_ids, terms, len(search.prompt_token_ids))
         admission = Admission(lambda: self._leave(request_ids))
-        return AdmittedStream(self._run_search(name, search, outputs, admission), admission)
+        return AdmittedStream(self._run_search(name, search, outputs, admission), admission, self._loop)
 
     async def _run_search(
         self,

@@ -138,7 +138,7 @@ def _cors(server: ServerConfig) -> list[Middleware]:
         return []
     options: dict[str, Any] = {
         "allow_origins": server.allowed_origins,
-        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
         # Clients of OpenAI and Anthropic send a dozen about themselves, and more with each version.
         "allow_headers": ["*"],
         "expose_headers": ["x-request-id", "request-id", "retry-after"],

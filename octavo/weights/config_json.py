@@ -105,6 +105,7 @@ def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str,
             f"hf_overrides cannot change {fixed[0]}: it says what lies in the model's files. Leave it out.",
             param="hf_overrides",
         )
+    entries = _in_modern_names(entries)
     own, wished = config.get("text_config"), entries.get("text_config")
     merged = {**config, **entries}
     if isinstance(own, dict) and isinstance(wished, dict):
@@ -118,6 +119,15 @@ def override(config: Mapping[str, Any], entries: Mapping[str, Any]) -> dict[str,
     add_modern_names(merged)
     check_config(merged)
     return merged
+
+
+def _in_modern_names(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry under an older name is one under today's, too: the config has both, and today's counts."""
+    modern = {name: entries[older] for older, name in OLDER_NAMES.items() if older in entries}
+    modern |= entries
+    if isinstance(inner := entries.get("text_config"), dict):
+        modern["text_config"] = _in_modern_names(inner)
+    return modern
 
 
 def add_modern_names(config: dict[str, Any]) -> None:

@@ -138,6 +138,7 @@ def test_gte_by_its_first_name(tmp_path: Path, scaling: dict[str, Any] | None) -
         ("deberta-v3", {"position_buckets": 2}, "position_buckets is 2"),
         ("deberta-v3", {"position_buckets": "many"}, "position_buckets is many"),
         ("deberta-v3", {"position_buckets": 64}, r"\[64, 48\].*\[128, 48\]|\[128, 48\].*\[64, 48\]"),
+        ("deberta-v3", {"hidden_act": ["gelu"]}, r"hidden_act is \"\['gelu'\]\""),
         ("mpnet", {"relative_attention_num_buckets": 31}, "31"),
         ("mpnet", {"max_position_embeddings": 300}, r"300"),
         ("electra", {"embedding_size": 25}, "25"),

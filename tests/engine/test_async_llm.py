@@ -195,6 +195,20 @@ async def test_a_search_that_is_admitted_counts_as_its_beams(make_engine: Any) -
     await engine.shutdown()
 
 
+def test_a_stream_may_be_asked_for_outside_the_loop(make_engine: Any) -> None:
+    """As in `loop.run_until_complete(collect(engine.generate(...)))`: it raised, and the request stayed."""
+
+    async def last_of(stream: Any) -> Any:
+        return [output async for output in stream][-1]
+
+    with asyncio.Runner() as runner:
+        engine = runner.run(make_engine())
+        stream = engine.generate(PROMPT, params())
+        assert runner.run(last_of(stream)).finished
+        assert engine._bound._total.requests == 0
+        runner.run(engine.shutdown())
+
+
 async def test_a_deadline_ends_the_stream_with_its_code(make_engine: Any) -> None:
     executor = FakeExecutor(vocab_size=VOCAB_SIZE, step_seconds=0.005)
     engine = await make_engine(executor, max_num_seqs=1)

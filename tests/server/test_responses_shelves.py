@@ -87,6 +87,19 @@ async def test_a_file_from_before_there_were_owners_is_taken_over(tmp_path: Path
     shelf.close()
 
 
+async def test_a_file_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """A server of version 1 that was killed between its marks and its table left this."""
+    path = tmp_path / "r.db"
+    with sqlite3.connect(path) as file:
+        file.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        file.execute("PRAGMA user_version = 1")
+    file.close()
+    shelf = SqliteShelf(str(path), 3, 1000)
+    await shelf.put("me", "a", b"x")
+    assert await shelf.get("a") == b"x"
+    shelf.close()
+
+
 async def test_an_sqlite_shelf_is_there_again(tmp_path: Path) -> None:
     path = tmp_path / "r.db"
     first = SqliteShelf(str(path), 3, 1000)

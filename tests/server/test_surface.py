@@ -355,6 +355,9 @@ async def test_cors_only_where_allowed() -> None:
     headers = {"origin": "http://a.example", "access-control-request-method": "POST"}
     allowed = await make_client(allowed_origins=["http://a.example"]).options("/v1/models", headers=headers)
     assert allowed.headers["access-control-allow-origin"] == "http://a.example"
+    head = {**headers, "access-control-request-method": "HEAD"}
+    asked = await make_client(allowed_origins=["http://a.example"]).options("/v1/models", headers=head)
+    assert asked.status_code == 200, "with a key browsers ask even for HEAD"
     refused = await make_client().options("/v1/models", headers=headers)
     assert refused.status_code == 405 and "access-control-allow-origin" not in refused.headers
 

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -52,3 +53,14 @@ def test_who_gets_it_late_is_answered(leash: Leash, monkeypatch: pytest.MonkeyPa
     time.sleep(2 * WALL_S)
     os.kill(helper.pid, signal.SIGCONT)
     assert answer.result(timeout=60) == b"late"
+
+
+def test_who_answers_while_its_time_is_looked_up_is_not_killed() -> None:
+    """Its next wish was blamed for that."""
+    helper = Mock()
+    helper.computed_s.return_value = 0.0
+    watch = module._Watch(helper, 0.001, 3)
+    helper.computed_s.side_effect = lambda: watch.end() or 1.0
+    watch.start()
+    watch._thread.join(timeout=60)
+    assert helper.computed_s.called and not helper.kill.called and not watch.was_in_vain

@@ -232,11 +232,11 @@ def plain_facts(config: Mapping[str, Any], **modern: Any) -> DecoderConfig:
 def read_activation(config: Mapping[str, Any], name: str, default: str) -> str:
     """One of ACTIVATIONS; ModelFileError names them otherwise."""
     value = config.get(name) or default
-    if value not in ACTIVATIONS:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ModelFileError(
             f"The model's {name} is {str(value)[:40]!r}; supported are {', '.join(ACTIVATIONS)}."
         )
-    return str(value)
+    return value
 
 
 def refuse(config: Mapping[str, Any], name: str, *, what: str) -> None:

@@ -126,7 +126,7 @@ def _check(config: Mapping[str, Any]) -> None:
 
 def _pooler_activation(config: Mapping[str, Any]) -> Activation:
     name = config.get("pooler_hidden_act") or "gelu"
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ModelFileError(
             f"pooler_hidden_act is {str(name)[:40]!r}; supported are {', '.join(sorted(ACTIVATIONS))}."
         )

@@ -55,7 +55,7 @@ class EncoderConfig:
         if width % num_heads:
             raise ModelFileError(f"hidden_size {width} is not a multiple of num_attention_heads {num_heads}.")
         activation = values.get("hidden_act") or values.get("hidden_activation") or "gelu"
-        if activation not in ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
             raise ModelFileError(
                 f"hidden_act is {str(activation)[:40]!r}; supported are {', '.join(sorted(ACTIVATIONS))}."
             )

@@ -122,7 +122,7 @@ class ModernBertModel(nn.Module):
         """What scores labels behind this backbone."""
         facts = read_config(config)
         activation = config.get("classifier_activation") or "gelu"
-        if activation not in ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
             raise ModelFileError(
                 f"classifier_activation is {str(activation)[:40]!r}, which is not supported."
             )

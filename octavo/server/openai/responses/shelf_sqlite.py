@@ -144,4 +144,4 @@ def _checked_version(file: sqlite3.Connection, path: Path) -> int:
             "Octavo. Name another file.",
             param="response_store",
         )
-    return int(version)
+    return int(version) if is_used else 0  # A server may have been killed before it made its tables.
