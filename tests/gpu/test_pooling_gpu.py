@@ -31,23 +31,26 @@ def pooled(states_TE: torch.Tensor, pooling: str) -> torch.Tensor:
 
 
 def allowed(folder: Path, given: list[list[int]], pooling: str, dtype: str) -> float:
-    """How far a result may be from float32: in a narrow type little more than transformers' worst."""
+    """How far results may be from float32 on the average: in a narrow type little more than transformers'.
+
+    A single text says little there: random weights blow the rounding of some up, in one way or another.
+    """
     if dtype == "float32":
         return FLOAT32_DISTANCE
     exact, narrow = (
         [pooled(one, pooling) for one in states(folder, given, kind)]
         for kind in (torch.float32, torch.bfloat16)
     )
-    return 1e-3 + 1.5 * max(distance(one, other) for one, other in zip(exact, narrow, strict=True))
+    return 1e-3 + 2 * distance(narrow, exact)
 
 
-def distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    return 1.0 - torch.cosine_similarity(one, other, dim=0).item()
+def distance(found: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    similar = [torch.cosine_similarity(*pair, dim=0).item() for pair in zip(found, expected, strict=True)]
+    return 1.0 - sum(similar) / len(similar)
 
 
 def check(outputs: list[Any], expected: list[torch.Tensor], furthest: float) -> None:
-    for output, wanted in zip(outputs, expected, strict=True):
-        assert distance(output.outputs.data, wanted) < furthest
+    assert distance([output.outputs.data for output in outputs], expected) < furthest
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
