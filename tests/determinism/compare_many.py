@@ -30,8 +30,8 @@ from tests.conformance.test_generation import keeps_state, num_kv_groups
 from tests.determinism.company import MODES, Report, compare, draw_requests
 from tests.tiny import VOCAB_SIZE, save_model
 
-SOME = ("llama", "gemma2", "gemma3", "qwen3_moe", "gpt_neox", "phi", "opt")
-"""Of each make: plain, with soft caps, with windows, a mixture of experts, with layer norms."""
+SOME = ("llama", "gemma2", "gemma3", "qwen3_moe", "gpt_neox", "phi", "opt", "bloom")
+"""Of each make: plain, with soft caps, with windows, a mixture of experts, with layer norms, linear biases."""
 REAL = "the default model"
 REAL_VOCAB = 49152
 REQUESTS = 48
