@@ -128,6 +128,17 @@ def test_gte_by_its_first_name(tmp_path: Path, scaling: dict[str, Any] | None) -
         check(llm.encode(given, RAW, use_tqdm=False), [one.logits[0] for one in expected])
 
 
+@pytest.mark.parametrize("name", ["bert", "mpnet", "nomic_bert"])
+def test_entries_of_other_kinds_change_nothing(tmp_path: Path, name: str) -> None:
+    """As transformers has it: ELECTRA alone has narrow embeddings, DeBERTa alone may lack positions."""
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    change(folder, embedding_size=24, position_biased_input=False)
+    given = prompts()[:5]
+    with LLM(str(folder), pooling_type="mean") as llm:
+        check(llm.encode(given, RAW, use_tqdm=False), [one.mean(0) for one in states(folder, given)])
+
+
 @pytest.mark.parametrize(
     ("name", "entries", "words"),
     [
