@@ -165,6 +165,11 @@ def _check_part(part: dict[str, Any]) -> None:
     kind = part.get("model_type")
     if kind is not None and not isinstance(kind, str):
         raise ModelFileError(f"The model's model_type is {_short(kind)}; it must be a name.")
+    classes = part.get("architectures")
+    if classes is not None and not (
+        isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    ):
+        raise ModelFileError(f"The model's architectures is {_short(classes)}; it must be a list of names.")
     # transformers writes a sliding_window of 0 beside use_sliding_window false.
     unused = "sliding_window" if part.get("use_sliding_window") is False else None
     for name, limit in COUNT_LIMITS.items():

@@ -150,6 +150,8 @@ def test_entries_of_other_kinds_change_nothing(tmp_path: Path, name: str) -> Non
         ("deberta-v3", {"position_buckets": "many"}, "position_buckets is many"),
         ("deberta-v3", {"position_buckets": 64}, r"\[64, 48\].*\[128, 48\]|\[128, 48\].*\[64, 48\]"),
         ("deberta-v3", {"hidden_act": ["gelu"]}, r"hidden_act is \"\['gelu'\]\""),
+        ("mpnet", {"architectures": 5}, "architectures is 5; it must be a list of names"),
+        ("mpnet", {"architectures": ["GuessModel", 5]}, "it must be a list of names"),
         ("mpnet", {"relative_attention_num_buckets": 31}, "31"),
         ("mpnet", {"max_position_embeddings": 300}, r"300"),
         ("electra", {"embedding_size": 25}, "25"),
