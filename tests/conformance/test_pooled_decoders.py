@@ -29,7 +29,9 @@ def save(folder: Path, name: str, kind: Any, **entries: Any) -> Any:
     family, overrides = {**FALLBACK, **FAMILIES}[name]
     torch.manual_seed(7)
     config = tiny_config(family, **overrides, **entries)
-    model = kind.from_config(config, attn_implementation="eager").to(torch.float32).eval()
+    # transformers' eager Falcon adds its linear biases twice: to the mask, and to the scores.
+    way = "sdpa" if getattr(config, "alibi", False) else "eager"
+    model = kind.from_config(config, attn_implementation=way).to(torch.float32).eval()
     for tensor_name, weight in model.named_parameters():
         if tensor_name.endswith("bias"):
             weight.data += 0.2 * torch.randn(weight.shape)
