@@ -139,6 +139,15 @@ def test_entries_of_other_kinds_change_nothing(tmp_path: Path, name: str) -> Non
         check(llm.encode(given, RAW, use_tqdm=False), [one.mean(0) for one in states(folder, given)])
 
 
+def test_mpnet_counts_positions_from_two_whatever_pads(tmp_path: Path) -> None:
+    family, overrides = ENCODERS["mpnet"]
+    folder = save_pooled(tmp_path / "model", family, **{**overrides, "pad_token_id": 0})
+    given = prompts()[:5]
+    with LLM(str(folder), pooling_type="mean") as llm:
+        assert llm.config.model.max_model_len == 512
+        check(llm.encode(given, RAW, use_tqdm=False), [one.mean(0) for one in states(folder, given)])
+
+
 @pytest.mark.parametrize(
     ("name", "entries", "words"),
     [
