@@ -159,10 +159,12 @@ class _Helper:
             env=without_secrets(),
         )
         self._usage = psutil.Process(self._process.pid)
+        self._is_killed = False
 
     @property
     def is_dead(self) -> bool:
-        return self._process.poll() is not None
+        """Or dying: its last answer may have come all the same."""
+        return self._is_killed or self._process.poll() is not None
 
     def ask(self, frame: bytes, limit_s: float, patience: int) -> bytes:
         """The answer. Raises LeashBroken, and OVERLOADED where the machine had no time to make one.
@@ -197,6 +199,7 @@ class _Helper:
         return times.user + times.system
 
     def kill(self) -> None:
+        self._is_killed = True
         self._process.kill()
 
     def reap(self) -> None:

@@ -42,7 +42,9 @@ COUNT_LIMITS = {
 
 CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 
-COUNTING_FROM_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
+COUNTING_FROM_PADDING = frozenset({"camembert", "roberta", "xlm-roberta"})
+FIRST_POSITIONS = {"mpnet": 2}
+"""Of kinds whose code says it: MPNet's takes 1 for the padding token's id, whatever the config has."""
 
 WITHOUT_POSITIONS = ("mamba2",)
 """Models that know no positions: a text may have any length."""
@@ -292,8 +294,9 @@ def context_length(config: dict[str, Any]) -> int:
 
 def first_position(config: dict[str, Any]) -> int:
     """The position of a text's first token: RoBERTa and its kin count on from the padding token's id."""
-    if config.get("model_type") not in COUNTING_FROM_PADDING:
-        return 0
+    kind = config.get("model_type")
+    if kind not in COUNTING_FROM_PADDING:
+        return FIRST_POSITIONS.get(str(kind), 0)
     padding = config.get("pad_token_id")
     padding = 1 if padding is None else padding
     if type(padding) is not int or not 0 <= padding < MAX_CONTEXT:

@@ -45,6 +45,16 @@ class EncoderNames:
     """What stands beside the layers."""
 
 
+def may_narrow(config: Mapping[str, Any]) -> bool:
+    """Whether embedding_size counts; others may have the entry, and transformers does not look at it."""
+    return config.get("model_type") == "electra"
+
+
+def has_positions(config: Mapping[str, Any]) -> bool:
+    """Whether each position has an embedding, added to the token's; position_biased_input is DeBERTa's."""
+    return config.get("model_type") != "deberta-v2" or config.get("position_biased_input") is not False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Distances:
     """How DeBERTa counts distances between tokens: its table has 2 * span rows."""
@@ -165,12 +175,12 @@ def _bert(
     family: EncoderNames, config: dict[str, Any], width: int, inner: int, layers: int, num_labels: int
 ) -> dict[str, Shape]:
     tables = {"word_embeddings": config["vocab_size"]}
-    if config.get("position_biased_input") is not False:
+    if has_positions(config):
         tables["position_embeddings"] = config["max_position_embeddings"]
     num_segments = config.get("type_vocab_size", family.usual_segments) if family.has_segments else 0
     if num_segments:
         tables["token_type_embeddings"] = num_segments
-    narrow = config.get("embedding_size") or width
+    narrow = (config.get("embedding_size") if may_narrow(config) else None) or width
     shapes: dict[str, Shape] = {f"embeddings.{name}.weight": (rows, narrow) for name, rows in tables.items()}
     shapes |= _biased("embeddings.LayerNorm", (narrow,))
     if narrow != width:

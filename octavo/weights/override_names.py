@@ -13,6 +13,8 @@ OURS = frozenset(
     {
         *(*CONTEXT_NAMES, *COUNT_LIMITS, *OLDER_NAMES, NAMES, METHOD),
         *("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor", "text_config"),
+        *("is_causal", "use_bidirectional_attention", "classifier_pooling"),
+        *("sentence_transformers", "sbert_ce_default_activation_function"),
         "is_original_qwen3_reranker",  # vLLM's, beside classifier_from_token, which says it all here
     }
 )

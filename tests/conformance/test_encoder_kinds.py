@@ -128,6 +128,26 @@ def test_gte_by_its_first_name(tmp_path: Path, scaling: dict[str, Any] | None) -
         check(llm.encode(given, RAW, use_tqdm=False), [one.logits[0] for one in expected])
 
 
+@pytest.mark.parametrize("name", ["bert", "mpnet", "nomic_bert"])
+def test_entries_of_other_kinds_change_nothing(tmp_path: Path, name: str) -> None:
+    """As transformers has it: ELECTRA alone has narrow embeddings, DeBERTa alone may lack positions."""
+    family, overrides = ENCODERS[name]
+    folder = save_pooled(tmp_path / "model", family, **overrides)
+    change(folder, embedding_size=24, position_biased_input=False)
+    given = prompts()[:5]
+    with LLM(str(folder), pooling_type="mean") as llm:
+        check(llm.encode(given, RAW, use_tqdm=False), [one.mean(0) for one in states(folder, given)])
+
+
+def test_mpnet_counts_positions_from_two_whatever_pads(tmp_path: Path) -> None:
+    family, overrides = ENCODERS["mpnet"]
+    folder = save_pooled(tmp_path / "model", family, **{**overrides, "pad_token_id": 0})
+    given = prompts()[:5]
+    with LLM(str(folder), pooling_type="mean") as llm:
+        assert llm.config.model.max_model_len == 512
+        check(llm.encode(given, RAW, use_tqdm=False), [one.mean(0) for one in states(folder, given)])
+
+
 @pytest.mark.parametrize(
     ("name", "entries", "words"),
     [
@@ -139,6 +159,8 @@ def test_gte_by_its_first_name(tmp_path: Path, scaling: dict[str, Any] | None) -
         ("deberta-v3", {"position_buckets": "many"}, "position_buckets is many"),
         ("deberta-v3", {"position_buckets": 64}, r"\[64, 48\].*\[128, 48\]|\[128, 48\].*\[64, 48\]"),
         ("deberta-v3", {"hidden_act": ["gelu"]}, r"hidden_act is \"\['gelu'\]\""),
+        ("mpnet", {"architectures": 5}, "architectures is 5; it must be a list of names"),
+        ("mpnet", {"architectures": ["GuessModel", 5]}, "it must be a list of names"),
         ("mpnet", {"relative_attention_num_buckets": 31}, "31"),
         ("mpnet", {"max_position_embeddings": 300}, r"300"),
         ("electra", {"embedding_size": 25}, "25"),

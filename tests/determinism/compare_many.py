@@ -31,7 +31,7 @@ from tests.determinism.company import MODES, Report, compare, draw_requests
 from tests.tiny import VOCAB_SIZE, save_model
 
 SOME = ("llama", "gemma2", "gemma3", "qwen3_moe", "gpt_neox", "phi", "opt", "bloom")
-"""Of each make: plain, with soft caps, with windows, a mixture of experts, with layer norms, linear biases."""
+"""Of each make: plain, with soft caps, with windows, a mixture, with layer norms, linear biases."""
 REAL = "the default model"
 REAL_VOCAB = 49152
 REQUESTS = 48

@@ -64,3 +64,14 @@ def test_who_answers_while_its_time_is_looked_up_is_not_killed() -> None:
     watch.start()
     watch._thread.join(timeout=60)
     assert helper.computed_s.called and not helper.kill.called and not watch.was_in_vain
+
+
+def test_who_answered_when_it_was_killed_is_not_asked_again(
+    leash: Leash, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system takes a while to end it: until then the next wish went to it, and was blamed for its end."""
+    (helper,) = leash._helpers
+    monkeypatch.setattr(helper._process, "poll", lambda: None)
+    helper.kill()
+    assert helper.is_dead
+    assert leash.ask(b"echo").result(timeout=60) == b"echo"

@@ -21,6 +21,9 @@ LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_si
         ({"zzzzzzzz": 1}, {"zzzzzzzz": None}),
         ({"rms_norm_eps": 1e-5, "own_entry": 2, "rope_theta": 9.0, "num_labels": 3}, {}),
         ({"classifier_from_token": ["n", "y"], "is_original_qwen3_reranker": True}, {}),
+        ({"is_causal": False}, {}),
+        ({"use_bidirectional_attention": True, "classifier_pooling": "mean"}, {}),
+        ({"sbert_ce_default_activation_function": "torch.nn.Identity", "sentence_transformers": {}}, {}),
     ],
 )
 def test_unknown_names(entries: dict[str, Any], unknown: dict[str, str | None]) -> None:

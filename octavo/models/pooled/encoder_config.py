@@ -10,6 +10,7 @@ from octavo.base.errors import ModelFileError
 from octavo.layers.activations import ACTIVATIONS
 from octavo.models.decoder_config import MAX_LAYERS, MAX_VOCAB, MAX_WIDTH, read_count, read_number
 from octavo.weights.config_json import MAX_CONTEXT, first_position
+from octavo.weights.encoder_shapes import has_positions, may_narrow
 
 SPELLINGS = {
     "dim": "hidden_size",
@@ -68,8 +69,10 @@ class EncoderConfig:
             head_dim=width // num_heads,
             num_positions=read_count(values, "max_position_embeddings", MAX_CONTEXT),
             first_position=first_position(dict(config)),
-            has_positions=values.get("position_biased_input") is not False,
-            embedding_size=read_count(values, "embedding_size", MAX_WIDTH, width),
+            has_positions=has_positions(config),
+            embedding_size=read_count(values, "embedding_size", MAX_WIDTH, width)
+            if may_narrow(config)
+            else width,
             num_segments=0
             if values.get("type_vocab_size") == 0
             else read_count(values, "type_vocab_size", 64, 2),
