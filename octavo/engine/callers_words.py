@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TypeVar
 
 from octavo.engine.dry_breakers import BreakerFinder
@@ -42,13 +43,16 @@ class CallersWords:
     def takes_long(self, params: SamplingParams) -> bool:
         """Whether `make` is worth a thread."""
         num_chars = sum(map(len, (*params.stop_strings, *(params.bad_words or ()))))
-        return self._wants_breakers(params) or num_chars > FEW_CHARS
+        return self._wants_breakers(params) or _finds_repetitions(params) or num_chars > FEW_CHARS
 
     def make(self, params: SamplingParams) -> None:
         """Make all that these parameters need. Raises RequestError as `breakers` does."""
         self.breakers(params)
         self.spellings(params.bad_words or ())
         self.stops(params.stop_strings)
+        if _finds_repetitions(params):
+            # NumPy comes with the first that needs it: 15 MB, and 30 ms and more of whoever imports it.
+            import_module("octavo.engine.repetition")
 
     def breakers(self, params: SamplingParams) -> DryBreakers | None:
         """Raises RequestError if they split into too many kinds of tails."""
@@ -99,6 +103,11 @@ class CallersWords:
         spaced = self._tokenizer.encode(" " + stripped, add_special_tokens=False)
         # Where the space is a token of its own, the word behind it is the same.
         return [bare] if spaced[-len(bare) :] == bare else [bare, spaced]
+
+
+def _finds_repetitions(params: SamplingParams) -> bool:
+    detection = params.repetition_detection
+    return detection is not None and detection.is_on
 
 
 def _bytes_of_spellings(spellings: Spellings) -> int:

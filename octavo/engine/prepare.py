@@ -12,7 +12,12 @@ from octavo.base.clock import Clock, monotonic
 from octavo.base.errors import ErrorCode, RequestError
 from octavo.config.model import ModelConfig
 from octavo.engine.callers_words import CallersWords
-from octavo.engine.prompt_vectors import check_vectors, check_without_tokens, refuse_prompt_vectors
+from octavo.engine.prompt_vectors import (
+    check_vectors,
+    check_without_tokens,
+    load_numpy,
+    refuse_prompt_vectors,
+)
 from octavo.engine.request_state import PreparedRequest
 from octavo.grammar.desk import GrammarDesk
 from octavo.grammar.vocabulary import Words
@@ -82,6 +87,8 @@ class RequestPreparer:
         self.words = CallersWords(words.tokenizer)
         self._grammars = grammars
         self._vectors = vectors
+        if vectors is not None:
+            load_numpy()
         self._eos_token_ids = list(words.eos_token_ids)
         self.vocab_size = vocab_size
         self._max_model_len = max_model_len

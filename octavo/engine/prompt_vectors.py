@@ -159,6 +159,11 @@ def _check_type(dtype: str, shape: tuple[int, ...], param: str) -> None:
         )
 
 
+def load_numpy() -> None:
+    """Now, and not with the first prompt of vectors, in an event loop."""
+    import numpy  # noqa: F401
+
+
 def _largest(data: bytes, dtype: str) -> float:
     """The largest magnitude; NaN or infinity if one of them is in it.
 

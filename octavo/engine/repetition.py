@@ -11,9 +11,6 @@ import numpy as np
 
 from octavo.messages.samplers import RepetitionDetectionParams
 
-REPETITION = "repetition_detected"
-"""The stop reason, vLLM's word."""
-
 
 class Repetition:
     """The tokens of one answer, as far as patterns reach."""

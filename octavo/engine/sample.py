@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from octavo.engine.outputs import CompletionOutput, Logprob, LogprobsOnePosition
-from octavo.engine.repetition import REPETITION, Repetition
 from octavo.messages.params import SamplingParams
 from octavo.messages.result import FinishReason, RequestDelta, TokenLogprobs
+from octavo.messages.samplers import REPETITION_DETECTED
 from octavo.tokens.detokenizer import Detokenizer
 from octavo.tokens.stop_strings import StopAutomaton, StopStrings
 from octavo.tokens.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from octavo.engine.repetition import Repetition
 
 TEXT_BATCH = 16
 """Without stop strings text is made of so many tokens at a time, or when somebody wants to see it."""
@@ -67,8 +72,7 @@ class Sample:
         )
         include = params.include_stop_str_in_output
         self._stops = None if stops is None else StopStrings(stops, include)
-        detection = params.repetition_detection
-        self._repetition = Repetition(detection) if detection is not None and detection.is_on else None
+        self._repetition = _repetition_of(params)
         self._is_watched = self._stops is not None or self._repetition is not None
         self._parts: list[str] = []
         """Text that nobody has taken yet."""
@@ -181,7 +185,7 @@ class Sample:
             return True
         if self._stops is not None:
             self._parts.append(self._stops.flush())
-        self.finish_reason, self.stop_reason = FinishReason.STOP.value, REPETITION
+        self.finish_reason, self.stop_reason = FinishReason.STOP.value, REPETITION_DETECTED
         return True
 
     def _hides_stop_token(self, delta: RequestDelta) -> bool:
@@ -212,3 +216,12 @@ def logprobs_at(tokenizer: Tokenizer, logprobs: TokenLogprobs, is_ranked: bool =
             place = rank if is_ranked else None
             position[token_id] = Logprob(value, place, tokenizer.token_text(token_id))
     return position
+
+
+def _repetition_of(params: SamplingParams) -> Repetition | None:
+    detection = params.repetition_detection
+    if detection is None or not detection.is_on:
+        return None
+    from octavo.engine.repetition import Repetition  # It takes NumPy: see CallersWords.
+
+    return Repetition(detection)

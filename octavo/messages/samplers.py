@@ -50,6 +50,10 @@ class ThinkingBudget(msgspec.Struct, frozen=True, kw_only=True):
     is_open: bool = False
 
 
+REPETITION_DETECTED = "repetition_detected"
+"""The stop reason, vLLM's word."""
+
+
 class RepetitionDetectionParams(msgspec.Struct, kw_only=True):
     """Ends an answer that goes round in circles. vLLM's names and meaning.
 

@@ -34,6 +34,10 @@ def test_help_of_a_command_imports_no_torch(name):
     assert not modules.intersection({"torch", "transformers", "fastapi", "numpy"})
 
 
+def test_a_server_leaves_numpy_to_its_core_until_somebody_needs_it():
+    assert not _modules_after("import octavo.server.run").intersection({"torch", "transformers", "numpy"})
+
+
 def test_a_server_launches_its_core_before_it_imports_the_rest():
     assert not _modules_after("import octavo.server.start, octavo.cli.startup").intersection(HEAVY)
 
