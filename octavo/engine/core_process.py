@@ -36,6 +36,17 @@ DUMP_S = 1.0
 READABLE = int(zmq.POLLIN)
 
 
+class _Context(zmq.asyncio.Context):
+    """One whose end waits for nobody where an engine is dropped without being shut down.
+
+    pyzmq's waits for its sockets, and a collector may come to it before it comes to them: whatever thread it
+    ran in stood still for ever.
+    """
+
+    def __del__(self) -> None:
+        pass
+
+
 class ProcessCore:
     """A CoreClient whose core is a child process."""
 
@@ -46,7 +57,7 @@ class ProcessCore:
         self._is_started = False
         self._entry = entry
         self._folder = Path(tempfile.mkdtemp(prefix="octavo-"))  # mode 0700
-        self._context = zmq.asyncio.Context()
+        self._context = _Context()
         self._socket = self._context.socket(zmq.PAIR)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.SNDHWM, 0)

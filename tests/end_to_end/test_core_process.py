@@ -115,15 +115,29 @@ async def test_a_stopped_core_says_where_it_is_and_is_replaced(
     tiny_llama: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     engine = await AsyncLLM.start(config(tiny_llama, core_stall_timeout=2.0))
-    stream = engine.generate("hello", GREEDY)
+    # Long: it must not have been at its end before it was stopped.
+    stream = engine.generate("hello", SamplingParams(temperature=0, max_tokens=200, ignore_eos=True))
     first = await anext(stream)
     (pid,) = core_pids()
     os.kill(pid, signal.SIGSTOP)
     outputs = [output.outputs[0].token_ids async for output in stream]
     assert outputs[-1][: len(first.outputs[0].token_ids)] == first.outputs[0].token_ids
-    assert len(outputs[-1]) == 16 and core_pids() != [pid]
+    assert len(outputs[-1]) == 200 and core_pids() != [pid]
     assert "core_serve.py" in capfd.readouterr().err, "the stacks of the one that was stuck"
     await engine.shutdown()
+
+
+def test_a_core_that_is_dropped_stops_nobody() -> None:
+    """The collector came to zmq's context before its socket, and waited for it: for ever."""
+    program = (
+        "import gc\n"
+        "from octavo.engine.core_process import ProcessCore\n"
+        "core = ProcessCore()\n"
+        "core.ring = core\n"
+        "del core\n"
+        "gc.collect()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 async def test_causes_cross_the_process_typed(tiny_llama: Path, tmp_path: Path) -> None:
