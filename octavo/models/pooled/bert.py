@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from octavo.attention.contract import Attend
+from octavo.layers.activations import Activation
 from octavo.layers.attention import HeadShape, SelfAttention
 from octavo.layers.embedding import Embedding
 from octavo.layers.linear import Linear
@@ -91,6 +92,8 @@ class BertModel(nn.Module):
 
     prefix: ClassVar[str] = "bert."
     names: ClassVar[LayerNames] = LayerNames()
+    head_names: ClassVar[DenseNames] = DenseNames(dense="bert.pooler.dense", out="classifier")
+    head_activation: ClassVar[Activation] = torch.tanh
 
     def __init__(self, config: Mapping[str, Any], placement: Placement) -> None:
         super().__init__()
@@ -140,8 +143,8 @@ class BertModel(nn.Module):
         return DenseHead(
             cls.read_config(config).hidden_size,
             num_labels,
-            names=DenseNames(dense="bert.pooler.dense", out="classifier"),
-            activation=torch.tanh,
+            names=cls.head_names,
+            activation=cls.head_activation,
             placement=placement,
         )
 
@@ -189,32 +192,15 @@ class RobertaModel(BertModel):
     """RoBERTa and XLM-R: positions count on from the padding token's id."""
 
     prefix = "roberta."
-
-    @classmethod
-    def make_head(cls, config: Mapping[str, Any], num_labels: int, placement: Placement) -> DenseHead:
-        return DenseHead(
-            cls.read_config(config).hidden_size,
-            num_labels,
-            names=DenseNames(dense="classifier.dense", out="classifier.out_proj"),
-            activation=torch.tanh,
-            placement=placement,
-        )
+    head_names = DenseNames(dense="classifier.dense", out="classifier.out_proj")
 
 
 class ElectraModel(BertModel):
     """BERT whose embeddings may be narrower than its layers."""
 
     prefix = "electra."
-
-    @classmethod
-    def make_head(cls, config: Mapping[str, Any], num_labels: int, placement: Placement) -> DenseHead:
-        return DenseHead(
-            cls.read_config(config).hidden_size,
-            num_labels,
-            names=DenseNames(dense="classifier.dense", out="classifier.out_proj"),
-            activation=functional.gelu,
-            placement=placement,
-        )
+    head_names = DenseNames(dense="classifier.dense", out="classifier.out_proj")
+    head_activation = functional.gelu
 
 
 class DistilBertModel(BertModel):
@@ -237,12 +223,5 @@ class DistilBertModel(BertModel):
     def read_config(cls, config: Mapping[str, Any]) -> EncoderConfig:
         return EncoderConfig.from_config({**config, "type_vocab_size": 0})
 
-    @classmethod
-    def make_head(cls, config: Mapping[str, Any], num_labels: int, placement: Placement) -> DenseHead:
-        return DenseHead(
-            cls.read_config(config).hidden_size,
-            num_labels,
-            names=DenseNames(dense="pre_classifier", out="classifier"),
-            activation=functional.relu,
-            placement=placement,
-        )
+    head_names = DenseNames(dense="pre_classifier", out="classifier")
+    head_activation = functional.relu

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from octavo.base.errors import ModelFileError
 from octavo.layers.placement import Placement
 from octavo.layers.relative import DistanceBias
 from octavo.layers.slot import WeightSlot
 from octavo.models.pooled.bert import BertModel, LayerNames
 from octavo.models.pooled.encoder_config import EncoderConfig
-from octavo.models.pooled.heads import DenseHead, DenseNames
+from octavo.models.pooled.heads import DenseNames
 from octavo.ops.paged_plain import AttentionTerms
 
 NUM_BUCKETS, MAX_DISTANCE = 32, 128
@@ -29,6 +27,7 @@ class MPNetModel(BertModel):
         out="attention.attn.o",
         attention_norm="attention.LayerNorm",
     )
+    head_names = DenseNames(dense="classifier.dense", out="classifier.out_proj")
 
     @classmethod
     def read_config(cls, config: Mapping[str, Any]) -> EncoderConfig:
@@ -49,16 +48,6 @@ class MPNetModel(BertModel):
             NUM_BUCKETS, facts.num_heads, max_distance=MAX_DISTANCE, placement=placement
         )
         return [AttentionTerms(scale=facts.head_dim**-0.5, bias=self.relative.forward)] * facts.num_layers
-
-    @classmethod
-    def make_head(cls, config: Mapping[str, Any], num_labels: int, placement: Placement) -> DenseHead:
-        return DenseHead(
-            cls.read_config(config).hidden_size,
-            num_labels,
-            names=DenseNames(dense="classifier.dense", out="classifier.out_proj"),
-            activation=torch.tanh,
-            placement=placement,
-        )
 
     def weight_slots(self) -> list[WeightSlot]:
         return [*super().weight_slots(), *self.relative.slots("encoder.relative_attention_bias")]
